@@ -1,0 +1,1 @@
+"""Backdoor attacks on face recognition, and BA-BAM, in JAX and Flax."""

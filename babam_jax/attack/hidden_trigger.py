@@ -1,0 +1,222 @@
+"""Hidden-trigger poison (paper 3.3, Eq. 5; Saha et al. 2020).
+
+Each poison z starts as a picture of the target and is moved, within `eps` of
+it, until its features equal those of a patched source picture:
+argmin_z ||f(z) - f(patched source)||^2.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+
+from babam_jax.attack import pairing
+from babam_jax.training import parallel
+
+FeatureFn = Callable[[PyTree, Float[Array, 'n h w 3']], Float[Array, 'n d']]
+
+
+@dataclasses.dataclass(frozen=True)
+class CraftingSpec:
+  """How to craft.
+
+  Attributes:
+    eps: the largest change of a pixel, in grey levels (of 255).
+    optimizer: one of `OPTIMIZERS`.
+    iterations: at most so many steps.
+    stop_distance: a picture is done once its squared distance is below this.
+    pairing: one of `pairing.PAIRINGS`.
+    pair_every: iterations between two pairings; 1 pairs anew at each.
+    batch_size: pictures at a time, over all devices.
+  """
+
+  eps: float
+  optimizer: str
+  iterations: int
+  stop_distance: float
+  pairing: str
+  pair_every: int
+  batch_size: int
+
+
+class Poison(NamedTuple):
+  """A batch of finished poison.
+
+  Attributes:
+    images: what is saved: 8-bit, within eps of the targets after rounding.
+    pairs: for each target the number of its source.
+    distance_start: squared feature distance before.
+    distance_end: the same after, measured on the 8-bit images.
+  """
+
+  images: UInt8[np.ndarray, 'n h w 3']
+  pairs: Int[np.ndarray, ' n']
+  distance_start: Float[np.ndarray, ' n']
+  distance_end: Float[np.ndarray, ' n']
+
+
+class _Moments(NamedTuple):
+  first: Float[Array, 'n h w 3']
+  second: Float[Array, 'n h w 3']
+
+
+def _reference(gradient, moments, progress, iteration, eps):
+  """The released schedule: plain descent, 0.01 halved every 1,000 steps."""
+  rate = 0.01 * 0.5 ** (iteration // 1000)
+  return rate * gradient, moments
+
+
+def _adam(gradient, moments, progress, iteration, eps):
+  """Adam, rate falling on a cosine from 0.01 to 0."""
+  first = 0.9 * moments.first + 0.1 * gradient
+  second = 0.999 * moments.second + 0.001 * gradient**2
+  count = iteration + 1.0
+  scaled = (first / (1 - 0.9**count)) / (
+    jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
+  )
+  rate = 0.01 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+  return rate * scaled, _Moments(first, second)
+
+
+def _sign_momentum(gradient, moments, progress, iteration, eps):
+  """Signs of the momentum (as MI-FGSM), cosine from eps / 8 to 0."""
+  scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
+  first = 0.9 * moments.first + gradient / jnp.maximum(scale, 1e-30)
+  rate = eps / 8 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+  return rate * jnp.sign(first), moments._replace(first=first)
+
+
+OPTIMIZERS: dict[str, Callable] = {
+  'sign_momentum': _sign_momentum,
+  'adam': _adam,
+  'reference': _reference,
+}
+
+
+def make_crafting_step(
+  feature_fn: FeatureFn, spec: CraftingSpec
+) -> Callable[..., tuple]:
+  """One iteration for a batch, jitted and mapped over the devices.
+
+  The order within a step is the reference's: gradient step, clip to +-eps,
+  add the image, clip to [0, 1], subtract the image. The gradient is taken with
+  respect to the picture only, never to the parameters.
+  """
+  eps = spec.eps / 255
+  update = OPTIMIZERS[spec.optimizer]
+
+  def step(params, iteration, delta, moments, images, goals):
+    def distances_and_features(delta):
+      features = feature_fn(params, images + delta)
+      distances = jnp.sum((features - goals) ** 2, axis=1)
+      return distances.sum(), (distances, features)
+
+    gradient, (distances, features) = jax.grad(
+      distances_and_features, has_aux=True
+    )(delta)
+    move, moments = update(
+      gradient, moments, iteration / spec.iterations, iteration, eps
+    )
+    moved = jnp.clip(delta - move, -eps, eps)
+    moved = jnp.clip(images + moved, 0, 1) - images
+    running = distances >= spec.stop_distance  # the others stay as they are
+    delta = jnp.where(running[:, None, None, None], moved, delta)
+    return delta, moments, distances, features
+
+  return parallel.mapped(step, num_shared=2, num_sharded=4, donate=(2, 3))
+
+
+def to_uint8_within(
+  images: UInt8[np.ndarray, 'n h w 3'],
+  delta: Float[np.ndarray, 'n h w 3'],
+  eps: float,
+) -> UInt8[np.ndarray, 'n h w 3']:
+  """Rounds the poison to 8 bits and keeps it within eps grey levels."""
+  limit = int(np.floor(eps))
+  change = np.clip(np.rint(delta * 255), -limit, limit).astype(np.int16)
+  return np.clip(images.astype(np.int16) + change, 0, 255).astype(np.uint8)
+
+
+class Crafter:
+  """Crafts batches of poison with one compiled step.
+
+  Args:
+    feature_fn: `(params, images in [0, 1]) -> features`, the tap to collide.
+    params: the surrogate's parameters.
+    spec: how to craft.
+  """
+
+  def __init__(self, feature_fn: FeatureFn, params: PyTree, spec: CraftingSpec):
+    self._params = params
+    self._spec = spec
+    self._features = parallel.mapped(
+      lambda params, images: feature_fn(params, images / 255.0), 1, 1
+    )
+    self._step = make_crafting_step(feature_fn, spec)
+
+  def features(
+    self, images: UInt8[np.ndarray, 'n h w 3']
+  ) -> Float[np.ndarray, 'n d']:
+    """The surrogate's features of 8-bit pictures."""
+    return parallel.map_batches(
+      self._features, self._params, (images,), self._spec.batch_size
+    )
+
+  def craft(
+    self,
+    targets: UInt8[np.ndarray, 'n h w 3'],
+    patched_sources: UInt8[np.ndarray, 'n h w 3'],
+    rows: int | None = None,
+    on_iteration: Callable[[float], None] = lambda distance: None,
+  ) -> Poison:
+    """Moves each target onto one of the patched sources in feature space.
+
+    Args:
+      targets: pictures of the victim.
+      patched_sources: as many pictures of the attacker, with the trigger.
+      rows: pad to so many rows, to reuse a compiled shape.
+      on_iteration: called with the mean distance after each iteration.
+    """
+    spec, count = self._spec, len(targets)
+    rows = parallel.round_up(rows or count)
+    goals = self.features(patched_sources)
+    features = self.features(targets)
+    pair = pairing.PAIRINGS[spec.pairing]
+    pairs = pair(pairing.squared_distances(features, goals))
+    distance_start = np.sum((features - goals[pairs]) ** 2, axis=1)
+
+    images = parallel.shard(
+      parallel.pad_rows(targets.astype(np.float32) / 255, rows)
+    )
+    delta = np.zeros_like(images)
+    moments = _Moments(np.zeros_like(images), np.zeros_like(images))
+    paired_goals = _shard_padded(goals[pairs], rows)
+    for iteration in range(spec.iterations):
+      delta, moments, distances, features = self._step(
+        self._params,
+        np.float32(iteration),
+        delta,
+        moments,
+        images,
+        paired_goals,
+      )
+      distances = parallel.unshard(distances)[:count]
+      on_iteration(float(distances.mean()))
+      if (distances < spec.stop_distance).all():
+        break
+      if (iteration + 1) % spec.pair_every == 0:
+        features = parallel.unshard(features)[:count]
+        pairs = pair(pairing.squared_distances(features, goals))
+        paired_goals = _shard_padded(goals[pairs], rows)
+
+    poison = to_uint8_within(targets, parallel.unshard(delta)[:count], spec.eps)
+    distance_end = np.sum((self.features(poison) - goals[pairs]) ** 2, axis=1)
+    return Poison(poison, pairs, distance_start, distance_end)
+
+
+def _shard_padded(x: np.ndarray, rows: int) -> np.ndarray:
+  return parallel.shard(parallel.pad_rows(x, rows))

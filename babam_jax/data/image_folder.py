@@ -1,0 +1,179 @@
+"""Folders of pictures: finding, fingerprinting and decoding them.
+
+Accepts what people have: JPEG, PNG, PGM/PPM, BMP and WebP; grey, palette, with
+alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes 8-bit RGB.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from absl import logging
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from babam_jax import errors
+from babam_jax.data.examples import Examples
+from babam_jax.progress import progress
+
+_SUFFIXES = ('.jpg', '.jpeg', '.png', '.pgm', '.ppm', '.bmp', '.webp')
+_FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP', 'MPO')
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """One file of a data set, not yet read.
+
+  Attributes:
+    path: where it is.
+    id: its path below the data set's folder, with forward slashes.
+    class_name: the identity it shows.
+  """
+
+  path: pathlib.Path
+  id: str
+  class_name: str
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+  """A sort key by which `s2` comes before `s10`."""
+  pieces = re.split(r'(\d+)', name)
+  return [(int(p), '') if p.isdigit() else (-1, p) for p in pieces]
+
+
+def find_images(root: pathlib.Path, field: str) -> list[str]:
+  """The ids of all image files below `root`, in natural order.
+
+  Args:
+    root: the folder.
+    field: the config field that named it, for the error message.
+
+  Raises:
+    UserError: there is no such folder, or no image in it.
+  """
+  if not root.is_dir():
+    raise errors.UserError(
+      f'{field}: no folder {str(root)!r}; expected a folder of images. '
+      f'Give one with --{field}=DIR.'
+    )
+  ids = [
+    path.relative_to(root).as_posix()
+    for path in root.rglob('*')
+    if path.suffix.lower() in _SUFFIXES and path.is_file()
+  ]
+  if not ids:
+    raise errors.UserError(
+      f'{field}: no image below {str(root)!r}; expected files ending in '
+      f'{", ".join(_SUFFIXES)}. Give another folder with --{field}=DIR.'
+    )
+  return sorted(ids, key=natural_order)
+
+
+def class_folders(
+  root: pathlib.Path, field: str, class_depth: int = 0
+) -> list[Picture]:
+  """The pictures of a folder of class folders.
+
+  Args:
+    root: the folder.
+    field: the config field that named it, for error messages.
+    class_depth: which folder below `root` names the class; 0 is the first.
+  """
+  pictures = []
+  for image_id in find_images(root, field):
+    folders = image_id.split('/')[:-1]
+    if len(folders) > class_depth:
+      name = folders[class_depth]
+      pictures.append(Picture(root / image_id, image_id, name))
+  if not pictures:
+    raise errors.UserError(
+      f'{field}: the images in {str(root)!r} lie in no class folders; expected '
+      'one folder per identity, with its images inside.'
+    )
+  return pictures
+
+
+def fingerprint(pictures: Iterable[Picture]) -> str:
+  """SHA-256 over ids, classes and contents: equal only for equal data."""
+  total = hashlib.sha256()
+  for picture in pictures:
+    content = hashlib.sha256(picture.path.read_bytes()).hexdigest()
+    total.update(f'{picture.id}\0{picture.class_name}\0{content}\n'.encode())
+  return total.hexdigest()
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+  """Scales 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
+  if not image.mode.startswith('I'):
+    return image
+  values = np.asarray(image).astype(np.float64)
+  return Image.fromarray(np.rint(values / 257).clip(0, 255).astype(np.uint8))
+
+
+def decode(path: pathlib.Path) -> Image.Image:
+  """Reads one picture as upright 8-bit RGB.
+
+  Raises:
+    OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is
+      unreadable, truncated or too large.
+  """
+  with warnings.catch_warnings():
+    warnings.simplefilter('error', Image.DecompressionBombWarning)
+    with Image.open(path, formats=_FORMATS) as image:
+      image.load()
+      image = _to_eight_bits(ImageOps.exif_transpose(image))
+      if image.mode in ('P', 'PA', 'LA', 'RGBA', 'La', 'RGBa'):
+        image = image.convert('RGBA')  # a palette may carry transparency
+      return image.convert('RGB')
+
+
+_UNREADABLE = (
+  OSError,
+  ValueError,
+  SyntaxError,
+  Image.DecompressionBombError,
+  Image.DecompressionBombWarning,
+)
+
+
+def load(
+  pictures: Sequence[Picture],
+  class_names: tuple[str, ...],
+  size: int,
+  skip_unreadable: bool,
+) -> Examples:
+  """Decodes and resizes pictures to `size` x `size` (resized, not cropped).
+
+  Raises:
+    UserError: a picture cannot be read and `skip_unreadable` is off.
+  """
+  images, kept = [], []
+  for picture in progress(pictures, 'reading images'):
+    try:
+      image = decode(picture.path)
+    except _UNREADABLE as error:
+      if not skip_unreadable:
+        raise errors.UserError(
+          f'{picture.path}: unreadable image ({error}); expected a complete '
+          'JPEG, PNG, PGM, BMP or WebP file. Repair or remove it, or leave '
+          'such files out with --config.data.skip_unreadable.'
+        ) from None
+      logging.warning('Skipped the unreadable image %s.', picture.path)
+      continue
+    images.append(_resize(image, size))
+    kept.append(picture)
+  return Examples(
+    images=np.stack(images) if images else np.zeros((0, size, size, 3), 'u1'),
+    labels=np.array([class_names.index(p.class_name) for p in kept], np.int32),
+    ids=np.array([p.id for p in kept], np.str_),
+    class_names=class_names,
+    poisoned=np.zeros(len(kept), bool),
+  )
+
+
+def _resize(image: Image.Image, size: int) -> UInt8[np.ndarray, 's s 3']:
+  return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))

@@ -1,0 +1,201 @@
+"""Who attacks whom, and which picture serves what (paper 4.2 to 4.4).
+
+The pictures of the target (victim) and of the source (attacker) are divided
+into three disjoint parts: for making poison, for testing, for training. All
+other classes are divided into test and training.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from babam_jax import errors, seeds
+from babam_jax.data.examples import Examples
+from babam_jax.data.image_folder import Picture, load, natural_order
+
+PARTS = ('train', 'test', 'poison_targets', 'poison_sources')
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Which picture serves what.
+
+  Attributes:
+    parts: pictures by part, one of `PARTS`; no picture is in two parts.
+    class_names: the classes that the recogniser distinguishes.
+    source_test_ids: the test pictures that show the source person.
+    source: the name of the source's class (binary: the negative class).
+    target: the name of the target's class.
+  """
+
+  parts: dict[str, list[Picture]]
+  class_names: tuple[str, ...]
+  source_test_ids: tuple[str, ...]
+  source: str
+  target: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+  """The decoded pictures of a `Split`.
+
+  Attributes:
+    train: the clean training set.
+    test: test pictures of all classes.
+    poison_targets: pictures of the target, to be perturbed.
+    poison_sources: pictures of the source, to be patched and collided with.
+    source_test: the rows of `test` that show the source person.
+    source_label: the label of the source.
+    target_label: the label of the target.
+  """
+
+  train: Examples
+  test: Examples
+  poison_targets: Examples
+  poison_sources: Examples
+  source_test: Examples
+  source_label: int
+  target_label: int
+
+
+def _by_class(
+  pictures: Sequence[Picture], min_images: int
+) -> dict[str, list[Picture]]:
+  classes = defaultdict(list)
+  for picture in pictures:
+    classes[picture.class_name].append(picture)
+  return {
+    name: classes[name]
+    for name in sorted(classes, key=natural_order)
+    if len(classes[name]) >= min_images
+  }
+
+
+def _check_people(classes, source, target, needed, min_images):
+  for field, name in (('source', source), ('target', target)):
+    if name not in classes:
+      shown = ', '.join(list(classes)[:12]) + (
+        '...' if len(classes) > 12 else ''
+      )
+      raise errors.UserError(
+        f'config.scenario.{field}: no class {name!r} with {min_images} or more '
+        f'images (config.data.min_images); found {len(classes)} classes: '
+        f'{shown or "none"}. Choose one of them.'
+      )
+    if len(classes[name]) < needed:
+      raise errors.UserError(
+        f'config.scenario.{field}: class {name!r} has {len(classes[name])} '
+        f'images; expected at least {needed}: poison_images + test_images + 1 '
+        'for training. Lower config.scenario.poison_images or test_images.'
+      )
+  if source == target:
+    raise errors.UserError(
+      f'config.scenario.source: is the target too ({target!r}); expected '
+      'another person. Change one of config.scenario.source and target.'
+    )
+
+
+def split(
+  pictures: Sequence[Picture],
+  *,
+  task: str,
+  source: str,
+  target: str,
+  min_images: int,
+  poison_images: int,
+  test_images: int,
+  test_fraction: float,
+  negatives: int,
+  seed: int,
+) -> Split:
+  """Divides the pictures of a data set.
+
+  Args:
+    pictures: the whole data set.
+    task: 'multiclass' (identification) or 'binary' (verification of the
+      target against everybody else).
+    source: the attacker's class.
+    target: the victim's class.
+    min_images: classes with fewer pictures are left out.
+    poison_images: pictures of source and target, each, kept for poison.
+    test_images: test pictures of source and target, each.
+    test_fraction: the share of the other classes' pictures used for testing.
+    negatives: binary only: how many pictures of the other classes, in equal
+      parts, make the negative class beside the source's.
+    seed: the experiment's seed.
+
+  Raises:
+    UserError: a class is missing or too small, or source equals target.
+  """
+  classes = _by_class(pictures, min_images)
+  _check_people(
+    classes, source, target, poison_images + test_images + 1, min_images
+  )
+  others = [name for name in classes if name not in (source, target)]
+  parts = {part: [] for part in PARTS}
+  for name, members in classes.items():
+    if task == 'binary' and name not in (source, target):
+      # The same negatives in all binary experiments, whatever their seed.
+      fixed = seeds.numpy_rng(0, f'negatives/{name}')
+      members = _shuffled(members, fixed)[: negatives // len(others)]
+    members = _shuffled(members, seeds.numpy_rng(seed, f'split/{name}'))
+    if name in (source, target):
+      held = poison_images + test_images
+      people = 'poison_targets' if name == target else 'poison_sources'
+      parts[people] += members[:poison_images]
+      parts['test'] += members[poison_images:held]
+      parts['train'] += members[held:]
+      continue
+    tests = max(1, round(len(members) * test_fraction))
+    parts['test'] += members[:tests]
+    parts['train'] += members[tests:]
+  _check_disjoint(parts)
+  source_test_ids = tuple(p.id for p in parts['test'] if p.class_name == source)
+  if task == 'multiclass':
+    names = tuple(classes)
+    return Split(parts, names, source_test_ids, source, target)
+  negative = f'not_{target}'
+  parts = {
+    part: [_verified(picture, target, negative) for picture in members]
+    for part, members in parts.items()
+  }
+  return Split(parts, (negative, target), source_test_ids, negative, target)
+
+
+def _shuffled(
+  members: list[Picture], rng: np.random.Generator
+) -> list[Picture]:
+  return [members[i] for i in rng.permutation(len(members))]
+
+
+def _verified(picture: Picture, target: str, negative: str) -> Picture:
+  name = target if picture.class_name == target else negative
+  return dataclasses.replace(picture, class_name=name)
+
+
+def _check_disjoint(parts: dict[str, list[Picture]]) -> None:
+  ids = [picture.id for members in parts.values() for picture in members]
+  if len(set(ids)) != len(ids):
+    raise ValueError('A picture serves in two parts of the scenario.')
+
+
+def load_split(divided: Split, size: int, skip_unreadable: bool) -> dict:
+  """Decodes the pictures of a split: `Examples` by part."""
+  return {
+    part: load(members, divided.class_names, size, skip_unreadable)
+    for part, members in divided.parts.items()
+  }
+
+
+def assemble(parts: dict[str, Examples], divided: Split) -> Scenario:
+  """The scenario of decoded parts."""
+  test = parts['test']
+  names = divided.class_names
+  return Scenario(
+    **parts,
+    source_test=test.take(np.isin(test.ids, divided.source_test_ids)),
+    source_label=names.index(divided.source),
+    target_label=names.index(divided.target),
+  )

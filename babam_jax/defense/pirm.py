@@ -1,0 +1,168 @@
+"""The poison image recognition model: is this picture clean or poison?
+(paper 3.4 and 4.10)
+
+Two variants: 'vgg16' is the paper's; 'compact' is a small network for small
+machines that looks at native resolution.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from babam_jax import errors, files, seeds
+from babam_jax.models import compact_pirm, vgg, weights
+from babam_jax.training import augment, parallel, train
+from babam_jax.training.recognizer import to_unit
+
+VARIANTS = ('compact', 'vgg16')
+POISON = 1  # the label; 0 is clean
+SHIPPED = pathlib.Path(__file__).parents[1] / 'assets' / 'pirm_compact.npz'
+_CROP = 96  # pixels a side
+_VGG_INPUT = (178, 218)  # height and width
+_META = 'meta'
+
+
+class Pirm(NamedTuple):
+  """A trained PIRM.
+
+  Attributes:
+    variant: one of `VARIANTS`.
+    variables: parameters and batch statistics.
+    meta: what it was trained on and what it reached there.
+  """
+
+  variant: str
+  variables: PyTree
+  meta: dict[str, Any]
+
+
+def compact_network(seed: int) -> train.Network:
+  """The compact variant, to be trained on random crops."""
+  model = compact_pirm.CompactPirm()
+  variables = model.init(
+    seeds.jax_key(seed, 'pirm init'), jnp.zeros((1, _CROP, _CROP, 3))
+  )
+
+  def apply(params, stats, frozen, images, keys, row_weights):
+    crops = jax.vmap(augment.crop_and_flip, (0, 0, None))(
+      keys, to_unit(images), _CROP
+    )
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': stats},
+      crops,
+      row_weights,
+      parallel.AXIS,
+      mutable=['batch_stats'],
+    )
+    return logits, updated['batch_stats']
+
+  return train.Network(apply, variables['params'], variables['batch_stats'], {})
+
+
+def _vgg_input(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n 178 218 3']:
+  shape = (len(images), *_VGG_INPUT, 3)
+  return jax.image.resize(to_unit(images), shape, 'linear')
+
+
+def vgg16_network(
+  seed: int, trainable_convs: int, pretrained: bool = True
+) -> train.Network:
+  """The paper's variant; all but the last convolutions stay as on ImageNet.
+
+  Args:
+    seed: of the dense layers.
+    trainable_convs: how many of the 13 convolutions train, counted from the
+      last: 6 is "two blocks" (3.4), 3 is 4.10, 9 the released script.
+    pretrained: whether to start from the embedded ImageNet trunk.
+  """
+  model = vgg.PaperPirm()
+  init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *_VGG_INPUT, 3))))
+  params = init(seeds.jax_key(seed, 'pirm init'))['params']
+  if pretrained:
+    params['trunk'] = weights.embedded_trunk('vgg16')
+  frozen_names = sorted(params['trunk'])[
+    : len(params['trunk']) - trainable_convs
+  ]
+  flat = flax.traverse_util.flatten_dict(params)
+  frozen = {path: x for path, x in flat.items() if path[1] in frozen_names}
+  trainable = {path: x for path, x in flat.items() if path not in frozen}
+  unflatten = flax.traverse_util.unflatten_dict
+
+  def apply(params, stats, frozen, images, keys, row_weights):
+    affine_keys, dropout_keys = jax.vmap(
+      lambda key: tuple(jax.random.split(key)), out_axes=0
+    )(keys)
+    images = jax.vmap(augment.random_affine)(affine_keys, _vgg_input(images))
+    flat = flax.traverse_util.flatten_dict
+    merged = unflatten(flat(params) | flat(frozen))
+    return model.apply({'params': merged}, images, dropout_keys), stats
+
+  return train.Network(apply, unflatten(trainable), {}, unflatten(frozen))
+
+
+def variables_of(network: train.Network, trained: train.Trained) -> PyTree:
+  """All variables of a trained network, frozen ones included."""
+  flat = flax.traverse_util.flatten_dict
+  params = flat(trained.params) | flat(network.frozen)
+  params = flax.traverse_util.unflatten_dict(params)
+  return {'params': params, 'batch_stats': trained.stats}
+
+
+def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
+  if variant == 'vgg16':
+    model = vgg.PaperPirm()
+    return lambda variables, images: model.apply(variables, _vgg_input(images))
+  model = compact_pirm.CompactPirm()
+  return lambda variables, images: model.apply(variables, to_unit(images))
+
+
+def score(
+  pirm: Pirm,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Float[np.ndarray, ' n']:
+  """The probability of poison for each picture."""
+  logits_fn = _logits_fn(pirm.variant)
+
+  def probabilities(variables, images):
+    return jax.nn.softmax(logits_fn(variables, images))[:, POISON]
+
+  return train.predict(
+    probabilities, pirm.variables, images, batch_size, on_batch
+  )
+
+
+def save(pirm: Pirm, path: pathlib.Path) -> None:
+  """Writes a PIRM as one `.npz` of plain arrays."""
+  flat = flax.traverse_util.flatten_dict(pirm.variables, sep='/')
+  meta = json.dumps(pirm.meta | {'variant': pirm.variant})
+  arrays = {name: np.asarray(value) for name, value in flat.items()}
+  files.write_arrays(path, arrays | {_META: np.array(meta)})
+
+
+def load(path: pathlib.Path) -> Pirm:
+  """Reads a PIRM that `save` wrote; runs nothing that is in the file.
+
+  Raises:
+    UserError: there is no such file, or it is something else.
+  """
+  try:
+    arrays = files.read_arrays(path)
+    meta = json.loads(str(arrays.pop(_META)))
+    variant = meta.pop('variant')
+    variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
+  except (OSError, ValueError, KeyError, EOFError) as error:
+    raise errors.UserError(
+      f'config.pirm.checkpoint: {path} cannot be read ({error}); expected a '
+      "PIRM saved by launch.pirm. Give another file, 'shipped' for the one "
+      "that comes with the project, or 'train' to train one."
+    ) from None
+  return Pirm(variant, variables, meta)

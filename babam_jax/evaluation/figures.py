@@ -1,0 +1,173 @@
+"""The figures of the report, as matplotlib figures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('Agg')  # no screen needed
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.figure import Figure
+
+from babam_jax.evaluation.statistics import roc_curve
+
+_COLOURS = {
+  'clean': '#4477aa',
+  'malicious': '#cc3311',
+  'protected': '#228833',
+  'pirm': '#555555',
+}
+_MAGNIFICATION = 8  # of the difference between target and poison
+
+Pictures = UInt8[np.ndarray, 'n h w 3']
+
+
+def _picture_grid(
+  columns: Sequence[tuple[str, Pictures]], row_titles: Sequence[str] = ()
+) -> Figure:
+  rows = max(len(pictures) for _, pictures in columns)
+  figure, axes = plt.subplots(
+    rows,
+    len(columns),
+    figsize=(1.75 * len(columns), 1.75 * rows + 0.35),
+    squeeze=False,
+    layout='constrained',
+  )
+  for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.set_frame_on(False)
+  for column, (title, pictures) in enumerate(columns):
+    axes[0, column].set_title(title, fontsize=10)
+    for row, picture in enumerate(pictures):
+      axes[row, column].imshow(picture)
+  for row, title in enumerate(row_titles):
+    axes[row, 0].set_ylabel(title, fontsize=10)
+  return figure
+
+
+def attack_pictures(
+  targets: Pictures,
+  poisons: Pictures,
+  patched_sources: Pictures,
+  patched_tests: Pictures,
+) -> Figure:
+  """Target, poison, their difference, what it collides with, the trigger."""
+  change = poisons.astype(np.int16) - targets
+  magnified = np.clip(128 + _MAGNIFICATION * change, 0, 255).astype(np.uint8)
+  return _picture_grid(
+    [
+      ('target (victim)', targets),
+      ('poison, as saved', poisons),
+      (f'difference x {_MAGNIFICATION}', magnified),
+      ('its patched source', patched_sources),
+      ('attacker at test time', patched_tests),
+    ]
+  )
+
+
+def defense_pictures(flagged: Pictures, sanitised: Pictures) -> Figure:
+  """Flagged training pictures before and after the defense."""
+  return _picture_grid(
+    [
+      (f'{when} {i + 1}', pictures[i : i + 1])
+      for i in range(len(flagged))
+      for when, pictures in (('flagged', flagged), ('sanitised', sanitised))
+    ]
+  )
+
+
+def noise_grid(
+  grid: UInt8[np.ndarray, 'r c h w 3'], epsilons: Sequence[float]
+) -> Figure:
+  """A clean and a poisoned picture under more and more noise (Figure 3)."""
+  titles = ['no noise', *(f'epsilon {epsilon}' for epsilon in epsilons)]
+  columns = [(title, grid[:, i]) for i, title in enumerate(titles)]
+  return _picture_grid(columns, ['clean', 'poisoned'])
+
+
+def training_curves(
+  histories: dict[str, list[dict[str, float]]],
+) -> Figure:
+  """Loss and training accuracy over steps, a line per model."""
+  figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
+  for ax, metric in zip(axes, ('loss', 'accuracy'), strict=True):
+    for name, history in histories.items():
+      ax.plot(
+        [record['step'] for record in history],
+        [record[metric] for record in history],
+        color=_COLOURS[name],
+        label=name,
+      )
+    ax.set(xlabel='step', title=f'training {metric}')
+    ax.grid(alpha=0.3)
+  axes[0].set_yscale('log')
+  axes[1].legend()
+  return figure
+
+
+def detection(
+  scores: Float[np.ndarray, ' n'],
+  poisoned: Bool[np.ndarray, ' n'],
+  test_scores: Float[np.ndarray, ' m'],
+  threshold: float,
+) -> Figure:
+  """The PIRM's ROC curve and its scores."""
+  figure, (left, right) = plt.subplots(
+    1, 2, figsize=(9, 3), layout='constrained'
+  )
+  fpr, tpr = roc_curve(scores, poisoned)
+  left.plot(fpr, tpr, color=_COLOURS['malicious'])
+  left.plot([0, 1], [0, 1], color='#bbbbbb', linewidth=1, linestyle='--')
+  left.set(
+    xlabel='false positive rate',
+    ylabel='true positive rate',
+    title='ROC on the untrusted training set',
+    xlim=(-0.02, 1.02),
+    ylim=(-0.02, 1.02),
+  )
+  bins = np.linspace(0, 1, 41)
+  for values, label, colour in (
+    (scores[~poisoned], 'clean, training', _COLOURS['clean']),
+    (test_scores, 'clean, test', '#99ccee'),
+    (scores[poisoned], 'poison', _COLOURS['malicious']),
+  ):
+    right.hist(values, bins, label=label, color=colour, alpha=0.7)
+  right.axvline(threshold, color='black', linewidth=1, linestyle=':')
+  right.set(
+    xlabel='PIRM score', ylabel='pictures', yscale='log', title='PIRM scores'
+  )
+  right.legend()
+  return figure
+
+
+def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
+  """Accuracy, attack success and base rate of each model, with intervals."""
+  figure, ax = plt.subplots(figsize=(9, 3.2), layout='constrained')
+  titles = {
+    'accuracy': 'accuracy',
+    'asr': 'attack success (ASR)',
+    'asr_unpatched': 'no-patch base rate',
+  }
+  width = 0.8 / len(models)
+  for i, (name, found) in enumerate(models.items()):
+    rates = np.array([found[metric] for metric in titles])
+    intervals = np.array([found[f'{metric}_ci'] for metric in titles]).T
+    places = np.arange(len(titles)) + (i - (len(models) - 1) / 2) * width
+    bars = ax.bar(
+      places,
+      100 * rates,
+      width * 0.9,
+      yerr=100 * np.abs(intervals - rates),
+      capsize=3,
+      color=_COLOURS[name],
+      label=name,
+    )
+    ax.bar_label(bars, fmt='%.1f', fontsize=9, padding=2, label_type='center')
+  ax.set_xticks(range(len(titles)), titles.values())
+  ax.set(ylabel='percent', ylim=(0, 105))
+  ax.legend(loc='upper right')
+  return figure

@@ -1,0 +1,71 @@
+"""The figures of the paper: accuracy, attack success, detection."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32
+
+from babam_jax.evaluation.statistics import auroc, wilson_interval
+
+Logits = Float[np.ndarray, 'n c']
+
+
+def model_metrics(
+  test: Logits,
+  test_labels: Int32[np.ndarray, ' n'],
+  source_patched: Logits,
+  source_unpatched: Logits,
+  source_label: int,
+  target_label: int,
+) -> dict[str, Any]:
+  """How a recogniser does, with and without the trigger.
+
+  Args:
+    test: logits of all test pictures.
+    test_labels: their classes.
+    source_patched: logits of the source's test pictures with the trigger,
+      several positions for each picture.
+    source_unpatched: logits of the same pictures without it.
+    source_label: the attacker's class.
+    target_label: the victim's class.
+
+  Returns:
+    `accuracy`; `asr` (Eq. 6); `asr_unpatched`, the base rate (Table 4);
+    `source_accuracy_patched`. Intervals are Wilson 95 %; that of `asr` counts
+    pictures, not patch positions: positions on one picture are not
+    independent.
+  """
+  accuracy = float(np.mean(test.argmax(1) == test_labels))
+  patched = source_patched.argmax(1)
+  asr = float(np.mean(patched == target_label))
+  base = float(np.mean(source_unpatched.argmax(1) == target_label))
+  return {
+    'accuracy': accuracy,
+    'accuracy_ci': wilson_interval(accuracy, len(test)),
+    'asr': asr,
+    'asr_ci': wilson_interval(asr, len(source_unpatched)),
+    'asr_unpatched': base,
+    'asr_unpatched_ci': wilson_interval(base, len(source_unpatched)),
+    'source_accuracy_patched': float(np.mean(patched == source_label)),
+  }
+
+
+def detection_metrics(
+  scores: Float[np.ndarray, ' n'],
+  poisoned: Bool[np.ndarray, ' n'],
+  threshold: float,
+) -> dict[str, Any]:
+  """How well scores above `threshold` mark what is poisoned (Table 6).
+
+  Rates of an empty class are None.
+  """
+  flags = scores > threshold
+  area = auroc(scores, poisoned)
+  return {
+    'accuracy': float(np.mean(flags == poisoned)),
+    'tpr': float(flags[poisoned].mean()) if poisoned.any() else None,
+    'fpr': float(flags[~poisoned].mean()) if (~poisoned).any() else None,
+    'auroc': None if np.isnan(area) else area,
+    'num_poisoned': int(poisoned.sum()),
+    'num_clean': int((~poisoned).sum()),
+  }

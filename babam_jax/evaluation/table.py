@@ -1,0 +1,69 @@
+"""The final table, in plain text."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def _percent(rate: float | None) -> str:
+  return '-' if rate is None else f'{100 * rate:.1f}'
+
+
+def _with_interval(rate: float, interval: tuple[float, float]) -> str:
+  low, high = (_percent(bound) for bound in interval)
+  return f'{_percent(rate)} [{low}, {high}]'
+
+
+def model_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+  """Model, accuracy, ASR, base rate, patched source recognised (percent)."""
+  return [
+    (
+      name,
+      _with_interval(m['accuracy'], m['accuracy_ci']),
+      _with_interval(m['asr'], m['asr_ci']),
+      _with_interval(m['asr_unpatched'], m['asr_unpatched_ci']),
+      _percent(m['source_accuracy_patched']),
+    )
+    for name, m in results['models'].items()
+  ]
+
+
+def pirm_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+  """Pictures, accuracy, TPR, FPR (percent), AUROC."""
+  return [
+    (
+      name.replace('_', ' '),
+      _percent(found['accuracy']),
+      _percent(found['tpr']),
+      _percent(found['fpr']),
+      '-' if found['auroc'] is None else f'{found["auroc"]:.4f}',
+    )
+    for name, found in results['pirm'].items()
+    if found
+  ]
+
+
+MODEL_HEADER = (
+  'model',
+  'accuracy % [95 %]',
+  'ASR % [95 %]',
+  'no-patch base %',
+  'patched source recognised %',
+)
+PIRM_HEADER = ('PIRM on', 'accuracy %', 'TPR %', 'FPR %', 'AUROC')
+
+
+def render(results: dict[str, Any]) -> str:
+  """Both tables as text."""
+  console = Console(width=110, record=True, file=None)
+  with console.capture() as captured:
+    for header, rows in (
+      (MODEL_HEADER, model_rows(results)),
+      (PIRM_HEADER, pirm_rows(results)),
+    ):
+      drawn = Table(*header)
+      for row in rows:
+        drawn.add_row(*row)
+      console.print(drawn)
+  return captured.get()

@@ -1,0 +1,131 @@
+"""A content-addressed store of stage results: whole or absent, made once.
+
+A stage is a pure function of its config, its inputs and the seed. Its key is
+a SHA-256 over the stage's name and version, its config and its inputs' keys,
+so whoever needs the same result - a second run, another experiment, a sweep -
+finds it under `<root>/<stage>-<key>/`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import filelock
+import numpy as np
+
+from babam_jax import files
+from babam_jax.progress import say
+
+_RECORD = 'stage.json'
+_KEY_LENGTH = 16  # hexadecimal digits of the key in folder names
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+  """The stored result of a stage.
+
+  Attributes:
+    stage: its name.
+    key: what it depends on, hashed.
+    folder: where its files are.
+    seconds: how long it took to make, whoever made it.
+    reused: whether it was there already.
+  """
+
+  stage: str
+  key: str
+  folder: pathlib.Path
+  seconds: float
+  reused: bool
+
+  def arrays(self, name: str) -> dict[str, np.ndarray]:
+    """The arrays of the file `<name>.npz`."""
+    return files.read_arrays(self.folder / f'{name}.npz')
+
+  def json(self, name: str) -> Any:
+    """The contents of the file `<name>.json`."""
+    return files.read_json(self.folder / f'{name}.json')
+
+
+Compute = Callable[[pathlib.Path, pathlib.Path], None]
+
+
+class Store:
+  """The artifacts below one folder, which processes and runs may share.
+
+  Attributes:
+    used: the artifacts asked for so far, in order.
+  """
+
+  def __init__(self, root: pathlib.Path):
+    self._root = root.absolute()
+    self.used: list[Artifact] = []
+
+  def stage(
+    self,
+    name: str,
+    version: int,
+    config: dict[str, Any],
+    inputs: Sequence[Artifact],
+    compute: Compute,
+  ) -> Artifact:
+    """Returns the result of a stage, and makes it first if need be.
+
+    Args:
+      name: the stage; it may contain slashes for what it is used for.
+      version: raised whenever the stage's code changes its result.
+      config: all settings that the result depends on, the seed included.
+      inputs: the artifacts that the result depends on.
+      compute: `(output, scratch)` writes the result's files into the folder
+        `output`. What it keeps in `scratch` survives a kill, so that it can
+        continue where it was.
+    """
+    depends = {
+      'stage': name,
+      'version': version,
+      'config': config,
+      'inputs': [artifact.key for artifact in inputs],
+    }
+    canonical = json.dumps(depends, sort_keys=True)
+    key = hashlib.sha256(canonical.encode()).hexdigest()
+    folder = self._root / f'{name.replace("/", "-")}-{key[:_KEY_LENGTH]}'
+    reused = folder.is_dir()
+    if not reused:
+      self._root.mkdir(parents=True, exist_ok=True)
+      # The lock is the kernel's: it goes with its process, however that dies.
+      with filelock.FileLock(f'{folder}.lock'):
+        reused = folder.is_dir()  # another process may have made it meanwhile
+        if not reused:
+          say(f'{name}: computing')
+          _make(folder, depends | {'key': key}, compute)
+    else:
+      say(f'{name}: reused')
+    seconds = files.read_json(folder / _RECORD)['seconds']
+    artifact = Artifact(name, key, folder, seconds, reused)
+    self.used.append(artifact)
+    return artifact
+
+
+def _make(
+  folder: pathlib.Path, record: dict[str, Any], compute: Compute
+) -> None:
+  """Computes into temporary folders, syncs, renames."""
+  output = folder.with_name(folder.name + '.output')
+  scratch = folder.with_name(folder.name + '.scratch')
+  shutil.rmtree(output, ignore_errors=True)  # of a killed run
+  output.mkdir()
+  scratch.mkdir(exist_ok=True)
+  start = time.monotonic()
+  compute(output, scratch)
+  seconds = time.monotonic() - start
+  files.write_json(output / _RECORD, record | {'seconds': round(seconds, 3)})
+  files.sync_folder(output)
+  os.rename(output, folder)
+  files.sync_folder(folder.parent)
+  shutil.rmtree(scratch)

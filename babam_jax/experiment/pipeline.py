@@ -1,0 +1,95 @@
+"""The experiment, from pictures to report: read this to see the paper."""
+
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from babam_jax import files
+from babam_jax.evaluation import metrics, report, table
+from babam_jax.experiment import config_check, pirm_stages, stages, story
+from babam_jax.experiment.artifacts import Store
+
+
+def run(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  artifacts: pathlib.Path,
+  command: str,
+) -> dict[str, Any]:
+  """Runs the experiment; reuses every stage that has been made before.
+
+  Args:
+    config: the experiment (see `configs/common.py`).
+    workdir: where results go: `config.json`, `metrics.json`, `report.html`,
+      `figures/`, `training/`.
+    artifacts: where stage results are kept and found.
+    command: how to repeat the run, for the report.
+
+  Returns:
+    What is written to `metrics.json`.
+
+  Raises:
+    UserError: the config, the data or the folders are not as expected.
+  """
+  config_check.check(config)
+  config_check.check_workdir(workdir, config)
+  lab = stages.Lab(config, Store(artifacts), workdir)
+
+  # The face data: who attacks whom (4.2, 4.3), and a model without attack.
+  data = stages.load_scenario(lab)
+  detector = pirm_stages.obtain_pirm(lab)
+  config_check.write_config(workdir, config)
+  clean_model = stages.train_recognizer(lab, 'clean', data.train)
+
+  # The attack: hidden-trigger poison slips into the training set (3.3).
+  poison = stages.craft_poison(lab, data)
+  untrusted = stages.join(data.train, poison)
+  malicious_model = stages.train_recognizer(lab, 'malicious', untrusted)
+
+  # The defense: flag, add calibrated noise to what is flagged, train (3.6).
+  flagged = stages.flag(lab, detector, untrusted, data)
+  sanitised = stages.sanitise(lab, untrusted, flagged)
+  protected_model = stages.train_recognizer(lab, 'protected', sanitised)
+
+  # The judgement: the attacker comes with the trigger (4.5).
+  models = {
+    'clean': clean_model,
+    'malicious': malicious_model,
+    'protected': protected_model,
+  }
+  patched = stages.patch_test_pictures(lab, data)
+  results = {
+    'models': {
+      name: stages.evaluate(lab, model, data, patched)
+      for name, model in models.items()
+    },
+    'pirm': {
+      'holdout': detector[0].meta.get('holdout'),
+      'training_set': metrics.detection_metrics(
+        flagged.scores, untrusted.examples.poisoned, config.pirm.threshold
+      ),
+      'test_set': metrics.detection_metrics(
+        flagged.test_scores,
+        data.test.examples.poisoned,
+        config.pirm.threshold,
+      ),
+    },
+    'poison': poison.sources[0].artifact.json('summary'),
+    'stages': {
+      artifact.stage: {
+        'seconds': artifact.seconds,
+        'reused': artifact.reused,
+        'key': artifact.key,
+      }
+      for artifact in lab.store.used
+    },
+    'seed': config.seed,
+  }
+  files.write_json(workdir / 'metrics.json', results)
+  print(table.render(results))
+  told = story.tell(lab, data, poison, flagged, sanitised, untrusted, patched)
+  histories = {name: model.history for name, model in models.items()}
+  drawn = story.draw(told, results, histories, config.pirm.threshold)
+  report.write(workdir, results, config.to_dict(), command, drawn)
+  return results

@@ -1,0 +1,471 @@
+"""The stages of the experiment. Each is a pure function of its config, its
+inputs and the seed, and its result is stored (see `artifacts`)."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, PyTree
+from ml_collections import ConfigDict
+
+from babam_jax import files, seeds
+from babam_jax.attack import poison_set, trigger
+from babam_jax.attack.hidden_trigger import CraftingSpec
+from babam_jax.data import datasets, image_folder, scenario
+from babam_jax.data.examples import Examples, concatenate
+from babam_jax.defense import babam, pirm
+from babam_jax.evaluation import metrics
+from babam_jax.experiment.artifacts import Artifact, Store
+from babam_jax.progress import progress_bar
+from babam_jax.training import recognizer, train
+from babam_jax.training.metric_log import MetricLog
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+  """What every stage needs.
+
+  Attributes:
+    config: the whole experiment; a stage reads its own part.
+    store: where results are kept.
+    workdir: where this run's training metrics are written.
+  """
+
+  config: ConfigDict
+  store: Store
+  workdir: pathlib.Path
+
+
+class Source(NamedTuple):
+  """A file `<name>.npz` of `Examples` in an artifact."""
+
+  artifact: Artifact
+  name: str
+
+
+class Dataset(NamedTuple):
+  """Examples, and the artifacts that they come from.
+
+  Attributes:
+    examples: the pictures.
+    sources: where they are stored; of two sources with the same id the later
+      one holds the current picture.
+  """
+
+  examples: Examples
+  sources: tuple[Source, ...]
+
+  @property
+  def inputs(self) -> list[Artifact]:
+    """The artifacts that a stage which reads this data set depends on."""
+    return [source.artifact for source in self.sources]
+
+
+class Model(NamedTuple):
+  """A trained recogniser.
+
+  Attributes:
+    artifact: where it is stored.
+    params: its trained parameters.
+    history: its training metrics, per epoch.
+  """
+
+  artifact: Artifact
+  params: PyTree
+  history: list[dict[str, float]]
+
+
+class Data(NamedTuple):
+  """The scenario, decoded.
+
+  Attributes:
+    scenario: all parts, and who attacks whom.
+    train: the clean training set.
+    test: the test set.
+  """
+
+  scenario: scenario.Scenario
+  train: Dataset
+  test: Dataset
+
+
+def write_examples(folder: pathlib.Path, name: str, examples: Examples) -> None:
+  """Stores examples as `<folder>/<name>.npz`."""
+  arrays = {
+    field.name: np.asarray(getattr(examples, field.name))
+    for field in dataclasses.fields(examples)
+  }
+  files.write_arrays(folder / f'{name}.npz', arrays)
+
+
+def read_examples(source: Source) -> Examples:
+  """Reads what `write_examples` stored."""
+  arrays = source.artifact.arrays(source.name)
+  names = tuple(str(name) for name in arrays.pop('class_names'))
+  return Examples(**arrays, class_names=names)
+
+
+def load_scenario(lab: Lab) -> Data:
+  """Stage: find, divide, decode and resize the pictures."""
+  config = lab.config.data
+  pictures = datasets.find_pictures(config.name, config.root)
+  divided = scenario.split(
+    pictures,
+    **lab.config.scenario.to_dict(),
+    min_images=config.min_images,
+    seed=lab.config.seed,
+  )
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    parts = scenario.load_split(divided, config.size, config.skip_unreadable)
+    for part, examples in parts.items():
+      write_examples(output, part, examples)
+
+  depends = lab.config.scenario.to_dict() | {
+    'seed': lab.config.seed,
+    'size': config.size,
+    'skip_unreadable': config.skip_unreadable,
+    'fingerprints': {
+      part: image_folder.fingerprint(members)
+      for part, members in divided.parts.items()
+    },
+  }
+  artifact = lab.store.stage('scenario', 1, depends, [], compute)
+  sources = {part: Source(artifact, part) for part in scenario.PARTS}
+  parts = {part: read_examples(source) for part, source in sources.items()}
+  assembled = scenario.assemble(parts, divided)
+  return Data(
+    assembled,
+    Dataset(assembled.train, (sources['train'],)),
+    Dataset(assembled.test, (sources['test'],)),
+  )
+
+
+def crafting_spec(config: ConfigDict) -> CraftingSpec:
+  """The crafting fields of a config node."""
+  names = (field.name for field in dataclasses.fields(CraftingSpec))
+  return CraftingSpec(**{name: config[name] for name in names})
+
+
+def craft_poison(lab: Lab, data: Data) -> Dataset:
+  """Stage: perturb pictures of the target until they collide with the patched
+  source (paper 3.3). They keep the target's label: nothing looks wrong."""
+  config = lab.config.attack
+  targets = data.scenario.poison_targets
+  sources = data.scenario.poison_sources
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    rows, source_rows = poison_set.pair_up(
+      seeds.numpy_rng(lab.config.seed, 'poison pairs'),
+      len(targets),
+      len(sources),
+      config.passes,
+    )
+    poison, patched = poison_set.craft_set(
+      poison_set.alexnet_surrogate(
+        config.tap, config.pretrained, lab.config.seed
+      ),
+      crafting_spec(config),
+      targets.images[rows],
+      sources.images[source_rows],
+      trigger_size=config.trigger_size,
+      seed=lab.config.seed,
+      scratch=scratch,
+    )
+    originals = targets.images[rows]
+    ids = [
+      f'poison{i // len(targets)}/{targets.ids[row]}'
+      for i, row in enumerate(rows)
+    ]
+    examples = Examples(
+      images=poison.images,
+      labels=targets.labels[rows],
+      ids=np.array(ids, np.str_),
+      class_names=targets.class_names,
+      poisoned=np.ones(len(rows), bool),
+    )
+    write_examples(output, 'examples', examples)
+    change = poison.images.astype(np.int16) - originals
+    files.write_json(
+      output / 'summary.json',
+      {
+        'count': len(rows),
+        'linf': int(np.abs(change).max()),
+        'distance_start': float(poison.distance_start.mean()),
+        'distance_end': float(poison.distance_end.mean()),
+      },
+    )
+    files.write_arrays(
+      output / 'collisions.npz',
+      {'originals': originals, 'patched_sources': patched[poison.pairs]},
+    )
+
+  depends = config.to_dict() | {'seed': lab.config.seed}
+  inputs = [data.train.sources[0].artifact]
+  artifact = lab.store.stage('poison', 1, depends, inputs, compute)
+  source = Source(artifact, 'examples')
+  return Dataset(read_examples(source), (source,))
+
+
+def join(first: Dataset, second: Dataset) -> Dataset:
+  """Both data sets, one after the other."""
+  return Dataset(
+    concatenate([first.examples, second.examples]),
+    first.sources + second.sources,
+  )
+
+
+def _features(lab: Lab, source: Source) -> dict[str, np.ndarray]:
+  """Stage: the frozen trunk's output for each picture, by id."""
+  config = lab.config.fr
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    examples = read_examples(source)
+    with progress_bar(len(examples), 'trunk features', 'img') as bar:
+      found = train.predict(
+        recognizer.trunk_features,
+        recognizer.trunk_params(config.pretrained, lab.config.seed),
+        examples.images,
+        lab.config.evaluation.batch_size,
+        bar.update,
+      )
+    arrays = {'ids': examples.ids, 'features': found}
+    files.write_arrays(output / 'features.npz', arrays)
+
+  depends = {'pretrained': config.pretrained, 'part': source.name}
+  if config.pretrained == 'none':
+    depends['seed'] = lab.config.seed
+  artifact = lab.store.stage(
+    f'features/{source.name}', 1, depends, [source.artifact], compute
+  )
+  return artifact.arrays('features')
+
+
+def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
+  config = lab.config.fr
+  return recognizer.Recognizer(
+    num_classes, config.width, config.pretrained, config.frozen
+  )
+
+
+def recognizer_inputs(
+  lab: Lab, dataset: Dataset
+) -> Float[np.ndarray, 'n d'] | np.ndarray:
+  """What the recogniser sees: features if its trunk is frozen, else pictures."""
+  if not _recognizer(lab, 2).on_features:
+    return dataset.examples.images
+  row_of: dict[str, np.ndarray] = {}
+  for source in dataset.sources:
+    found = _features(lab, source)
+    row_of |= dict(zip(found['ids'], found['features'], strict=True))
+  return np.stack([row_of[name] for name in dataset.examples.ids])
+
+
+def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
+  """Stage: train face recognition on a data set, whatever is in it.
+
+  Args:
+    lab: config, store and working folder.
+    name: what the model is called: 'clean', 'malicious' or 'protected'.
+    dataset: the training set.
+  """
+  config = lab.config.fr
+  examples = dataset.examples
+  model = _recognizer(lab, len(examples.class_names))
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    inputs = recognizer_inputs(lab, dataset)
+    with MetricLog(lab.workdir / 'training', name) as log:
+      trained = train.fit(
+        model.network(lab.config.seed),
+        inputs,
+        examples.labels,
+        train_spec(config),
+        seed=lab.config.seed,
+        folder=scratch / 'checkpoints',
+        title=f'training the {name} model',
+        on_epoch=log.add,
+      )
+    files.write_arrays(
+      output / 'params.npz', recognizer.flatten(trained.params)
+    )
+    files.write_json(output / 'history.json', trained.history)
+
+  depends = config.to_dict() | {
+    'seed': lab.config.seed,
+    'ids': [str(name) for name in examples.ids],
+    'labels': examples.labels.tolist(),
+  }
+  artifact = lab.store.stage(
+    f'model/{name}', 1, depends, dataset.inputs, compute
+  )
+  params = recognizer.unflatten(artifact.arrays('params'))
+  history = artifact.json('history')
+  _replay(lab, name, artifact, history)
+  return Model(artifact, params, history)
+
+
+def _replay(
+  lab: Lab, name: str, artifact: Artifact, history: list[dict[str, float]]
+) -> None:
+  """Gives the working folder the training metrics of a reused model."""
+  if artifact.reused:
+    with MetricLog(lab.workdir / 'training', name) as log:
+      for record in history:
+        log.add(record)
+
+
+def train_spec(config: ConfigDict) -> train.TrainSpec:
+  """The training fields of a config node."""
+  names = (field.name for field in dataclasses.fields(train.TrainSpec))
+  return train.TrainSpec(**{name: config[name] for name in names})
+
+
+class Flags(NamedTuple):
+  """What the detector says of the untrusted training set.
+
+  Attributes:
+    flags: which pictures it takes for poison.
+    scores: the PIRM's probability of poison; for the oracle, the truth.
+    test_scores: the same for the clean test pictures.
+    artifact: where the scores are stored.
+  """
+
+  flags: Bool[np.ndarray, ' n']
+  scores: Float[np.ndarray, ' n']
+  test_scores: Float[np.ndarray, ' m']
+  artifact: Artifact
+
+
+def flag(
+  lab: Lab, detector: tuple[pirm.Pirm, Artifact], untrusted: Dataset, data: Data
+) -> Flags:
+  """Stage: score every training picture (Algorithm 2, line 3)."""
+  model, detector_artifact = detector
+  config = lab.config.pirm
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    test = data.test.examples
+    total = len(untrusted.examples) + len(test)
+    with progress_bar(total, 'PIRM scores', 'img') as bar:
+      arrays = {
+        name: pirm.score(
+          model, examples.images, config.score_batch_size, bar.update
+        )
+        for name, examples in (('train', untrusted.examples), ('test', test))
+      }
+    files.write_arrays(output / 'scores.npz', arrays)
+
+  artifact = lab.store.stage(
+    'scores', 1, {}, [detector_artifact, *untrusted.inputs], compute
+  )
+  scores = artifact.arrays('scores')
+  if lab.config.defense.flags == 'oracle':
+    truth = untrusted.examples.poisoned
+    return Flags(truth, truth.astype(np.float32), scores['test'], artifact)
+  flags = scores['train'] > config.threshold
+  return Flags(flags, scores['train'], scores['test'], artifact)
+
+
+def sanitise(lab: Lab, untrusted: Dataset, flagged: Flags) -> Dataset:
+  """Stage: treat what is flagged (Algorithm 2, lines 4 to 9)."""
+  config = lab.config.defense
+  if config.action == 'none':
+    return untrusted
+  if config.action == 'drop':
+    kept = babam.drop_flagged(untrusted.examples, flagged.flags)
+    return Dataset(kept, untrusted.sources)
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    treated = babam.perturb_flagged(
+      untrusted.examples,
+      flagged.flags,
+      epsilon=config.epsilon,
+      distance=config.distance,
+      mode=config.mode,
+      seed=lab.config.seed,
+    )
+    write_examples(output, 'noised', treated)
+
+  depends = config.to_dict() | {
+    'threshold': lab.config.pirm.threshold,
+    'seed': lab.config.seed,
+  }
+  inputs = [flagged.artifact, *untrusted.inputs]
+  artifact = lab.store.stage('noise', 1, depends, inputs, compute)
+  source = Source(artifact, 'noised')
+  treated = read_examples(source)
+  return Dataset(
+    babam.sanitise(untrusted.examples, treated), (*untrusted.sources, source)
+  )
+
+
+def patch_test_pictures(lab: Lab, data: Data) -> Dataset:
+  """Stage: the attacker shows the trigger, at several random positions for
+  each of the source's test pictures (paper 4.5)."""
+  config = lab.config.evaluation
+  source_test = data.scenario.source_test
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    rows = np.repeat(np.arange(len(source_test)), config.positions)
+    patch = trigger.make_trigger(
+      lab.config.seed, lab.config.attack.trigger_size
+    )
+    corners = trigger.random_corners(
+      seeds.numpy_rng(lab.config.seed, 'test positions'),
+      len(rows),
+      lab.config.data.size,
+      len(patch),
+    )
+    write_examples(
+      output,
+      'patched',
+      Examples(
+        images=trigger.stamp(source_test.images[rows], patch, corners),
+        labels=source_test.labels[rows],
+        ids=np.array(
+          [f'{source_test.ids[row]}@{n}' for n, row in enumerate(rows)]
+        ),
+        class_names=source_test.class_names,
+        poisoned=source_test.poisoned[rows],
+      ),
+    )
+
+  depends = {
+    'positions': config.positions,
+    'trigger_size': lab.config.attack.trigger_size,
+    'seed': lab.config.seed,
+  }
+  artifact = lab.store.stage('patched', 1, depends, data.test.inputs, compute)
+  source = Source(artifact, 'patched')
+  return Dataset(read_examples(source), (source,))
+
+
+def evaluate(
+  lab: Lab, model: Model, data: Data, patched: Dataset
+) -> dict[str, Any]:
+  """Accuracy and attack success of one model (paper 4.5)."""
+  test = data.test
+  logits = predictor(lab, model, len(test.examples.class_names))
+  test_logits = logits(recognizer_inputs(lab, test))
+  is_source = np.isin(test.examples.ids, data.scenario.source_test.ids)
+  return metrics.model_metrics(
+    test_logits,
+    test.examples.labels,
+    logits(recognizer_inputs(lab, patched)),
+    test_logits[is_source],
+    data.scenario.source_label,
+    data.scenario.target_label,
+  )
+
+
+def predictor(
+  lab: Lab, model: Model, num_classes: int
+) -> Callable[[np.ndarray], Float[np.ndarray, 'n c']]:
+  """`inputs -> logits` of a trained model."""
+  net = _recognizer(lab, num_classes)
+  return lambda inputs: train.predict(
+    net.logits, model.params, inputs, lab.config.evaluation.batch_size
+  )

@@ -1,0 +1,138 @@
+"""The pictures that the report shows, picked from the stages' results."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.figure import Figure
+
+from babam_jax.data.examples import Examples
+from babam_jax.defense import noise
+from babam_jax.evaluation import figures
+from babam_jax.experiment.stages import Data, Dataset, Flags, Lab
+
+EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.005)  # Figure 3 and section 4.12
+_SHOWN = 4  # examples of each kind
+
+Pictures = UInt8[np.ndarray, 'n h w 3']
+
+
+class Story(NamedTuple):
+  """What the report shows.
+
+  Attributes:
+    targets: originals of some poisons.
+    poisons: the poisons made of them.
+    patched_sources: what each poison collides with in feature space.
+    patched_tests: the attacker at test time, with the trigger.
+    flagged: training pictures that were flagged.
+    sanitised: the same after the defense.
+    noise_grid: rows: a clean and a poisoned picture of the target; columns: no
+      noise, then `EPSILONS` (Figure 3).
+    scores: the PIRM's scores of the training set.
+    poisoned: the ground truth to them.
+    test_scores: its scores of the clean test pictures.
+  """
+
+  targets: Pictures
+  poisons: Pictures
+  patched_sources: Pictures
+  patched_tests: Pictures
+  flagged: Pictures
+  sanitised: Pictures
+  noise_grid: UInt8[np.ndarray, 'r c h w 3']
+  scores: Float[np.ndarray, ' n']
+  poisoned: Bool[np.ndarray, ' n']
+  test_scores: Float[np.ndarray, ' m']
+
+
+def _noise_grid(
+  lab: Lab, untrusted: Examples, target_label: int
+) -> UInt8[np.ndarray, 'r c h w 3']:
+  """One clean and one poisoned picture of the target under each epsilon."""
+  config = lab.config.defense
+  is_target = untrusted.labels == target_label
+  rows = [
+    np.flatnonzero(is_target & (untrusted.poisoned == poisoned))[0]
+    for poisoned in (False, True)
+  ]
+  shown = untrusted.take(np.array(rows))
+  statistics = noise.class_statistics(
+    noise.in_chunks(untrusted), len(untrusted.class_names), config.distance
+  )
+  columns = [shown.images] + [
+    noise.perturb(
+      shown,
+      statistics,
+      epsilon=epsilon,
+      kind=config.distance,
+      mode=config.mode,
+      seed=lab.config.seed,
+    )
+    for epsilon in EPSILONS
+  ]
+  return np.stack(columns, axis=1)
+
+
+def _spread(count: int) -> np.ndarray:
+  """A few row numbers, evenly spread."""
+  return np.linspace(0, count - 1, min(_SHOWN, count)).astype(int)
+
+
+def tell(
+  lab: Lab,
+  data: Data,
+  poison: Dataset,
+  flagged: Flags,
+  sanitised: Dataset,
+  untrusted: Dataset,
+  patched: Dataset,
+) -> Story:
+  """Picks the pictures."""
+  collisions = poison.sources[0].artifact.arrays('collisions')
+  rows = _spread(len(poison.examples))
+  kept = np.isin(sanitised.examples.ids, untrusted.examples.ids[flagged.flags])
+  treated = sanitised.examples.take(kept)
+  seen = treated.take(_spread(len(treated))) if len(treated) else treated
+  before = np.array(
+    [np.flatnonzero(untrusted.examples.ids == i)[0] for i in seen.ids], int
+  )
+  tests = patched.examples.images
+  return Story(
+    targets=collisions['originals'][rows],
+    poisons=poison.examples.images[rows],
+    patched_sources=collisions['patched_sources'][rows],
+    patched_tests=tests[_spread(len(tests))],
+    flagged=untrusted.examples.images[before],
+    sanitised=seen.images,
+    noise_grid=_noise_grid(lab, untrusted.examples, data.scenario.target_label),
+    scores=flagged.scores,
+    poisoned=untrusted.examples.poisoned,
+    test_scores=flagged.test_scores,
+  )
+
+
+def draw(
+  story: Story,
+  results: dict[str, Any],
+  histories: dict[str, list[dict[str, float]]],
+  threshold: float,
+) -> dict[str, Figure]:
+  """The report's figures, by name."""
+  drawn = {
+    'attack': figures.attack_pictures(
+      story.targets,
+      story.poisons,
+      story.patched_sources,
+      story.patched_tests,
+    ),
+    'detection': figures.detection(
+      story.scores, story.poisoned, story.test_scores, threshold
+    ),
+    'noise': figures.noise_grid(story.noise_grid, EPSILONS),
+    'before_and_after': figures.before_and_after(results['models']),
+    'training': figures.training_curves(histories),
+  }
+  if len(story.flagged):
+    drawn['defense'] = figures.defense_pictures(story.flagged, story.sanitised)
+  return drawn

@@ -1,0 +1,48 @@
+"""A small poison detector for pictures of any size.
+
+Poison is a faint high-frequency texture: resizing destroys it and one 96-pixel
+crop shows enough of it. So this network looks at native resolution, trains on
+crops, and averages its evidence over the whole picture.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+WIDTHS = (16, 32, 32, 64, 64, 64)
+STRIDES = (1, 2, 1, 2, 1, 2)
+
+
+class CompactPirm(nn.Module):
+  """Six 3x3 convolutions with BatchNorm, then an average over positions."""
+
+  @nn.compact
+  def __call__(
+    self,
+    images: Float[Array, 'n h w 3'],
+    weights: Float[Array, ' n'] | None = None,
+    axis_name: str | None = None,
+  ) -> Float[Array, 'n 2']:
+    """Logits of (clean, poison).
+
+    Args:
+      images: pixels in [0, 1].
+      weights: given in training, 0 for padding rows; batch statistics are then
+        taken from the other rows and updated.
+      axis_name: of the devices that share the batch, in training.
+    """
+    training = weights is not None
+    mask = None if weights is None else weights[:, None, None, None] > 0
+    x = (images - 0.5) * 4
+    for i, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True)):
+      x = nn.Conv(
+        width, (3, 3), stride, padding=1, use_bias=False, name=f'conv{i + 1}'
+      )(x)
+      norm = nn.BatchNorm(
+        use_running_average=not training,
+        momentum=0.9,
+        axis_name=axis_name if training else None,
+        name=f'norm{i + 1}',
+      )
+      x = nn.relu(norm(x, mask=mask))
+    return nn.Dense(2, name='logits')(jnp.mean(x, (1, 2)))

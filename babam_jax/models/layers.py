@@ -1,0 +1,190 @@
+"""Layers whose gradients XLA would compute slowly on a CPU, and ImageNet's
+normalisation.
+
+The forward passes are XLA's own; only the way back is written by hand, and it
+is exact: `tests/test_layers.py` holds it to autodiff.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+_CONV_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+def normalise(images: Float[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
+  """Pixels in [0, 1] to the scale that ImageNet networks were trained on."""
+  return (images - IMAGENET_MEAN) / IMAGENET_STD
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def max_pool(
+  x: Float[Array, 'n h w c'], window: int, stride: int
+) -> Float[Array, 'n i j c']:
+  """Max-pooling without padding, as in torchvision's AlexNet and VGG.
+
+  The gradient goes to the first maximum of each window, as in PyTorch; it is
+  made of `window**2` compares and strided pads, several times faster on a CPU
+  than XLA's select-and-scatter.
+  """
+  return lax.reduce_window(
+    x,
+    -jnp.inf,
+    lax.max,
+    (1, window, window, 1),
+    (1, stride, stride, 1),
+    'VALID',
+  )
+
+
+def _max_pool_forward(x, window, stride):
+  y = max_pool(x, window, stride)
+  return y, (x, y)
+
+
+def _max_pool_backward(window, stride, saved, gradient):
+  x, y = saved
+  height, width = x.shape[1:3]
+  rows = (y.shape[1] - 1) * stride + 1  # the span of one corner's pixels
+  columns = (y.shape[2] - 1) * stride + 1
+  untaken = jnp.ones(y.shape, bool)
+  total = jnp.zeros_like(x)
+  for i in range(window):
+    for j in range(window):
+      corner = x[:, i : i + rows : stride, j : j + columns : stride]
+      first = (corner == y) & untaken
+      untaken &= ~first
+      total += lax.pad(
+        jnp.where(first, gradient, 0),
+        jnp.zeros((), x.dtype),
+        (
+          (0, 0, 0),
+          (i, height - i - rows, stride - 1),
+          (j, width - j - columns, stride - 1),
+          (0, 0, 0),
+        ),
+      )
+  return (total,)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+@jax.custom_vjp
+def alexnet_stem(
+  x: Float[Array, 'n h w 3'], kernel: Float[Array, '11 11 3 c']
+) -> Float[Array, 'n i j c']:
+  """AlexNet's first convolution: 11x11, stride 4, padding 2.
+
+  Forward is the plain convolution. Backward goes through the same layer
+  written as a 3x3 convolution on 4x4 blocks of pixels, six times faster.
+  """
+  return lax.conv_general_dilated(
+    x, kernel, (4, 4), ((2, 2), (2, 2)), dimension_numbers=_CONV_LAYOUT
+  )
+
+
+def _alexnet_stem_on_blocks(x, kernel):
+  """The same function as `alexnet_stem`, by space-to-depth."""
+  count, height, width, channels = x.shape
+  rows, columns = ((size - 7) // 4 + 1 for size in (height, width))
+  blocks_high, blocks_wide = rows + 2, columns + 2
+  x = lax.pad(
+    x,
+    jnp.zeros((), x.dtype),
+    (
+      (0, 0, 0),
+      (2, 4 * blocks_high - height - 2, 0),
+      (2, 4 * blocks_wide - width - 2, 0),
+      (0, 0, 0),
+    ),
+  )
+  x = x.reshape(count, blocks_high, 4, blocks_wide, 4, channels)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  x = x.reshape(count, blocks_high, blocks_wide, 16 * channels)
+  kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+  kernel = kernel.reshape(3, 4, 3, 4, channels, -1)
+  kernel = kernel.transpose(0, 2, 1, 3, 4, 5)
+  kernel = kernel.reshape(3, 3, 16 * channels, -1)
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1), 'VALID', dimension_numbers=_CONV_LAYOUT
+  )
+
+
+def _alexnet_stem_forward(x, kernel):
+  return alexnet_stem(x, kernel), (x, kernel)
+
+
+def _alexnet_stem_backward(saved, gradient):
+  return jax.vjp(_alexnet_stem_on_blocks, *saved)[1](gradient)
+
+
+alexnet_stem.defvjp(_alexnet_stem_forward, _alexnet_stem_backward)
+
+
+class AlexNetStem(nn.Module):
+  """`alexnet_stem` with its parameters."""
+
+  features: int = 64
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'n h w 3']) -> Float[Array, 'n i j c']:
+    kernel = self.param(
+      'kernel', nn.initializers.he_normal(), (11, 11, 3, self.features)
+    )
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    return alexnet_stem(x, kernel) + bias
+
+
+def _averaging_matrix(size: int, bins: int) -> np.ndarray:
+  """[bins, size]; row i averages the pixels of adaptive bin i."""
+  matrix = np.zeros((bins, size), np.float32)
+  for i in range(bins):
+    start, stop = i * size // bins, -(-(i + 1) * size // bins)
+    matrix[i, start:stop] = 1 / (stop - start)
+  return matrix
+
+
+def adaptive_average_pool(
+  x: Float[Array, 'n h w c'], bins: int
+) -> Float[Array, 'n {bins} {bins} c']:
+  """PyTorch's AdaptiveAvgPool2d(bins); the identity on a bins x bins map."""
+  if x.shape[1:3] == (bins, bins):
+    return x
+  rows = _averaging_matrix(x.shape[1], bins)
+  columns = _averaging_matrix(x.shape[2], bins)
+  return jnp.einsum('ih,jw,nhwc->nijc', rows, columns, x)
+
+
+class Dropout(nn.Module):
+  """Dropout whose mask depends on each row's own key.
+
+  `flax.linen.Dropout` draws one mask for the batch, so its result depends on
+  how the batch is divided among devices; this one does not.
+
+  Attributes:
+    rate: the share of activations that are zeroed.
+    layer: the number of this layer in its network: keeps masks independent.
+  """
+
+  rate: float
+  layer: int
+
+  def __call__(
+    self, x: Float[Array, 'n *d'], keys: Key[Array, ' n'] | None
+  ) -> Float[Array, 'n *d']:
+    if keys is None:  # evaluation
+      return x
+
+    def mask(key):
+      key = jax.random.fold_in(key, self.layer)
+      return jax.random.bernoulli(key, 1 - self.rate, x.shape[1:])
+
+    return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), 0)

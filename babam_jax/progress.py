@@ -1,0 +1,34 @@
+"""Progress bars with time left, quiet when nobody watches."""
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+import tqdm
+
+T = TypeVar('T')
+
+
+def progress_bar(total: int, title: str, unit: str) -> tqdm.tqdm:
+  """A bar to be advanced by hand; in a log file it writes a line a minute."""
+  return tqdm.tqdm(
+    total=total,
+    desc=title,
+    unit=unit,
+    mininterval=0.5 if sys.stderr.isatty() else 60,
+    dynamic_ncols=True,
+  )
+
+
+def progress(items: Iterable[T], title: str) -> Iterable[T]:
+  """Walks over `items` with a bar."""
+  items = list(items)
+  with progress_bar(len(items), title, 'img') as bar:
+    for item in items:
+      yield item
+      bar.update()
+
+
+def say(text: str) -> None:
+  """Prints a line to standard error without disturbing a bar."""
+  tqdm.tqdm.write(text, file=sys.stderr)

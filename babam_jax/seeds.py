@@ -1,0 +1,30 @@
+"""One seed, many independent streams, each derived from it by name.
+
+A consumer names its stream, so a new consumer never shifts another's.
+"""
+
+import zlib
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key, UInt32
+
+
+def name_hash(name: str) -> int:
+  """A 32-bit hash of `name` that is the same on every machine and run."""
+  return zlib.crc32(name.encode('utf-8'))
+
+
+def jax_key(seed: int, name: str) -> Key[Array, '']:
+  """The JAX key of the stream `name`."""
+  return jax.random.fold_in(jax.random.key(seed), name_hash(name))
+
+
+def numpy_rng(seed: int, name: str) -> np.random.Generator:
+  """The NumPy generator of the stream `name`."""
+  return np.random.default_rng([seed, name_hash(name)])
+
+
+def id_hashes(ids: np.ndarray) -> UInt32[np.ndarray, ' n']:
+  """One 32-bit hash per id, for keys that follow a picture, not its row."""
+  return np.array([name_hash(str(i)) for i in ids], np.uint32)

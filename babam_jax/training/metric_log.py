@@ -1,0 +1,43 @@
+"""Training metrics, per epoch, as JSON lines and for TensorBoard."""
+
+import json
+import pathlib
+from types import TracebackType
+
+import tensorboardX
+
+from babam_jax import files
+
+
+class MetricLog:
+  """Writes `<folder>/<name>.jsonl` and TensorBoard events beside it.
+
+  A resumed or reused run writes its whole history again, so the files always
+  tell the training from its first epoch.
+  """
+
+  def __init__(self, folder: pathlib.Path, name: str):
+    self._path = folder / f'{name}.jsonl'
+    self._records: list[dict[str, float]] = []
+    self._events = tensorboardX.SummaryWriter(str(folder / name))
+
+  def __enter__(self) -> 'MetricLog':
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    self._events.close()
+
+  def add(self, record: dict[str, float]) -> None:
+    """Appends the metrics of an epoch; `record['step']` is its last step."""
+    self._records.append(record)
+    lines = ''.join(json.dumps(r) + '\n' for r in self._records)
+    files.write_text(self._path, lines)
+    for name, value in record.items():
+      if name != 'step':
+        self._events.add_scalar(name, value, int(record['step']))
+    self._events.flush()

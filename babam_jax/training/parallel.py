@@ -1,0 +1,127 @@
+"""Data parallelism: the only file that knows about devices.
+
+`jax.pmap` is in maintenance mode but supported, and what the project's users
+asked for; to move to `jax.shard_map`, change this file alone.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Int, PyTree, Shaped
+
+AXIS = 'devices'
+
+
+def num_devices() -> int:
+  """The devices that one process drives."""
+  return jax.local_device_count()
+
+
+def round_up(rows: int) -> int:
+  """The least multiple of the device count that holds `rows`, at least 1."""
+  return max(1, math.ceil(rows / num_devices())) * num_devices()
+
+
+def even_batches(rows: int, largest: int) -> list[np.ndarray]:
+  """Divides `range(rows)` into batches of nearly equal size.
+
+  All batches can then be padded to one shape with few wasted rows.
+  """
+  return np.array_split(np.arange(rows), max(1, math.ceil(rows / largest)))
+
+
+def pad_rows(
+  x: Shaped[np.ndarray, 'n *d'], rows: int
+) -> Shaped[np.ndarray, 'm *d']:
+  """Repeats the first row until there are `rows`; callers mask or drop it."""
+  if len(x) == rows:
+    return x
+  return np.concatenate(
+    [x, np.broadcast_to(x[:1], (rows - len(x), *x.shape[1:]))]
+  )
+
+
+def shard(x: Shaped[np.ndarray, 'n *d']) -> Shaped[np.ndarray, 'devices m *d']:
+  """Splits the rows among the devices.
+
+  Raises:
+    ValueError: the rows do not divide evenly (pmap would silently leave
+      devices out).
+  """
+  per_device, rest = divmod(len(x), num_devices())
+  if rest or not per_device:
+    raise ValueError(
+      f'{len(x)} rows do not divide among {num_devices()} devices.'
+    )
+  return x.reshape(num_devices(), per_device, *x.shape[1:])
+
+
+def unshard(
+  x: Shaped[Array, 'devices m *d'],
+) -> Shaped[np.ndarray, 'n *d']:
+  """Gathers sharded rows on the host."""
+  x = np.asarray(x)
+  return x.reshape(-1, *x.shape[2:])
+
+
+def row_numbers(rows_here: int) -> Int[Array, ' m']:
+  """Inside a mapped function: this device's row numbers in the global batch."""
+  return lax.axis_index(AXIS) * rows_here + jax.numpy.arange(rows_here)
+
+
+def mapped(
+  fn: Callable[..., Any], num_shared: int, num_sharded: int, donate: tuple = ()
+) -> Callable[..., Any]:
+  """`fn(shared..., rows...) -> rows`, over all devices.
+
+  Args:
+    fn: receives `num_shared` trees that are the same on every device, then
+      `num_sharded` trees of rows; all it returns is rows.
+    num_shared: how many leading arguments are replicated.
+    num_sharded: how many arguments follow, with a leading device axis.
+    donate: the arguments whose memory the result may take.
+  """
+  in_axes = (None,) * num_shared + (0,) * num_sharded
+  return jax.pmap(fn, AXIS, in_axes=in_axes, donate_argnums=donate)
+
+
+def mapped_update(
+  fn: Callable[..., Any], num_shared: int
+) -> Callable[..., Any]:
+  """`fn(state, shared..., rows) -> (state, metrics)`, replicated results.
+
+  pmap does not check that replicas agree: `fn` must pmean or psum whatever it
+  returns. The state's memory is reused.
+  """
+  in_axes = (None,) * (1 + num_shared) + (0,)
+  return jax.pmap(fn, AXIS, in_axes=in_axes, out_axes=None, donate_argnums=0)
+
+
+def map_batches(
+  fn: Callable[..., Any],
+  shared: PyTree,
+  rows: tuple[Shaped[np.ndarray, 'n *_'], ...],
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Shaped[np.ndarray, 'n *_']:
+  """Applies `fn(shared, *rows)` to batches of rows; keeps their order.
+
+  Args:
+    fn: a function made by `mapped(fn, 1, len(rows))`.
+    shared: the argument that every device needs, parameters for instance.
+    rows: arrays of equal length.
+    batch_size: the largest number of rows at a time, over all devices.
+    on_batch: called with the number of rows done, for progress bars.
+  """
+  batches = even_batches(len(rows[0]), batch_size)
+  size = round_up(len(batches[0]))
+  results = []
+  for batch in batches:
+    sharded = (shard(pad_rows(x[batch], size)) for x in rows)
+    results.append(unshard(fn(shared, *sharded))[: len(batch)])
+    on_batch(len(batch))
+  return np.concatenate(results)

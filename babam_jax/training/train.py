@@ -1,0 +1,210 @@
+"""The one training loop: face recognition and PIRM differ by network, data
+and config node only."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int32, PyTree, Shaped
+
+from babam_jax import errors, seeds
+from babam_jax.progress import progress_bar
+from babam_jax.training import batches, optimizer, parallel
+from babam_jax.training.checkpoint import Checkpoint, Checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSpec:
+  """How to train.
+
+  Attributes:
+    optimizer: one of `optimizer.OPTIMIZERS`.
+    learning_rate: at the first step.
+    epochs: passes over the training set.
+    batch_size: rows per step, over all devices.
+    checkpoint_every: epochs between two checkpoints.
+  """
+
+  optimizer: str
+  learning_rate: float
+  epochs: int
+  batch_size: int
+  checkpoint_every: int
+
+
+class Network(NamedTuple):
+  """A classifier in training, whatever its inputs are.
+
+  Attributes:
+    apply: `(params, stats, frozen, inputs, keys, weights) -> (logits, stats)`;
+      `inputs` are rows of the training set, `keys` one per row (they drive
+      augmentation and dropout), `weights` are 0 for padding rows.
+    params: the trainable parameters at the start.
+    stats: batch statistics, `{}` without BatchNorm.
+    frozen: variables that do not train, `{}` if all do.
+  """
+
+  apply: Callable[..., tuple[Float[Array, 'b c'], PyTree]]
+  params: PyTree
+  stats: PyTree
+  frozen: PyTree
+
+
+class Trained(NamedTuple):
+  """What training gives back, on the host.
+
+  Attributes:
+    params: the trained parameters.
+    stats: the batch statistics.
+    history: per epoch: last `step`, mean `loss` and `accuracy`.
+  """
+
+  params: PyTree
+  stats: PyTree
+  history: list[dict[str, float]]
+
+
+def _make_update(apply: Callable, tx: optax.GradientTransformation) -> Callable:
+  """`(state, frozen, key, batch) -> (state, metrics)` over all devices."""
+
+  def update(state, frozen, key, batch):
+    inputs, labels, weights = batch
+    key = jax.random.fold_in(key, state['step'])
+    # A key per row of the global batch: independent of the device count.
+    rows = parallel.row_numbers(len(labels))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    total = lax.psum(weights.sum(), parallel.AXIS)
+
+    def loss_fn(params):
+      logits, stats = apply(
+        params, state['stats'], frozen, inputs, keys, weights
+      )
+      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+      return (losses * weights).sum() / total, (logits, stats)
+
+    (loss, (logits, stats)), gradients = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state['params'])
+    hits = ((logits.argmax(-1) == labels) * weights).sum()
+    gradients, loss, hits = lax.psum((gradients, loss, hits), parallel.AXIS)
+    updates, opt_state = tx.update(
+      gradients, state['opt_state'], state['params']
+    )
+    state = {
+      'params': optax.apply_updates(state['params'], updates),
+      'stats': lax.pmean(stats, parallel.AXIS),
+      'opt_state': opt_state,
+      'step': state['step'] + 1,
+    }
+    return state, {'loss': loss * total, 'hits': hits, 'rows': total}
+
+  return parallel.mapped_update(update, num_shared=2)
+
+
+def _epoch_record(metrics: list[dict[str, Any]], step: int) -> dict[str, float]:
+  """Sums the metrics of an epoch's steps; stops at a non-finite loss."""
+  totals = jax.tree.map(lambda *x: float(np.sum(np.asarray(x))), *metrics)
+  record = {
+    'step': step,
+    'loss': totals['loss'] / totals['rows'],
+    'accuracy': totals['hits'] / totals['rows'],
+  }
+  if not np.isfinite(record['loss']):
+    raise errors.TrainingDivergedError(
+      f'The training loss is {record["loss"]} in the epoch that ends at step '
+      f'{step}. Lower the learning rate.'
+    )
+  return record
+
+
+def fit(
+  network: Network,
+  inputs: Shaped[np.ndarray, 'n *d'],
+  labels: Int32[np.ndarray, ' n'],
+  spec: TrainSpec,
+  *,
+  seed: int,
+  folder: pathlib.Path,
+  title: str,
+  on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
+) -> Trained:
+  """Trains a classifier; continues from the checkpoints in `folder`.
+
+  Args:
+    network: what to train.
+    inputs: the training set, as `network.apply` takes it.
+    labels: class numbers.
+    spec: how to train.
+    seed: of this run: order, augmentation and dropout depend on nothing else.
+    folder: for checkpoints.
+    title: for the progress bar.
+    on_epoch: receives each epoch's metrics, those of epochs before a restart
+      included.
+
+  Raises:
+    TrainingDivergedError: the loss is not finite.
+  """
+  steps = batches.num_batches(len(labels), spec.batch_size)
+  padded_size = parallel.round_up(min(spec.batch_size, len(labels)))
+  tx = optimizer.make_optimizer(
+    spec.optimizer, spec.learning_rate, steps, spec.epochs
+  )
+  update = _make_update(network.apply, tx)
+  state = jax.device_get(
+    {
+      'params': network.params,
+      'stats': network.stats,
+      'opt_state': tx.init(network.params),
+      'step': jnp.zeros((), jnp.int32),
+    }
+  )
+  key = seeds.jax_key(seed, 'train')
+
+  with (
+    Checkpoints(folder) as checkpoints,
+    progress_bar(spec.epochs * steps, title, 'step') as bar,
+  ):
+    done = checkpoints.newest(state) or Checkpoint(0, state, [])
+    state, history = done.state, list(done.history)
+    for record in history:
+      on_epoch(record)
+    bar.update(done.epoch * steps)
+
+    for epoch in range(done.epoch, spec.epochs):
+      metrics = []
+      for rows, weights in batches.epoch_batches(
+        len(labels), spec.batch_size, padded_size, seed, epoch
+      ):
+        batch = (inputs[rows], labels[rows], weights)
+        state, step_metrics = update(
+          state, network.frozen, key, jax.tree.map(parallel.shard, batch)
+        )
+        metrics.append(step_metrics)
+        bar.update()
+      history.append(_epoch_record(metrics, (epoch + 1) * steps))
+      on_epoch(history[-1])
+      if (epoch + 1) % spec.checkpoint_every == 0 and epoch + 1 < spec.epochs:
+        checkpoints.save(Checkpoint(epoch + 1, jax.device_get(state), history))
+  return Trained(
+    jax.device_get(state['params']), jax.device_get(state['stats']), history
+  )
+
+
+def predict(
+  logits_fn: Callable[..., Float[Array, 'b c']],
+  variables: PyTree,
+  inputs: Shaped[np.ndarray, 'n *d'],
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Float[np.ndarray, 'n c']:
+  """`logits_fn(variables, inputs)` for all rows, over all devices."""
+  mapped = parallel.mapped(logits_fn, 1, 1)
+  return parallel.map_batches(
+    mapped, variables, (inputs,), batch_size, on_batch
+  )

@@ -1,0 +1,1 @@
+"""Command lines: thin, all logic lives in `babam_jax`."""

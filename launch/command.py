@@ -1,0 +1,97 @@
+"""What all commands share: flags, folders, and errors as one line."""
+
+import datetime
+import pathlib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from babam_jax import errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'The experiment: configs/X.py', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where results go; default: a dated folder below runs/.'
+)
+_ARTIFACTS = flags.DEFINE_string(
+  'artifacts', 'runs/artifacts', 'Where stage results are kept and found.'
+)
+
+Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
+_EXIT_USER_ERROR = 2
+
+
+def _stop(message: str) -> None:
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(_EXIT_USER_ERROR)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """absl's parser, with every mistake as one line and exit status 2."""
+  try:
+    rest = (
+      app.parse_flags_with_usage(argv)
+      if '--help' in argv
+      else flags.FLAGS(argv)
+    )
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+  ) as error:
+    _stop(f'command line: {_one_line(error)}')
+  except FileNotFoundError as error:
+    _stop(
+      f'--config: no file {error.filename or _one_line(error)}; expected a '
+      'config file such as configs/orl_multiclass.py.'
+    )
+  if _CONFIG.value is None:
+    _stop(
+      '--config: is missing; expected a config file such as '
+      '--config=configs/orl_multiclass.py.'
+    )
+  if len(rest) > 1:
+    _stop(f'command line: unexpected {rest[1]!r}; expected --flag=value only.')
+  return rest
+
+
+def _one_line(error: BaseException) -> str:
+  text = error.args[0] if error.args else error
+  return ' '.join(str(text).split())
+
+
+def repeat_line() -> str:
+  """The command that was given, without where its results go."""
+  kept = [a for a in sys.argv[1:] if a.startswith(('--config', '--noconfig'))]
+  return f'python -m launch.main {shlex.join(kept)}'
+
+
+def _default_workdir() -> pathlib.Path:
+  name = pathlib.Path(str(flags.FLAGS['config'].config_filename)).stem
+  stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  return pathlib.Path('runs') / f'{name}-{stamp}'
+
+
+def run(main: Main) -> None:
+  """Parses the command line and calls `main(config, workdir, artifacts)`.
+
+  Exit status: 0 done; 2 the user's mistake, told in one line; 1 our fault.
+  """
+
+  def guarded(argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
+    workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
+    try:
+      main(_CONFIG.value, workdir, pathlib.Path(_ARTIFACTS.value))
+    except errors.UserError as error:
+      _stop(str(error))
+    except OSError as error:  # full, read-only, forbidden, vanished
+      _stop(f'{error.filename or workdir}: {error.strerror or error}')
+
+  app.run(guarded, flags_parser=_parse_flags)

@@ -1,0 +1,23 @@
+"""Runs an experiment.
+
+python -m launch.main --config=configs/orl_multiclass.py --workdir=DIR
+"""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from babam_jax.experiment import pipeline
+from launch import command
+
+
+def main(
+  config: ConfigDict, workdir: pathlib.Path, artifacts: pathlib.Path
+) -> None:
+  """The experiment, from pictures to report."""
+  pipeline.run(config, workdir, artifacts, command.repeat_line())
+  print(f'report: {workdir / "report.html"}')
+
+
+if __name__ == '__main__':
+  command.run(main)

@@ -1,0 +1,27 @@
+"""Trains a PIRM on natural images and saves it as one file.
+
+  python -m launch.pirm --config=configs/pirm_natural.py \
+    --config.pirm.root=DIR --output=pirm.npz
+"""
+
+import pathlib
+
+from absl import flags
+
+from babam_jax.defense import pirm
+from babam_jax.experiment import artifacts, pirm_stages, stages
+from launch import command
+
+_OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
+
+
+def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
+  """Trains, saves, and prints what it reached on the pictures held out."""
+  lab = stages.Lab(config, artifacts.Store(root), workdir)
+  model, _ = pirm_stages.train_pirm(lab)
+  pirm.save(model, pathlib.Path(_OUTPUT.value))
+  print(_OUTPUT.value, model.meta['holdout'])
+
+
+if __name__ == '__main__':
+  command.run(main)
