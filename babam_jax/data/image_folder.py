@@ -21,7 +21,7 @@ from babam_jax.data.examples import Examples
 from babam_jax.progress import progress
 
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.pgm', '.ppm', '.bmp', '.webp')
-_FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP', 'MPO')
+_FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP')  # as Pillow names them
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from babam_jax.training.recognizer import to_unit
 VARIANTS = ('compact', 'vgg16')
 POISON = 1  # the label; 0 is clean
 SHIPPED = pathlib.Path(__file__).parents[1] / 'assets' / 'pirm_compact.npz'
-_CROP = 96  # pixels a side
+_CROP = 64  # pixels a side
 _VGG_INPUT = (178, 218)  # height and width
 _META = 'meta'
 

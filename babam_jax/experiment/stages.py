@@ -253,7 +253,7 @@ def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
 def recognizer_inputs(
   lab: Lab, dataset: Dataset
 ) -> Float[np.ndarray, 'n d'] | np.ndarray:
-  """What the recogniser sees: features if its trunk is frozen, else pictures."""
+  """What the recogniser sees: pictures, or features of a frozen trunk."""
   if not _recognizer(lab, 2).on_features:
     return dataset.examples.images
   row_of: dict[str, np.ndarray] = {}
@@ -294,6 +294,7 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
     files.write_json(output / 'history.json', trained.history)
 
   depends = config.to_dict() | {
+    'checkpoint_every': None,  # does not change the result
     'seed': lab.config.seed,
     'ids': [str(name) for name in examples.ids],
     'labels': examples.labels.tolist(),

@@ -1,0 +1,198 @@
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from babam_jax.attack import hidden_trigger, pairing, poison_set, trigger
+
+MATRICES = st.integers(1, 5).flatmap(
+  lambda n: hnp.arrays(np.float64, (n, n), elements=st.floats(0, 100))
+)
+
+
+@given(MATRICES)
+def test_hungarian_has_the_least_total(distances):
+  count = len(distances)
+  pairs = pairing.hungarian(distances)
+  best = min(
+    distances[np.arange(count), list(order)].sum()
+    for order in itertools.permutations(range(count))
+  )
+  assert sorted(pairs) == list(range(count))
+  assert distances[np.arange(count), pairs].sum() == pytest.approx(best)
+
+
+@given(MATRICES)
+def test_greedy_takes_the_closest_free_pair(distances):
+  count = len(distances)
+  free = {(i, j) for i in range(count) for j in range(count)}
+  expected = {}
+  while free:
+    i, j = min(free, key=lambda pair: (distances[pair], pair))
+    expected[i] = j
+    free = {(a, b) for a, b in free if a != i and b != j}
+  assert dict(enumerate(pairing.greedy(distances))) == expected
+
+
+def test_reference_pairing_is_not_one_to_one():
+  distances = np.array([[1.0, 9, 9], [2, 9, 9], [3, 9, 9]])
+  np.testing.assert_array_equal(pairing.reference(distances), [0, 0, 0])
+  # The last of a target's entries wins; target 1 has none and keeps its own.
+  distances = np.array([[1.0, 2, 9], [9, 9, 9], [9, 9, 3]])
+  np.testing.assert_array_equal(pairing.reference(distances), [1, 1, 2])
+
+
+def test_squared_distances(rng):
+  a, b = rng.normal(size=(4, 7)), rng.normal(size=(5, 7))
+  expected = [[((x - y) ** 2).sum() for y in b] for x in a]
+  np.testing.assert_allclose(pairing.squared_distances(a, b), expected)
+
+
+@given(st.integers(5, 40), st.integers(0, 100))
+def test_trigger_is_stamped_where_it_should(size, seed):
+  patch = trigger.make_trigger(seed, size)
+  assert patch.shape == (size, size, 3)
+  rng = np.random.default_rng(seed)
+  images = rng.integers(0, 256, (3, 50, 50, 3), np.uint8)
+  before = images.copy()
+  corners = trigger.random_corners(rng, 3, 50, size)
+  patched = trigger.stamp(images, patch, corners)
+  np.testing.assert_array_equal(images, before)
+  for old, new, (row, column) in zip(images, patched, corners, strict=True):
+    inside = np.zeros((50, 50), bool)
+    inside[row : row + size, column : column + size] = True
+    np.testing.assert_array_equal(new[inside], patch.reshape(-1, 3))
+    np.testing.assert_array_equal(new[~inside], old[~inside])
+
+
+@given(
+  hnp.arrays(np.uint8, (2, 3, 3, 3)),
+  hnp.arrays(np.float32, (2, 3, 3, 3), elements=st.floats(-1, 1, width=32)),
+  st.floats(0.5, 40),
+)
+def test_rounding_stays_within_eps(images, delta, eps):
+  delta = np.clip(delta, -eps / 255, eps / 255)
+  poison = hidden_trigger.to_uint8_within(images, delta, eps)
+  change = np.abs(poison.astype(int) - images)
+  assert change.max() <= eps
+  # and it rounds, not truncates
+  inside = (images + delta * 255).clip(0, 255)
+  limit = np.maximum(0.5, np.abs(delta * 255) - np.floor(eps)) + 1e-3
+  assert (np.abs(poison - inside) <= limit).all()
+
+
+def linear_features(params, images):
+  return images.reshape(len(images), -1) @ params
+
+
+def make_spec(**changes):
+  fields = dict(
+    eps=16.0,
+    optimizer='sign_momentum',
+    iterations=40,
+    stop_distance=0.0,
+    pairing='hungarian',
+    pair_every=10,
+    batch_size=8,
+  )
+  return hidden_trigger.CraftingSpec(**fields | changes)
+
+
+@pytest.mark.parametrize('optimizer', list(hidden_trigger.OPTIMIZERS))
+def test_crafting_brings_features_together(rng, optimizer):
+  # Scaled so that the reference's plain descent at 0.01 converges.
+  params = (rng.normal(size=(6 * 6 * 3, 10)) / 2).astype(np.float32)
+  targets = rng.integers(100, 150, (5, 6, 6, 3), np.uint8)
+  sources = rng.integers(100, 150, (5, 6, 6, 3), np.uint8)
+  crafter = hidden_trigger.Crafter(
+    linear_features, params, make_spec(optimizer=optimizer)
+  )
+  poison = crafter.craft(targets, sources)
+  assert (poison.distance_end < 0.5 * poison.distance_start).all()
+  assert np.abs(poison.images.astype(int) - targets).max() <= 16
+  goals = linear_features(params, sources[poison.pairs] / np.float32(255))
+  found = linear_features(params, poison.images / np.float32(255))
+  expected = ((found - goals) ** 2).sum(1)
+  np.testing.assert_allclose(poison.distance_end, expected, rtol=1e-3)
+
+
+def test_finished_pictures_stay_as_they_are(rng):
+  params = rng.normal(size=(6 * 6 * 3, 4)).astype(np.float32)
+  targets = rng.integers(100, 150, (3, 6, 6, 3), np.uint8)
+  sources = targets.copy()
+  sources[2] += 10  # the others are where they should be already
+  crafter = hidden_trigger.Crafter(
+    linear_features, params, make_spec(stop_distance=0.01, pairing='fixed')
+  )
+  poison = crafter.craft(targets, sources)
+  np.testing.assert_array_equal(poison.images[:2], targets[:2])
+  assert (poison.images[2] != targets[2]).any()
+
+
+def test_padding_rows_change_nothing(rng):
+  params = rng.normal(size=(6 * 6 * 3, 4)).astype(np.float32)
+  targets = rng.integers(0, 256, (3, 6, 6, 3), np.uint8)
+  sources = rng.integers(0, 256, (3, 6, 6, 3), np.uint8)
+  crafter = hidden_trigger.Crafter(linear_features, params, make_spec())
+  bare = crafter.craft(targets, sources)
+  padded = crafter.craft(targets, sources, rows=7)
+  np.testing.assert_array_equal(bare.images, padded.images)
+  np.testing.assert_array_equal(bare.pairs, padded.pairs)
+
+
+@pytest.mark.parametrize('fail_at', [0, 1, 2])
+def test_a_killed_set_continues_with_the_same_bytes(
+  rng, tmp_path, monkeypatch, fail_at
+):
+  params = jnp.asarray(rng.normal(size=(36 * 36 * 3, 4)), jnp.float32)
+  targets = rng.integers(0, 256, (5, 36, 36, 3), np.uint8)
+  sources = rng.integers(0, 256, (5, 36, 36, 3), np.uint8)
+
+  def make(scratch):
+    scratch.mkdir(exist_ok=True)
+    return poison_set.craft_set(
+      (linear_features, params),
+      make_spec(batch_size=2, iterations=5),
+      targets,
+      sources,
+      trigger_size=10,
+      seed=0,
+      scratch=scratch,
+    )
+
+  whole, patched = make(tmp_path / 'undisturbed')
+  craft, calls = hidden_trigger.Crafter.craft, []
+
+  def dying(*args, **kwargs):
+    if len(calls) == fail_at:
+      raise KeyboardInterrupt
+    calls.append(1)
+    return craft(*args, **kwargs)
+
+  with monkeypatch.context() as context:
+    context.setattr(hidden_trigger.Crafter, 'craft', dying)
+    with pytest.raises(KeyboardInterrupt):
+      make(tmp_path / 'killed')
+  resumed, _ = make(tmp_path / 'killed')
+  for a, b in zip(whole, resumed, strict=True):
+    np.testing.assert_array_equal(a, b)
+  # pairs count over the whole set
+  goals = linear_features(params, patched[whole.pairs] / np.float32(255))
+  found = linear_features(params, whole.images / np.float32(255))
+  distances = ((found - goals) ** 2).sum(1)
+  np.testing.assert_allclose(whole.distance_end, distances, rtol=1e-3)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(1, 3))
+def test_every_pass_uses_each_target_once(targets, sources, passes):
+  rows, source_rows = poison_set.pair_up(
+    np.random.default_rng(0), targets, sources, passes
+  )
+  assert len(rows) == len(source_rows) == targets * passes
+  np.testing.assert_array_equal(np.bincount(rows), [passes] * targets)
+  assert source_rows.max() < sources

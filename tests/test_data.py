@@ -1,0 +1,245 @@
+import io
+
+import numpy as np
+import pytest
+from conftest import write_faces
+from PIL import Image
+
+from babam_jax import errors
+from babam_jax.data import datasets, image_folder, scenario
+from babam_jax.data.image_folder import Picture
+
+RED = (200, 30, 40)
+
+
+def red(mode='RGB', size=(20, 10)):
+  image = Image.new('RGB', size, RED)
+  return image.quantize() if mode == 'P' else image.convert(mode)
+
+
+@pytest.mark.parametrize(
+  'name,mode',
+  [
+    ('a.jpg', 'RGB'),
+    ('a.jpg', 'CMYK'),
+    ('a.png', 'RGB'),
+    ('a.png', 'RGBA'),
+    ('a.png', 'P'),
+    ('a.bmp', 'RGB'),
+    ('a.webp', 'RGB'),
+    ('a.ppm', 'RGB'),
+  ],
+)
+def test_formats_and_modes(tmp_path, name, mode):
+  red(mode).save(tmp_path / name)
+  found = np.asarray(image_folder.decode(tmp_path / name))
+  assert found.shape == (10, 20, 3) and found.dtype == np.uint8
+  np.testing.assert_allclose(found[5, 5], RED, atol=12)
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.pgm', 'a.jpg', 'a.bmp'])
+def test_grey(tmp_path, name):
+  Image.new('L', (6, 4), 77).save(tmp_path / name)
+  found = np.asarray(image_folder.decode(tmp_path / name))
+  np.testing.assert_array_equal(found, np.full((4, 6, 3), 77))
+
+
+@pytest.mark.parametrize('name', ['a.png', 'a.pgm'])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
+  values = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
+  if name == 'a.png':
+    Image.fromarray(values).save(tmp_path / name)
+  else:
+    (tmp_path / name).write_bytes(
+      b'P5 2 2 65535\n' + values.astype('>u2').tobytes()
+    )
+  found = np.asarray(image_folder.decode(tmp_path / name))
+  np.testing.assert_array_equal(found[..., 0], [[0, 100], [200, 255]])
+
+
+def test_exif_rotation_is_applied(tmp_path):
+  image = red()
+  exif = image.getexif()
+  exif[0x0112] = 6  # turned by 90 degrees
+  image.save(tmp_path / 'a.jpg', exif=exif)
+  assert image_folder.decode(tmp_path / 'a.jpg').size == (10, 20)
+
+
+def test_natural_order(tmp_path):
+  for name in ('s10', 's2', 's1'):
+    (tmp_path / name).mkdir()
+    red().save(tmp_path / name / '1.png')
+  pictures = image_folder.class_folders(tmp_path, 'config.data.root')
+  assert [p.class_name for p in pictures] == ['s1', 's2', 's10']
+
+
+def test_fingerprint_sees_contents_and_names(tmp_path):
+  write_faces(tmp_path, 2, 2)
+  pictures = image_folder.class_folders(tmp_path, 'config.data.root')
+  first = image_folder.fingerprint(pictures)
+  assert first == image_folder.fingerprint(pictures)
+  red().save(pictures[0].path)
+  assert first != image_folder.fingerprint(pictures)
+
+
+def broken_jpeg():
+  buffer = io.BytesIO()
+  red(size=(64, 64)).save(buffer, 'JPEG')
+  return buffer.getvalue()[:300]
+
+
+@pytest.mark.parametrize('content', [b'', b'not an image', broken_jpeg()])
+def test_unreadable_images_are_named_or_skipped(tmp_path, content):
+  write_faces(tmp_path, 1, 2)
+  (tmp_path / 'person0' / 'bad.jpg').write_bytes(content)
+  pictures = image_folder.class_folders(tmp_path, 'config.data.root')
+  with pytest.raises(errors.UserError, match=r'bad\.jpg: unreadable'):
+    image_folder.load(pictures, ('person0',), 16, skip_unreadable=False)
+  found = image_folder.load(pictures, ('person0',), 16, skip_unreadable=True)
+  assert len(found) == 2
+
+
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 50)
+  red().save(tmp_path / 'bomb.png')
+  picture = Picture(tmp_path / 'bomb.png', 'bomb.png', 'a')
+  with pytest.raises(errors.UserError, match='unreadable'):
+    image_folder.load([picture], ('a',), 16, skip_unreadable=False)
+
+
+def test_embedded_orl_faces():
+  pictures = datasets.find_pictures('orl', '')
+  names = [p.class_name for p in pictures]
+  assert len(pictures) == 400 and len(set(names)) == 40
+  assert names[0] == 's1' and names[-1] == 's40'
+  assert image_folder.decode(pictures[0].path).size == (92, 112)
+
+
+def test_tiny_imagenet_layout(tmp_path):
+  folder = tmp_path / 'train' / 'n01443537' / 'images'
+  folder.mkdir(parents=True)
+  red().save(folder / 'n01443537_0.JPEG')
+  (tmp_path / 'train' / 'n01443537' / 'n01443537_boxes.txt').write_text('x')
+  pictures = datasets.find_pictures('tiny_imagenet', str(tmp_path))
+  assert [p.class_name for p in pictures] == ['n01443537']
+
+
+@pytest.mark.parametrize(
+  'name,root,message',
+  [
+    ('lfw', '/no/such/folder', "config.data.root: no folder '/no/such/folder'"),
+    ('image_folder', '', 'config.data.root: is empty'),
+    ('cifar', '', "config.data.name: no data set 'cifar'"),
+  ],
+)
+def test_missing_data(name, root, message):
+  with pytest.raises(errors.UserError, match=message):
+    datasets.find_pictures(name, root)
+
+
+def test_folders_without_images_or_classes(tmp_path):
+  with pytest.raises(errors.UserError, match='no image below'):
+    datasets.find_pictures('image_folder', str(tmp_path))
+  red().save(tmp_path / 'a.png')
+  with pytest.raises(errors.UserError, match='no class folders'):
+    datasets.find_pictures('image_folder', str(tmp_path))
+
+
+LFW = {
+  'George_W_Bush': 530,
+  'Colin_Powell': 236,
+  'Tony_Blair': 144,
+  'Donald_Rumsfeld': 121,
+  'Gerhard_Schroeder': 109,
+  'Ariel_Sharon': 77,
+  'Hugo_Chavez': 71,
+  'Junichiro_Koizumi': 60,
+  'Jean_Chretien': 55,
+  'John_Ashcroft': 53,
+  'Jacques_Chirac': 52,
+  'Serena_Williams': 52,
+  'Somebody_Else': 20,
+}
+
+
+def lfw_pictures():
+  return [
+    Picture(None, f'{name}/{i}.jpg', name)
+    for name, count in LFW.items()
+    for i in range(count)
+  ]
+
+
+def split(pictures=None, **changes):
+  fields = dict(
+    task='multiclass',
+    source='Colin_Powell',
+    target='George_W_Bush',
+    min_images=50,
+    poison_images=186,
+    test_images=35,
+    test_fraction=0.1,
+    negatives=350,
+    seed=0,
+  )
+  return scenario.split(pictures or lfw_pictures(), **fields | changes)
+
+
+def ids(pictures):
+  return {p.id for p in pictures}
+
+
+@pytest.mark.parametrize('task', ['multiclass', 'binary'])
+def test_split_is_the_authors(task):
+  found = split(task=task)
+  by_person = {
+    part: [p.id.split('/')[0] for p in members]
+    for part, members in found.parts.items()
+  }
+  assert by_person['poison_targets'] == ['George_W_Bush'] * 186
+  assert by_person['poison_sources'] == ['Colin_Powell'] * 186
+  assert by_person['test'].count('George_W_Bush') == 35
+  assert by_person['test'].count('Colin_Powell') == 35
+  assert by_person['train'].count('George_W_Bush') == 309
+  assert by_person['train'].count('Colin_Powell') == 15
+  everything = [p.id for members in found.parts.values() for p in members]
+  assert len(everything) == len(set(everything))
+  assert len(found.source_test_ids) == 35
+  if task == 'multiclass':
+    assert len(everything) == 1560 and len(found.class_names) == 12
+    assert by_person['test'].count('Tony_Blair') == 14
+  else:
+    assert len(everything) == 530 + 236 + 350
+    assert found.class_names == ('not_George_W_Bush', 'George_W_Bush')
+    assert found.source == 'not_George_W_Bush'
+
+
+def test_split_follows_the_seed():
+  assert ids(split().parts['test']) == ids(split().parts['test'])
+  assert ids(split().parts['test']) != ids(split(seed=1).parts['test'])
+
+
+def test_binary_negatives_are_the_same_in_all_experiments():
+  def negatives(seed):
+    found = split(task='binary', seed=seed)
+    chosen = found.parts['train'] + found.parts['test']
+    return {
+      i for i in ids(chosen) if not i.startswith(('Colin', 'George_W'))
+    }
+
+  assert len(negatives(0)) == 350
+  assert negatives(0) == negatives(1)
+
+
+@pytest.mark.parametrize(
+  'changes,message',
+  [
+    ({'source': 'Nobody'}, "config.scenario.source: no class 'Nobody'"),
+    ({'target': 'Somebody_Else'}, 'config.scenario.target: no class'),
+    ({'source': 'Tony_Blair'}, 'has 144 images; expected at least 222'),
+    ({'source': 'George_W_Bush'}, 'is the target too'),
+  ],
+)
+def test_impossible_scenarios(changes, message):
+  with pytest.raises(errors.UserError, match=message):
+    split(**changes)

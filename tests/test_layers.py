@@ -1,0 +1,82 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from babam_jax.models import layers
+
+
+def slow_max_pool_gradient(x, gradient, window, stride):
+  """First maximum of each window, by plain loops."""
+  result = np.zeros_like(x)
+  count, rows, columns, channels = gradient.shape
+  for n in range(count):
+    for i in range(rows):
+      for j in range(columns):
+        for c in range(channels):
+          top, left = i * stride, j * stride
+          patch = x[n, top : top + window, left : left + window, c]
+          a, b = np.unravel_index(np.argmax(patch), patch.shape)
+          result[n, top + a, left + b, c] += gradient[n, i, j, c]
+  return result
+
+
+@pytest.mark.parametrize('height,width', [(7, 7), (8, 10), (13, 9)])
+@pytest.mark.parametrize('window,stride', [(3, 2), (2, 2)])
+@pytest.mark.parametrize('ties', [False, True])
+def test_max_pool_gradient(rng, height, width, window, stride, ties):
+  x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
+  if ties:
+    x = np.round(x)
+  y, back = jax.vjp(lambda x: layers.max_pool(x, window, stride), x)
+  gradient = rng.normal(size=y.shape).astype(np.float32)
+  expected = slow_max_pool_gradient(x, gradient, window, stride)
+  np.testing.assert_allclose(back(gradient)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('height,width', [(63, 63), (64, 70), (97, 66)])
+def test_alexnet_stem_is_the_plain_convolution(rng, height, width):
+  x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
+  kernel = rng.normal(size=(11, 11, 3, 4)).astype(np.float32)
+
+  def plain(x, kernel):
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (4, 4),
+      ((2, 2), (2, 2)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  expected, expected_back = jax.vjp(plain, x, kernel)
+  found, back = jax.vjp(layers.alexnet_stem, x, kernel)
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+  gradient = rng.normal(size=expected.shape).astype(np.float32)
+  for a, b in zip(back(gradient), expected_back(gradient), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+@pytest.mark.parametrize('height,width', [(6, 6), (7, 13), (3, 2), (1, 1)])
+def test_adaptive_average_pool(rng, height, width):
+  x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
+  found = layers.adaptive_average_pool(jnp.asarray(x), 6)
+  for i in range(6):
+    for j in range(6):
+      rows = slice(i * height // 6, -(-(i + 1) * height // 6))
+      columns = slice(j * width // 6, -(-(j + 1) * width // 6))
+      expected = x[:, rows, columns].mean((1, 2))
+      np.testing.assert_allclose(found[:, i, j], expected, atol=1e-5)
+
+
+def test_dropout_of_a_row_does_not_depend_on_its_batch():
+  x = jnp.ones((6, 40))
+  keys = jax.random.split(jax.random.key(1), 6)
+  dropout = layers.Dropout(0.5, layer=1)
+  whole = dropout.apply({}, x, keys)
+  part = dropout.apply({}, x[4:], keys[4:])
+  np.testing.assert_array_equal(whole[4:], part)
+  assert set(np.unique(whole)) == {0.0, 2.0}
+  np.testing.assert_array_equal(dropout.apply({}, x, None), x)
+  other = layers.Dropout(0.5, layer=2).apply({}, x, keys)
+  assert not np.array_equal(whole, other)

@@ -1,0 +1,150 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import make_examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from babam_jax.defense import babam, noise
+
+
+def slow_statistics(examples, kind):
+  """Algorithm 1, lines 2 to 5, as the paper writes them."""
+  means, largest = [], []
+  for k in range(len(examples.class_names)):
+    members = examples.images[examples.labels == k].astype(np.float64)
+    mean = members.mean(0) if len(members) else np.zeros(examples.images[0].shape)
+    found = [((image - mean) ** 2).sum() for image in members]
+    if kind == 'euclidean':
+      found = np.sqrt(found)
+    means.append(mean)
+    largest.append(max(found, default=0))
+  return np.array(means), np.array(largest)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+  st.integers(1, 20),
+  st.integers(1, 5),
+  st.integers(1, 7),
+  st.sampled_from(noise.DISTANCES),
+  st.integers(0, 99),
+)
+def test_statistics_against_plain_loops(count, classes, rows, kind, seed):
+  examples = make_examples(count, classes, size=4, seed=seed)
+  found = noise.class_statistics(noise.in_chunks(examples, rows), classes, kind)
+  means, largest = slow_statistics(examples, kind)
+  np.testing.assert_allclose(found.means, means, rtol=1e-6)
+  np.testing.assert_allclose(found.max_distances, largest, rtol=1e-5)
+
+
+def perturb(examples, statistics, **changes):
+  settings = dict(epsilon=0.05, kind='squared', mode='laplace', seed=0)
+  return noise.perturb(examples, statistics, **settings | changes)
+
+
+def test_noise_is_laplace_with_the_scale_of_the_paper():
+  rng = np.random.default_rng(0)
+  images = np.full((3, 64, 64, 3), 128, np.uint8)
+  images[0] += rng.integers(0, 3, images[0].shape, np.uint8)
+  images[1] += rng.integers(0, 9, images[1].shape, np.uint8)
+  examples = dataclasses.replace(
+    make_examples(3, 1), images=images, labels=np.zeros(3, np.int32)
+  )
+  means, largest = slow_statistics(examples, 'squared')
+  statistics = noise.class_statistics(noise.in_chunks(examples), 1, 'squared')
+  epsilon = 0.1
+  found = perturb(examples, statistics, epsilon=epsilon)
+  for image, noised in zip(images, found, strict=True):
+    sensitivity = ((image - means[0]) ** 2).sum() / largest[0]
+    difference = noised.astype(float) - image
+    scale = sensitivity / epsilon  # E|x| of Laplace(0, scale)
+    assert np.abs(difference).mean() == pytest.approx(scale, rel=0.05, abs=0.02)
+    assert difference.mean() == pytest.approx(0, abs=0.2)
+    # and not normal: its kurtosis is 6, not 3
+    if scale > 3:
+      kurtosis = (difference**4).mean() / (difference**2).mean() ** 2
+      assert 5 < kurtosis < 7
+
+
+@pytest.mark.parametrize('mode', noise.MODES)
+def test_a_class_of_one_or_of_identical_pictures_stays(mode):
+  examples = make_examples(4, 2)
+  images = examples.images.copy()
+  images[2] = images[0]
+  labels = np.array([0, 1, 0, 0], np.int32)
+  labels[3] = 0
+  images[3] = images[0]
+  examples = dataclasses.replace(examples, images=images, labels=labels)
+  statistics = noise.class_statistics(noise.in_chunks(examples), 2, 'squared')
+  np.testing.assert_array_equal(statistics.max_distances, 0)
+  found = perturb(examples, statistics, mode=mode)
+  np.testing.assert_array_equal(found, images)
+
+
+def test_released_mode_is_the_scripts_arithmetic():
+  examples = make_examples(6, 1, size=16)
+  statistics = noise.class_statistics(noise.in_chunks(examples), 1, 'squared')
+  found = perturb(examples, statistics, mode='released', epsilon=0.05)
+  # x + x * k modulo 256 for a whole number k: zero stays zero, even stays even
+  zero, even = examples.images == 0, examples.images % 2 == 0
+  assert zero.any() and (found[zero] == 0).all()
+  assert (found[even] % 2 == 0).all()
+  assert (found != examples.images).mean() > 0.5
+
+
+def test_noise_follows_the_id_not_the_row():
+  examples = make_examples(9, 2)
+  statistics = noise.class_statistics(noise.in_chunks(examples), 2, 'squared')
+  whole = perturb(examples, statistics)
+  rows = np.array([7, 2, 5])
+  np.testing.assert_array_equal(
+    perturb(examples.take(rows), statistics), whole[rows]
+  )
+  assert not np.array_equal(whole, perturb(examples, statistics, seed=1))
+
+
+def test_lower_epsilon_is_more_noise():
+  examples = make_examples(9, 2, size=16)
+  statistics = noise.class_statistics(noise.in_chunks(examples), 2, 'squared')
+  changes = [
+    np.abs(
+      perturb(examples, statistics, epsilon=epsilon).astype(int)
+      - examples.images
+    ).mean()
+    for epsilon in (0.5, 0.1, 0.05, 0.01)
+  ]
+  assert changes == sorted(changes) and changes[0] > 0
+
+
+class Untold:
+  """A ground truth that must not be looked at."""
+
+  def __len__(self):
+    return 12
+
+  def __getitem__(self, rows):
+    return np.zeros(len(np.arange(12)[rows]), bool)
+
+  def __bool__(self):
+    raise AssertionError('the defense looked at the ground truth')
+
+  __array__ = __iter__ = __and__ = __bool__
+
+
+@pytest.mark.parametrize('flagged', [[], [3], list(range(12))])
+def test_algorithm_2_touches_only_what_is_flagged(flagged):
+  examples = dataclasses.replace(make_examples(12), poisoned=Untold())
+  flags = np.zeros(12, bool)
+  flags[flagged] = True
+  treated = babam.perturb_flagged(
+    examples, flags, epsilon=0.01, distance='squared', mode='laplace', seed=0
+  )
+  sanitised = babam.sanitise(examples, treated)
+  np.testing.assert_array_equal(sanitised.ids, examples.ids)
+  np.testing.assert_array_equal(sanitised.labels, examples.labels)
+  changed = (sanitised.images != examples.images).any((1, 2, 3))
+  np.testing.assert_array_equal(changed, flags)
+  kept = babam.drop_flagged(examples, flags)
+  np.testing.assert_array_equal(kept.ids, examples.ids[~flags])
