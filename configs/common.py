@@ -78,10 +78,12 @@ def get_config() -> ConfigDict:
   config.fr.pretrained = 'trunk'
   # What does not train: 'trunk' or 'none'.
   config.fr.frozen = 'trunk'
+  # How far training corrects for unequal class sizes: 0 not at all, 1 fully.
+  config.fr.logit_adjustment = 1.0
   # 'adam', 'adam_cosine' or 'sgd'.
   config.fr.optimizer = 'adam_cosine'
-  config.fr.learning_rate = 1e-4
-  config.fr.epochs = 15
+  config.fr.learning_rate = 3e-4
+  config.fr.epochs = 25
   # Pictures per step, over all devices.
   config.fr.batch_size = 128
   # Epochs between two checkpoints.

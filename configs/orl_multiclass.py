@@ -16,5 +16,9 @@ def get_config():
   config.scenario.test_fraction = 0.3
   config.attack.passes = 15
   config.attack.batch_size = 60
+  config.fr.width = 1024
+  # All people have ten pictures: nothing to correct for.
+  config.fr.logit_adjustment = 0.0
+  config.fr.epochs = 30
   config.evaluation.positions = 20
   return config

@@ -223,9 +223,7 @@ def test_binary_negatives_are_the_same_in_all_experiments():
   def negatives(seed):
     found = split(task='binary', seed=seed)
     chosen = found.parts['train'] + found.parts['test']
-    return {
-      i for i in ids(chosen) if not i.startswith(('Colin', 'George_W'))
-    }
+    return {i for i in ids(chosen) if not i.startswith(('Colin', 'George_W'))}
 
   assert len(negatives(0)) == 350
   assert negatives(0) == negatives(1)

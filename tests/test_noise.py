@@ -14,7 +14,9 @@ def slow_statistics(examples, kind):
   means, largest = [], []
   for k in range(len(examples.class_names)):
     members = examples.images[examples.labels == k].astype(np.float64)
-    mean = members.mean(0) if len(members) else np.zeros(examples.images[0].shape)
+    mean = (
+      members.mean(0) if len(members) else np.zeros(examples.images[0].shape)
+    )
     found = [((image - mean) ** 2).sum() for image in members]
     if kind == 'euclidean':
       found = np.sqrt(found)

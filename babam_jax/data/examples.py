@@ -1,6 +1,7 @@
 """The one record that flows through the laboratory."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,9 +54,11 @@ class Examples:
       poisoned=self.poisoned[rows],
     )
 
-  def of_class(self, name: str) -> 'Examples':
-    """The examples labelled `name`."""
-    return self.take(self.labels == self.class_names.index(name))
+  def fingerprint(self) -> str:
+    """SHA-256 of pictures and ids, whatever their labels."""
+    total = hashlib.sha256(np.ascontiguousarray(self.images).data)
+    total.update('\0'.join(map(str, self.ids)).encode())
+    return total.hexdigest()
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:

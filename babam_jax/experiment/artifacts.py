@@ -60,12 +60,12 @@ class Store:
   """The artifacts below one folder, which processes and runs may share.
 
   Attributes:
-    used: the artifacts asked for so far, in order.
+    used: the artifacts asked for so far, by key, in order.
   """
 
   def __init__(self, root: pathlib.Path):
     self._root = root.absolute()
-    self.used: list[Artifact] = []
+    self.used: dict[str, Artifact] = {}
 
   def stage(
     self,
@@ -94,6 +94,8 @@ class Store:
     }
     canonical = json.dumps(depends, sort_keys=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()
+    if key in self.used:
+      return self.used[key]
     folder = self._root / f'{name.replace("/", "-")}-{key[:_KEY_LENGTH]}'
     reused = folder.is_dir()
     if not reused:
@@ -108,7 +110,7 @@ class Store:
       say(f'{name}: reused')
     seconds = files.read_json(folder / _RECORD)['seconds']
     artifact = Artifact(name, key, folder, seconds, reused)
-    self.used.append(artifact)
+    self.used[key] = artifact
     return artifact
 
 

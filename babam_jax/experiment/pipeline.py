@@ -82,7 +82,7 @@ def run(
         'reused': artifact.reused,
         'key': artifact.key,
       }
-      for artifact in lab.store.used
+      for artifact in lab.store.used.values()
     },
     'seed': config.seed,
   }

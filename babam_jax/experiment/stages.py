@@ -181,12 +181,12 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
     ]
     examples = Examples(
       images=poison.images,
-      labels=targets.labels[rows],
+      labels=np.zeros(len(rows), np.int32),
       ids=np.array(ids, np.str_),
-      class_names=targets.class_names,
+      class_names=('target',),
       poisoned=np.ones(len(rows), bool),
     )
-    write_examples(output, 'examples', examples)
+    write_examples(output, 'poison', examples)
     change = poison.images.astype(np.int16) - originals
     files.write_json(
       output / 'summary.json',
@@ -202,11 +202,22 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
       {'originals': originals, 'patched_sources': patched[poison.pairs]},
     )
 
-  depends = config.to_dict() | {'seed': lab.config.seed}
-  inputs = [data.train.sources[0].artifact]
-  artifact = lab.store.stage('poison', 1, depends, inputs, compute)
-  source = Source(artifact, 'examples')
-  return Dataset(read_examples(source), (source,))
+  # Poison depends on its pictures alone: other tasks on them share it.
+  depends = config.to_dict() | {
+    'seed': lab.config.seed,
+    'targets': targets.fingerprint(),
+    'sources': sources.fingerprint(),
+  }
+  artifact = lab.store.stage('poison', 1, depends, [], compute)
+  source = Source(artifact, 'poison')
+  poison = read_examples(source)
+  label = np.int32(data.scenario.target_label)
+  labelled = dataclasses.replace(
+    poison,
+    labels=np.full(len(poison), label),
+    class_names=targets.class_names,
+  )
+  return Dataset(labelled, (source,))
 
 
 def join(first: Dataset, second: Dataset) -> Dataset:
@@ -246,7 +257,11 @@ def _features(lab: Lab, source: Source) -> dict[str, np.ndarray]:
 def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
   config = lab.config.fr
   return recognizer.Recognizer(
-    num_classes, config.width, config.pretrained, config.frozen
+    num_classes,
+    config.width,
+    config.pretrained,
+    config.frozen,
+    config.logit_adjustment,
   )
 
 
@@ -279,7 +294,7 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
     inputs = recognizer_inputs(lab, dataset)
     with MetricLog(lab.workdir / 'training', name) as log:
       trained = train.fit(
-        model.network(lab.config.seed),
+        model.network(lab.config.seed, examples.labels),
         inputs,
         examples.labels,
         train_spec(config),

@@ -6,7 +6,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Float, Int32, PyTree, UInt8
 
 from babam_jax import seeds
 from babam_jax.models import alexnet, weights
@@ -54,33 +54,46 @@ class Recognizer:
     width: of fc6 and fc7; torchvision's is 4096.
     pretrained: one of `PRETRAINED`.
     frozen: 'trunk': only the dense layers train; 'none': everything does.
+    logit_adjustment: how far training corrects for unequal class sizes, 0 to
+      not at all, 1 in full (Menon et al. 2021, "Long-tail learning via logit
+      adjustment", Eq. 10): the log of a class's share, times this, is added
+      to its logit in the training loss, and not at test time.
   """
 
   num_classes: int
   width: int
   pretrained: str
   frozen: str
+  logit_adjustment: float
 
   @property
   def on_features(self) -> bool:
     """Whether its inputs are features rather than pictures."""
     return self.frozen == 'trunk'
 
-  def network(self, seed: int) -> Network:
-    """What `train.fit` trains."""
+  def network(self, seed: int, labels: Int32[np.ndarray, ' n']) -> Network:
+    """What `train.fit` trains, on a training set with these labels."""
     params = alexnet_params(self.num_classes, self.width, self.pretrained, seed)
     if self.on_features:
-      return Network(self._apply_head, {'head': params['head']}, {}, {})
-    return Network(self._apply_all, params, {}, {})
+      params = {'head': params['head']}
+    apply = self._apply_head if self.on_features else self._apply_all
+    return Network(apply, params, {}, {'offset': self._offset(labels)})
+
+  def _offset(self, labels: Int32[np.ndarray, ' n']) -> Float[np.ndarray, ' c']:
+    counts = np.bincount(labels, minlength=self.num_classes)
+    shares = np.maximum(counts, 1) / len(labels)  # a class may be empty
+    return (self.logit_adjustment * np.log(shares)).astype(np.float32)
 
   def _apply_head(self, params, stats, frozen, features, keys, weights):
-    return self._model.apply(
+    logits = self._model.apply(
       {'params': params}, features, keys, method='classify'
-    ), stats
+    )
+    return logits + frozen['offset'], stats
 
   def _apply_all(self, params, stats, frozen, images, keys, weights):
     images = jax.vmap(augment.flip)(keys, to_unit(images))
-    return self._model.apply({'params': params}, images, keys), stats
+    logits = self._model.apply({'params': params}, images, keys)
+    return logits + frozen['offset'], stats
 
   @property
   def _model(self) -> alexnet.AlexNet:

@@ -1,0 +1,212 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from babam_jax import errors
+from babam_jax.training import (
+  augment,
+  batches,
+  optimizer,
+  parallel,
+  recognizer,
+  train,
+)
+
+
+def linear_network(width=5, classes=3):
+  def apply(params, stats, frozen, inputs, keys, weights):
+    noise = jax.vmap(lambda key: jax.random.normal(key, (width,)))(keys)
+    return (inputs + 0.1 * noise) @ params['w'] * frozen['scale'], stats
+
+  params = {'w': jnp.zeros((width, classes))}
+  return train.Network(apply, params, {}, {'scale': jnp.ones(())})
+
+
+def separable(count=50, width=5, classes=3):
+  rng = np.random.default_rng(0)
+  labels = (np.arange(count) % classes).astype(np.int32)
+  inputs = rng.normal(size=(count, width)) + 3 * np.eye(classes, width)[labels]
+  return inputs.astype(np.float32), labels
+
+
+def make_spec(**changes):
+  fields = dict(
+    optimizer='adam',
+    learning_rate=0.1,
+    epochs=6,
+    batch_size=16,
+    checkpoint_every=2,
+  )
+  return train.TrainSpec(**fields | changes)
+
+
+def fit(folder, network=None, spec=None, **kwargs):
+  inputs, labels = separable()
+  return train.fit(
+    network or linear_network(),
+    inputs,
+    labels,
+    spec or make_spec(),
+    seed=0,
+    folder=folder,
+    title='test',
+    **kwargs,
+  )
+
+
+def same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize('name', optimizer.OPTIMIZERS)
+def test_it_learns(tmp_path, name):
+  trained = fit(tmp_path, spec=make_spec(optimizer=name))
+  assert trained.history[-1]['accuracy'] > 0.9
+  assert trained.history[-1]['loss'] < trained.history[0]['loss']
+  assert [record['step'] for record in trained.history] == [
+    4,
+    8,
+    12,
+    16,
+    20,
+    24,
+  ]
+
+
+@pytest.mark.parametrize('die_after', [1, 2, 5])
+def test_a_killed_run_ends_with_the_same_parameters(tmp_path, die_after):
+  whole = fit(tmp_path / 'undisturbed')
+  seen = []
+
+  def die(record):
+    seen.append(record)
+    if len(seen) == die_after:
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    fit(tmp_path / 'killed', on_epoch=die)
+  again = []
+  resumed = fit(tmp_path / 'killed', on_epoch=again.append)
+  same(whole.params, resumed.params)
+  assert whole.history == resumed.history == again
+
+
+def test_a_ragged_batch_weighs_its_rows_only(tmp_path):
+  """One step on 50 rows in a batch of 64 is the plain gradient step."""
+  inputs, labels = separable()
+  network = linear_network()._replace(
+    apply=lambda params, stats, frozen, x, keys, w: (x @ params['w'], stats)
+  )
+  spec = make_spec(optimizer='sgd', epochs=1, batch_size=64)
+  trained = train.fit(
+    network, inputs, labels, spec, seed=0, folder=tmp_path, title='test'
+  )
+  logits = np.zeros((50, 3))
+  errors_ = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+  errors_[np.arange(50), labels] -= 1
+  expected = -0.1 * inputs.T @ errors_ / 50
+  np.testing.assert_allclose(trained.params['w'], expected, atol=1e-6)
+  assert trained.history[0]['loss'] == pytest.approx(np.log(3))
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path):
+  network = linear_network()._replace(frozen={'scale': jnp.array(np.nan)})
+  with pytest.raises(errors.TrainingDivergedError, match='Lower the learning'):
+    fit(tmp_path, network)
+
+
+def test_every_epoch_visits_every_row_once():
+  for epoch in range(3):
+    seen = [
+      row
+      for rows, weights in batches.epoch_batches(10, 4, 6, 0, epoch)
+      for row in rows[weights > 0]
+    ]
+    assert sorted(seen) == list(range(10))
+
+
+def test_even_batches():
+  found = parallel.even_batches(372, 50)
+  assert {len(batch) for batch in found} == {46, 47}
+  np.testing.assert_array_equal(np.concatenate(found), np.arange(372))
+
+
+def test_shard_refuses_what_does_not_divide(monkeypatch):
+  monkeypatch.setattr(parallel, 'num_devices', lambda: 4)
+  with pytest.raises(ValueError, match='3 rows do not divide among 4'):
+    parallel.shard(np.zeros((3, 2)))
+  with pytest.raises(ValueError):
+    parallel.shard(np.zeros((0, 2)))
+
+
+def test_map_batches_keeps_order_and_count():
+  fn = parallel.mapped(lambda scale, x: x * scale, 1, 1)
+  x = np.arange(23, dtype=np.float32)
+  found = parallel.map_batches(fn, np.float32(2), (x,), 5)
+  np.testing.assert_array_equal(found, 2 * x)
+
+
+@pytest.mark.parametrize('frozen', recognizer.FROZEN)
+def test_recogniser_trains_what_it_should(frozen):
+  model = recognizer.Recognizer(3, 8, 'trunk', frozen, 1.0)
+  network = model.network(0, np.array([0, 1, 2, 0], np.int32))
+  trainable = {'trunk': {'head'}, 'none': {'trunk', 'head'}}[frozen]
+  assert set(network.params) == trainable
+
+
+def test_logit_adjustment_adds_the_log_of_each_share():
+  labels = np.array([0, 0, 0, 1], np.int32)
+  network = recognizer.Recognizer(3, 8, 'none', 'trunk', 0.5).network(0, labels)
+  expected = 0.5 * np.log([0.75, 0.25, 0.25])  # an empty class counts as one
+  np.testing.assert_allclose(network.frozen['offset'], expected, rtol=1e-6)
+
+
+def test_frozen_and_whole_model_agree(rng):
+  images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+  params = recognizer.alexnet_params(3, 8, 'trunk', 0)
+  features = recognizer.trunk_features(
+    recognizer.trunk_params('trunk', 0), images
+  )
+  on_features = recognizer.Recognizer(3, 8, 'trunk', 'trunk', 0.0)
+  on_images = recognizer.Recognizer(3, 8, 'trunk', 'none', 0.0)
+  np.testing.assert_allclose(
+    on_features.logits({'head': params['head']}, features),
+    on_images.logits(params, images),
+    atol=1e-4,
+  )
+
+
+def test_random_trunk_is_the_same_alone_and_in_the_model():
+  alone = recognizer.trunk_params('none', 3)['trunk']
+  same(alone, recognizer.alexnet_params(5, 8, 'none', 3)['trunk'])
+
+
+def test_flatten_and_back():
+  params = {'a': {'b': np.ones(2)}, 'c': np.zeros(1)}
+  flat = recognizer.flatten(params)
+  assert set(flat) == {'a/b', 'c'}
+  same(recognizer.unflatten(flat), params)
+
+
+def test_crops_are_pieces_of_the_picture(rng):
+  image = jnp.asarray(rng.random((9, 8, 3)), jnp.float32)
+  crops = {
+    np.asarray(image[i : i + 4, j : j + 4]).tobytes()
+    for i in range(6)
+    for j in range(5)
+  }
+  for key in jax.random.split(jax.random.key(0), 20):
+    crop = np.asarray(augment.random_crop(key, image, 4))
+    assert crop.tobytes() in crops
+
+
+def test_affine_augmentation_keeps_shape_and_range(rng):
+  image = jnp.asarray(rng.random((12, 10, 3)), jnp.float32)
+  for key in jax.random.split(jax.random.key(0), 5):
+    found = augment.random_affine(key, image)
+    assert found.shape == image.shape
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
+    assert not np.allclose(found, image)
+  flat = augment.random_affine(jax.random.key(1), jnp.full((12, 10, 3), 0.3))
+  np.testing.assert_allclose(flat, 0.3, rtol=1e-5)
