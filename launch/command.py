@@ -1,15 +1,18 @@
 """What all commands share: flags, folders, and errors as one line."""
 
 import datetime
+import os
 import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from babam_jax import errors
+from babam_jax.data import download
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The experiment: configs/X.py', lock_config=True
@@ -78,6 +81,13 @@ def _default_workdir() -> pathlib.Path:
   return pathlib.Path('runs') / f'{name}-{stamp}'
 
 
+def _keep_compiled_code() -> None:
+  """What XLA compiles is kept for later runs, unless the user said where."""
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    folder = str(download.cache_folder() / 'xla')
+    jax.config.update('jax_compilation_cache_dir', folder)
+
+
 def run(main: Main) -> None:
   """Parses the command line and calls `main(config, workdir, artifacts)`.
 
@@ -86,6 +96,7 @@ def run(main: Main) -> None:
 
   def guarded(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
+    _keep_compiled_code()
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
     try:
       main(_CONFIG.value, workdir, pathlib.Path(_ARTIFACTS.value))

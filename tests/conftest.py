@@ -1,6 +1,11 @@
 import os
+import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Runs in processes of their own share what they compile.
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR', tempfile.mkdtemp(prefix='babam_xla_')
+)
 
 import pathlib
 

