@@ -33,31 +33,33 @@ def _stop(message: str) -> None:
   sys.exit(_EXIT_USER_ERROR)
 
 
+def _config_file(argv: Sequence[str]) -> pathlib.Path | None:
+  """The file that `--config=FILE[:argument]` names."""
+  for argument in argv:
+    name, _, value = argument.lstrip('-').partition('=')
+    if name == 'config' and value:
+      return pathlib.Path(value.partition(':')[0])
+  return None
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """absl's parser, with every mistake as one line and exit status 2."""
-  try:
-    rest = (
-      app.parse_flags_with_usage(argv)
-      if '--help' in argv
-      else flags.FLAGS(argv)
-    )
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:
-    _stop(f'command line: {_one_line(error)}')
-  except FileNotFoundError as error:
+  if '--help' in argv:
+    return app.parse_flags_with_usage(argv)
+  path = _config_file(argv)
+  if path is None or not path.is_file():
     _stop(
-      f'--config: no file {error.filename or _one_line(error)}; expected a '
-      'config file such as configs/orl_multiclass.py.'
-    )
-  if _CONFIG.value is None:
-    _stop(
-      '--config: is missing; expected a config file such as '
+      f'--config: {"is missing" if path is None else f"no file {path}"}; '
+      'expected a config file. Give one with '
       '--config=configs/orl_multiclass.py.'
+    )
+  mistakes = (flags.Error, AttributeError, KeyError, TypeError, ValueError)
+  try:
+    rest = flags.FLAGS(argv)
+  except mistakes as error:  # ml_collections raises them as they come
+    _stop(
+      f'command line: {_one_line(error)}. Fields and their types are in '
+      'configs/common.py.'
     )
   if len(rest) > 1:
     _stop(f'command line: unexpected {rest[1]!r}; expected --flag=value only.')

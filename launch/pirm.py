@@ -9,7 +9,12 @@ import pathlib
 from absl import flags
 
 from babam_jax.defense import pirm
-from babam_jax.experiment import artifacts, pirm_stages, stages
+from babam_jax.experiment import (
+  artifacts,
+  config_check,
+  pirm_stages,
+  stages,
+)
 from launch import command
 
 _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
@@ -17,6 +22,7 @@ _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
 
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   """Trains, saves, and prints what it reached on the pictures held out."""
+  config_check.check_pirm(config)
   lab = stages.Lab(config, artifacts.Store(root), workdir)
   model, _ = pirm_stages.train_pirm(lab)
   pirm.save(model, pathlib.Path(_OUTPUT.value))

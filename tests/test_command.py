@@ -47,7 +47,7 @@ def written(folder):
     ({'no_such_field': 1}, 'no_such_field'),
     ({'fr.epochs': 'many'}, 'many'),
     ({'pirm.checkpoint': '/no/such/file'}, 'config.pirm.checkpoint'),
-    ({'pirm.checkpoint': 'train'}, 'config.pirm.root: is empty'),
+    ({'pirm.checkpoint': 'train'}, "config.pirm.root: found ''"),
   ],
 )
 def test_mistakes_in_the_config(faces, tmp_path, changes, expected):

@@ -7,6 +7,7 @@ machines that looks at native resolution.
 
 import json
 import pathlib
+import zipfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -159,7 +160,13 @@ def load(path: pathlib.Path) -> Pirm:
     meta = json.loads(str(arrays.pop(_META)))
     variant = meta.pop('variant')
     variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
-  except (OSError, ValueError, KeyError, EOFError) as error:
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+  ) as error:
     raise errors.UserError(
       f'config.pirm.checkpoint: {path} cannot be read ({error}); expected a '
       "PIRM saved by launch.pirm. Give another file, 'shipped' for the one "

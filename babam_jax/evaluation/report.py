@@ -20,7 +20,7 @@ def write(
   workdir: pathlib.Path,
   results: dict[str, Any],
   config: dict[str, Any],
-  command: str,
+  surroundings: dict[str, Any],
   figures: dict[str, Figure],
 ) -> None:
   """Writes `figures/<name>.png` and `report.html`, and closes the figures.
@@ -29,7 +29,7 @@ def write(
     workdir: the folder to write to.
     results: what is in `metrics.json`.
     config: the experiment's config, as a plain dict.
-    command: how to repeat the run.
+    surroundings: how to repeat the run, and what it ran on.
     figures: by name; the template knows the names.
   """
   pictures = {}
@@ -49,7 +49,7 @@ def write(
     config=config,
     config_json=json.dumps(config, indent=2, sort_keys=True),
     results=results,
-    command=command,
+    surroundings=surroundings,
     pictures=pictures,
     tables=(
       (table.MODEL_HEADER, table.model_rows(results)),

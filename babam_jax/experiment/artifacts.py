@@ -124,7 +124,13 @@ def _make(
   output.mkdir()
   scratch.mkdir(exist_ok=True)
   start = time.monotonic()
-  compute(output, scratch)
+  try:
+    compute(output, scratch)
+  except BaseException:
+    shutil.rmtree(output, ignore_errors=True)
+    if not any(scratch.iterdir()):
+      scratch.rmdir()
+    raise
   seconds = time.monotonic() - start
   files.write_json(output / _RECORD, record | {'seconds': round(seconds, 3)})
   files.sync_folder(output)

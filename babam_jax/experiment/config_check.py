@@ -146,6 +146,30 @@ def check(config: ConfigDict) -> None:
     )
 
 
+def check_pirm(config: ConfigDict) -> None:
+  """Checks where the PIRM comes from.
+
+  Raises:
+    UserError: there is no such file, or no pictures to train on.
+  """
+  where, root = config.pirm.checkpoint, config.pirm.root
+  if where == 'train' and not root:
+    _refuse(
+      'pirm.root',
+      root,
+      "a folder of natural images, as config.pirm.checkpoint is 'train'",
+      'Set it with --config.pirm.root=DIR, or use the PIRM that comes with the '
+      "project: --config.pirm.checkpoint='shipped'.",
+    )
+  if where not in ('train', 'shipped') and not pathlib.Path(where).is_file():
+    _refuse(
+      'pirm.checkpoint',
+      where,
+      "'shipped', 'train', or a file that launch.pirm wrote",
+      'Set it with --config.pirm.checkpoint=...',
+    )
+
+
 def as_json(config: ConfigDict) -> str:
   """The config as it is written to `config.json`."""
   return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'

@@ -7,7 +7,13 @@ from ml_collections import ConfigDict
 
 from babam_jax import files
 from babam_jax.evaluation import metrics, report, table
-from babam_jax.experiment import config_check, pirm_stages, stages, story
+from babam_jax.experiment import (
+  config_check,
+  environment,
+  pirm_stages,
+  stages,
+  story,
+)
 from babam_jax.experiment.artifacts import Store
 
 
@@ -21,8 +27,8 @@ def run(
 
   Args:
     config: the experiment (see `configs/common.py`).
-    workdir: where results go: `config.json`, `metrics.json`, `report.html`,
-      `figures/`, `training/`.
+    workdir: where results go: `config.json`, `metrics.json`,
+      `environment.json`, `report.html`, `figures/`, `training/`.
     artifacts: where stage results are kept and found.
     command: how to repeat the run, for the report.
 
@@ -33,6 +39,7 @@ def run(
     UserError: the config, the data or the folders are not as expected.
   """
   config_check.check(config)
+  config_check.check_pirm(config)
   config_check.check_workdir(workdir, config)
   lab = stages.Lab(config, Store(artifacts), workdir)
 
@@ -87,9 +94,11 @@ def run(
     'seed': config.seed,
   }
   files.write_json(workdir / 'metrics.json', results)
+  surroundings = environment.describe(command)
+  files.write_json(workdir / 'environment.json', surroundings)
   print(table.render(results))
   told = story.tell(lab, data, poison, flagged, sanitised, untrusted, patched)
   histories = {name: model.history for name, model in models.items()}
   drawn = story.draw(told, results, histories, config.pirm.threshold)
-  report.write(workdir, results, config.to_dict(), command, drawn)
+  report.write(workdir, results, config.to_dict(), surroundings, drawn)
   return results

@@ -48,13 +48,6 @@ def _some_grey(
 def natural_pictures(config: ConfigDict, seed: int) -> list:
   """A random choice of pictures: poisoned ones, sources, clean ones."""
   root = pathlib.Path(config.root)
-  if not config.root:
-    raise errors.UserError(
-      "config.pirm.root: is empty, but config.pirm.checkpoint is 'train'; "
-      'expected a folder of natural images. Give it with --config.pirm.root='
-      'DIR, or use the PIRM that comes with the project: --config.pirm.'
-      "checkpoint='shipped'."
-    )
   ids = image_folder.find_images(root, 'config.pirm.root')
   needed = 2 * config.num_poison + config.num_clean
   if len(ids) < needed:

@@ -1,0 +1,171 @@
+import jax
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from babam_jax import errors
+from babam_jax.attack import poison_set
+from babam_jax.attack.hidden_trigger import CraftingSpec
+from babam_jax.data import datasets, image_folder
+from babam_jax.defense import pirm
+from babam_jax.training import train
+
+LFW = REPOSITORY.parent / 'shared' / 'data' / 'lfw12'
+
+
+def load_faces(name, root, every):
+  pictures = datasets.find_pictures(name, str(root))[::every]
+  names = tuple(dict.fromkeys(p.class_name for p in pictures))
+  return image_folder.load(pictures, names, 224, skip_unreadable=False)
+
+
+@pytest.fixture(scope='module')
+def shipped():
+  return pirm.load(pirm.SHIPPED)
+
+
+def test_shipped_pirm_knows_its_origin(shipped):
+  assert shipped.variant == 'compact'
+  assert shipped.meta['holdout']['accuracy'] > 0.98
+  assert shipped.meta['training_pictures'] > 500
+  assert pirm.SHIPPED.stat().st_size < 15e6
+
+
+def test_shipped_pirm_passes_clean_faces(shipped):
+  faces = load_faces('orl', '', every=7)
+  scores = pirm.score(shipped, faces.images, 32)
+  assert (scores > 0.5).mean() <= 0.02
+
+
+@pytest.mark.skipif(not LFW.is_dir(), reason='needs ../shared/data/lfw12')
+def test_shipped_pirm_passes_clean_lfw_faces(shipped):
+  faces = load_faces('lfw', LFW, every=13)
+  scores = pirm.score(shipped, faces.images, 32)
+  assert len(faces) == 120 and (scores > 0.5).mean() <= 0.02
+
+
+def test_shipped_pirm_finds_poison_that_it_never_saw(shipped, tmp_path):
+  faces = load_faces('orl', '', every=1)
+  images = faces.images[[0, 3, 6, 15, 18]]
+  spec = CraftingSpec(
+    eps=16.0,
+    optimizer='sign_momentum',
+    iterations=30,
+    stop_distance=10.0,
+    pairing='hungarian',
+    pair_every=50,
+    batch_size=3,
+  )
+  poison, _ = poison_set.craft_set(
+    poison_set.alexnet_surrogate('pool5', 'trunk', 0),
+    spec,
+    images[:3],
+    images[[3, 4, 3]],
+    trigger_size=30,
+    seed=5,
+    scratch=tmp_path,
+  )
+  assert (poison.distance_end < 0.5 * poison.distance_start).all()
+  assert (pirm.score(shipped, poison.images, 8) > 0.5).all()
+  assert (pirm.score(shipped, images[:3], 8) < 0.5).all()
+
+
+def test_scores_do_not_depend_on_the_batch(shipped, rng):
+  images = rng.integers(0, 256, (5, 75, 80, 3), np.uint8)
+  whole = pirm.score(shipped, images, 5)
+  np.testing.assert_allclose(pirm.score(shipped, images, 2), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('trainable', [3, 6, 9])
+def test_paper_variant_trains_its_last_convolutions(trainable):
+  network = pirm.vgg16_network(0, trainable, pretrained=False)
+  trunk = sorted(network.params['trunk'])
+  assert len(trunk) == trainable
+  assert trunk[0] == {3: 'conv5_1', 6: 'conv4_1', 9: 'conv3_1'}[trainable]
+  assert set(network.params) == {'trunk', 'dense1', 'dense2', 'logits'}
+  assert not set(trunk) & set(network.frozen['trunk'])
+
+
+def test_paper_variant_trains_and_scores(rng, tmp_path):
+  images = rng.integers(0, 256, (3, 90, 90, 3), np.uint8)
+  network = pirm.vgg16_network(0, 3, pretrained=False)
+  spec = train.TrainSpec('adam', 1e-4, 1, 3, 1)
+  labels = np.array([0, 1, 1], np.int32)
+  before = jax.device_get(network.params)
+  trained = train.fit(
+    network, images, labels, spec, seed=0, folder=tmp_path, title='test'
+  )
+  assert not np.array_equal(
+    before['trunk']['conv5_1']['kernel'],
+    trained.params['trunk']['conv5_1']['kernel'],
+  )
+  model = pirm.Pirm('vgg16', pirm.variables_of(network, trained), {})
+  scores = pirm.score(model, images, 3)
+  assert scores.shape == (3,) and (0 < scores).all() and (scores < 1).all()
+
+
+def test_save_and_load(shipped, tmp_path, rng):
+  pirm.save(shipped, tmp_path / 'pirm.npz')
+  again = pirm.load(tmp_path / 'pirm.npz')
+  assert again.meta == shipped.meta and again.variant == shipped.variant
+  images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+  np.testing.assert_array_equal(
+    pirm.score(again, images, 2), pirm.score(shipped, images, 2)
+  )
+
+
+def test_other_files_are_refused(tmp_path):
+  path = tmp_path / 'pirm.npz'
+  np.savez(path, meta=np.array([{}], dtype=object))
+  with pytest.raises(errors.UserError, match='config.pirm.checkpoint'):
+    pirm.load(path)
+  for content in (b'', b'junk', pirm.SHIPPED.read_bytes()[:5000]):
+    path.write_bytes(content)
+    with pytest.raises(errors.UserError, match='config.pirm.checkpoint'):
+      pirm.load(path)
+
+
+def test_natural_pictures_and_their_parts(tmp_path):
+  """A tiny PIRM from folder to file, through the stages."""
+  from conftest import write_faces
+
+  from babam_jax.experiment import artifacts, pirm_stages, stages
+  from configs import pirm_natural
+
+  config = pirm_natural.get_config()
+  config.pirm.root = str(write_faces(tmp_path / 'natural', 3, 10))
+  config.pirm.num_poison, config.pirm.num_clean = 6, 9
+  config.pirm.poison.iterations = 2
+  config.pirm.poison.trigger_size = 16
+  config.pirm.epochs, config.data.size = 2, 72
+  store = artifacts.Store(tmp_path / 'store')
+  lab = stages.Lab(config, store, tmp_path / 'work')
+  data = pirm_stages.make_pirm_data(lab)
+  parts = {
+    part: stages.read_examples(stages.Source(data, part))
+    for part in pirm_stages.PARTS
+  }
+  assert [len(parts[p]) for p in ('train', 'holdout')] == [14, 7]
+  originals = {
+    part: {str(i).removeprefix('poison/') for i in examples.ids}
+    for part, examples in parts.items()
+  }
+  assert not originals['train'] & originals['holdout']
+  for examples in parts.values():
+    np.testing.assert_array_equal(examples.labels == 1, examples.poisoned)
+    assert 0 < examples.poisoned.sum() < len(examples)
+  model, _ = pirm_stages.train_pirm(lab)
+  assert model.meta['training_pictures'] == 14
+  assert model.meta['holdout']['num_poisoned'] == 2
+
+
+def test_too_few_natural_pictures(tmp_path):
+  from conftest import write_faces
+
+  from babam_jax.experiment import pirm_stages
+  from configs import common
+
+  config = common.get_config().pirm
+  config.root = str(write_faces(tmp_path, 1, 5))
+  with pytest.raises(errors.UserError, match='5 images below'):
+    pirm_stages.natural_pictures(config, 0)
