@@ -83,7 +83,7 @@ def get_config() -> ConfigDict:
   # 'adam', 'adam_cosine' or 'sgd'.
   config.fr.optimizer = 'adam_cosine'
   config.fr.learning_rate = 3e-4
-  config.fr.epochs = 25
+  config.fr.epochs = 15
   # Pictures per step, over all devices.
   config.fr.batch_size = 128
   # Epochs between two checkpoints.

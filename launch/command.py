@@ -53,14 +53,13 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
       'expected a config file. Give one with '
       '--config=configs/orl_multiclass.py.'
     )
-  mistakes = (flags.Error, AttributeError, KeyError, TypeError, ValueError)
+  remedy = 'Fields and their types are in configs/common.py.'
   try:
     rest = flags.FLAGS(argv)
-  except mistakes as error:  # ml_collections raises them as they come
-    _stop(
-      f'command line: {_one_line(error)}. Fields and their types are in '
-      'configs/common.py.'
-    )
+  except (AttributeError, KeyError) as error:
+    _stop(f'command line: the config has no field {_one_line(error)}. {remedy}')
+  except (flags.Error, TypeError, ValueError) as error:
+    _stop(f'command line: {_one_line(error)}. {remedy}')
   if len(rest) > 1:
     _stop(f'command line: unexpected {rest[1]!r}; expected --flag=value only.')
   return rest
@@ -68,7 +67,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _one_line(error: BaseException) -> str:
   text = error.args[0] if error.args else error
-  return ' '.join(str(text).split())
+  return ' '.join(str(text).split()).strip('"').rstrip('.')
 
 
 def repeat_line() -> str:
