@@ -9,5 +9,5 @@ class UserError(ValueError):
   """
 
 
-class TrainingDivergedError(RuntimeError):
-  """The training loss stopped being finite."""
+class TrainingDivergedError(UserError):
+  """The training loss stopped being finite: the rate is too high."""

@@ -25,6 +25,11 @@ def numpy_rng(seed: int, name: str) -> np.random.Generator:
   return np.random.default_rng([seed, name_hash(name)])
 
 
+def child_seed(seed: int, name: str) -> int:
+  """Another seed, for a part with streams of its own."""
+  return int(numpy_rng(seed, name).integers(2**31))
+
+
 def id_hashes(ids: np.ndarray) -> UInt32[np.ndarray, ' n']:
   """One 32-bit hash per id, for keys that follow a picture, not its row."""
   return np.array([name_hash(str(i)) for i in ids], np.uint32)

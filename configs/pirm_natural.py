@@ -9,5 +9,6 @@ from configs import common
 
 def get_config():
   config = common.get_config()
+  config.data.name = 'image_folder'
   config.pirm.checkpoint = 'train'
   return config

@@ -1,6 +1,7 @@
 """What all commands share: flags, folders, and errors as one line."""
 
 import datetime
+import itertools
 import os
 import pathlib
 import shlex
@@ -35,10 +36,10 @@ def _stop(message: str) -> None:
 
 def _config_file(argv: Sequence[str]) -> pathlib.Path | None:
   """The file that `--config=FILE[:argument]` names."""
-  for argument in argv:
+  for argument, following in itertools.pairwise([*argv, '']):
     name, _, value = argument.lstrip('-').partition('=')
-    if name == 'config' and value:
-      return pathlib.Path(value.partition(':')[0])
+    if name == 'config' and argument.startswith('-'):
+      return pathlib.Path((value or following).partition(':')[0])
   return None
 
 

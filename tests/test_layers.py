@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +68,45 @@ def test_adaptive_average_pool(rng, height, width):
       columns = slice(j * width // 6, -(-(j + 1) * width // 6))
       expected = x[:, rows, columns].mean((1, 2))
       np.testing.assert_allclose(found[:, i, j], expected, atol=1e-5)
+
+
+def test_batch_norm_is_flaxs_on_one_full_batch(rng):
+  x = jnp.asarray(rng.normal(2, 3, size=(4, 5, 6, 3)), jnp.float32)
+  theirs = nn.BatchNorm(use_running_average=False, momentum=0.9)
+  ours = layers.BatchNorm()
+  variables = theirs.init(jax.random.key(0), x)
+  assert jax.tree.structure(variables) == jax.tree.structure(
+    ours.init(jax.random.key(0), x, None, None)
+  )
+  expected, updated = theirs.apply(variables, x, mutable=['batch_stats'])
+  found, stats = ours.apply(
+    variables, x, jnp.ones(4), None, mutable=['batch_stats']
+  )
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  for name in ('mean', 'var'):
+    np.testing.assert_allclose(
+      stats['batch_stats'][name], updated['batch_stats'][name], rtol=1e-4
+    )
+
+
+def test_batch_norm_leaves_padding_out(rng):
+  x = jnp.asarray(rng.normal(size=(4, 5, 6, 3)), jnp.float32)
+  padded = jnp.concatenate([x, 100 + x[:2]])
+  weights = jnp.array([1.0, 1, 1, 1, 0, 0])
+  norm = layers.BatchNorm()
+  variables = norm.init(jax.random.key(0), x, None, None)
+  bare, bare_stats = norm.apply(
+    variables, x, weights[:4], None, mutable=['batch_stats']
+  )
+  found, stats = norm.apply(
+    variables, padded, weights, None, mutable=['batch_stats']
+  )
+  np.testing.assert_allclose(found[:4], bare, atol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+    stats,
+    bare_stats,
+  )
 
 
 def test_dropout_of_a_row_does_not_depend_on_its_batch():

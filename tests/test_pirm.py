@@ -1,9 +1,13 @@
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from babam_jax import errors
+from babam_jax import errors, files
 from babam_jax.attack import poison_set
 from babam_jax.attack.hidden_trigger import CraftingSpec
 from babam_jax.data import datasets, image_folder
@@ -102,6 +106,51 @@ def test_paper_variant_trains_and_scores(rng, tmp_path):
   model = pirm.Pirm('vgg16', pirm.variables_of(network, trained), {})
   scores = pirm.score(model, images, 3)
   assert scores.shape == (3,) and (0 < scores).all() and (scores < 1).all()
+
+
+_TRAIN_COMPACT = """
+import pathlib, sys
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+from babam_jax.defense import pirm
+from babam_jax.training import recognizer, train
+
+images = np.random.default_rng(0).integers(0, 256, (11, 70, 70, 3), np.uint8)
+labels = (np.arange(11) % 2).astype(np.int32)
+# Batches of 8 and 3: with 8 devices, five of them then hold padding only.
+spec = train.TrainSpec('sgd', 0.01, 1, 8, 1)
+folder = pathlib.Path(sys.argv[1])
+trained = train.fit(
+  pirm.compact_network(0), images, labels, spec, seed=0,
+  folder=folder / 'checkpoints', title='test',
+)
+arrays = recognizer.flatten({'params': trained.params, 'stats': trained.stats})
+for leaf in jax.tree.leaves(trained.params):
+  assert np.isfinite(leaf).all()
+np.savez(folder / 'trained.npz', **arrays)
+"""
+
+
+def test_training_on_eight_devices_is_training_on_one(tmp_path):
+  found = []
+  for devices in (1, 8):
+    folder = tmp_path / str(devices)
+    folder.mkdir()
+    flags = f'--xla_force_host_platform_device_count={devices}'
+    subprocess.run(
+      [sys.executable, '-c', _TRAIN_COMPACT, str(folder)],
+      cwd=REPOSITORY,
+      env=os.environ | {'XLA_FLAGS': flags},
+      check=True,
+    )
+    found.append(files.read_arrays(folder / 'trained.npz'))
+  assert set(found[0]) == set(found[1])
+  for name, one in found[0].items():
+    np.testing.assert_allclose(found[1][name], one, atol=1e-4, err_msg=name)
 
 
 def test_save_and_load(shipped, tmp_path, rng):

@@ -208,7 +208,8 @@ class Crafter:
       on_iteration(float(distances.mean()))
       if (distances < spec.stop_distance).all():
         break
-      if (iteration + 1) % spec.pair_every == 0:
+      done = iteration + 1
+      if done % spec.pair_every == 0 and done < spec.iterations:
         features = parallel.unshard(features)[:count]
         pairs = pair(pairing.squared_distances(features, goals))
         paired_goals = _shard_padded(goals[pairs], rows)

@@ -20,7 +20,8 @@ def alexnet_surrogate(
 ) -> tuple[FeatureFn, PyTree]:
   """The network whose features the poison collides in.
 
-  It is not the face-recognition model: the attacker does not know that.
+  It is not the face-recognition model, which the attacker does not know; but
+  a recogniser with a frozen ImageNet trunk has the same features up to pool5.
 
   Args:
     tap: one of `alexnet.TAPS`.

@@ -68,13 +68,13 @@ DATASETS: dict[str, Callable[[str], list[Picture]]] = {
 }
 
 
-def fetch_lfw(cache: pathlib.Path, url: str = _LFW_URL) -> pathlib.Path:
+def fetch_lfw(cache: pathlib.Path) -> pathlib.Path:
   """Downloads and unpacks LFW into `cache`, once.
 
   Returns:
     The folder of identity folders.
   """
-  return fetch_archive(cache, 'lfw', url, _LFW_BYTES, _LFW_SHA256)
+  return fetch_archive(cache, 'lfw', _LFW_URL, _LFW_BYTES, _LFW_SHA256)
 
 
 def fetch_archive(

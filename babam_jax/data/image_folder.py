@@ -73,21 +73,17 @@ def find_images(root: pathlib.Path, field: str) -> list[str]:
   return sorted(ids, key=natural_order)
 
 
-def class_folders(
-  root: pathlib.Path, field: str, class_depth: int = 0
-) -> list[Picture]:
+def class_folders(root: pathlib.Path, field: str) -> list[Picture]:
   """The pictures of a folder of class folders.
 
   Args:
     root: the folder.
     field: the config field that named it, for error messages.
-    class_depth: which folder below `root` names the class; 0 is the first.
   """
   pictures = []
   for image_id in find_images(root, field):
-    folders = image_id.split('/')[:-1]
-    if len(folders) > class_depth:
-      name = folders[class_depth]
+    name, _, rest = image_id.partition('/')
+    if rest:
       pictures.append(Picture(root / image_id, image_id, name))
   if not pictures:
     raise errors.UserError(

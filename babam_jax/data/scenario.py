@@ -183,10 +183,17 @@ def _check_disjoint(parts: dict[str, list[Picture]]) -> None:
 
 def load_split(divided: Split, size: int, skip_unreadable: bool) -> dict:
   """Decodes the pictures of a split: `Examples` by part."""
-  return {
+  parts = {
     part: load(members, divided.class_names, size, skip_unreadable)
     for part, members in divided.parts.items()
   }
+  for part, examples in parts.items():
+    if not len(examples):
+      raise errors.UserError(
+        f'config.data.skip_unreadable: no readable picture is left for '
+        f'{part}, expected {len(divided.parts[part])}. Repair the pictures.'
+      )
+  return parts
 
 
 def assemble(parts: dict[str, Examples], divided: Split) -> Scenario:

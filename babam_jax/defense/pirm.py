@@ -149,6 +149,18 @@ def save(pirm: Pirm, path: pathlib.Path) -> None:
   files.write_arrays(path, arrays | {_META: np.array(meta)})
 
 
+def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+  model, size = {
+    'compact': (compact_pirm.CompactPirm(), (_CROP, _CROP)),
+    'vgg16': (vgg.PaperPirm(), _VGG_INPUT),
+  }[variant]
+  variables = jax.eval_shape(
+    lambda key: model.init(key, jnp.zeros((1, *size, 3))), jax.random.key(0)
+  )
+  flat = flax.traverse_util.flatten_dict(variables, sep='/')
+  return {name: leaf.shape for name, leaf in flat.items()}
+
+
 def load(path: pathlib.Path) -> Pirm:
   """Reads a PIRM that `save` wrote; runs nothing that is in the file.
 
@@ -160,11 +172,15 @@ def load(path: pathlib.Path) -> Pirm:
     meta = json.loads(str(arrays.pop(_META)))
     variant = meta.pop('variant')
     variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
+    if {n: x.shape for n, x in arrays.items()} != _array_shapes(variant):
+      raise ValueError(f'its arrays are not those of a {variant} PIRM')
   except (
     OSError,
     ValueError,
     KeyError,
     EOFError,
+    TypeError,
+    AttributeError,
     zipfile.BadZipFile,
   ) as error:
     raise errors.UserError(

@@ -1,5 +1,6 @@
 """Checks of a config before anything is computed or written."""
 
+import itertools
 import json
 import pathlib
 from typing import Any
@@ -76,6 +77,7 @@ _FRACTIONS = (
   'pirm.threshold',
 )
 _SMALLEST_PICTURE = 63  # AlexNet's
+_VGG16_CONVS = 13
 
 
 def _field(config: ConfigDict, path: str) -> Any:
@@ -120,6 +122,30 @@ def check(config: ConfigDict) -> None:
         'a fraction from 0 to 1',
         f'Set it with --config.{path}=...',
       )
+  if config.seed < 0:
+    _refuse('seed', config.seed, '0 or more', 'Set it with --config.seed=0.')
+  for path in ('attack.eps', 'pirm.poison.eps'):
+    if _field(config, path) < 1:
+      _refuse(
+        path,
+        _field(config, path),
+        'at least 1 grey level, as pictures are saved in 8 bits',
+        f'Set it with --config.{path}=16.',
+      )
+  if not 0 <= config.pirm.trainable_convs <= _VGG16_CONVS:
+    _refuse(
+      'pirm.trainable_convs',
+      config.pirm.trainable_convs,
+      f'0 to {_VGG16_CONVS}',
+      'Set it with --config.pirm.trainable_convs=6.',
+    )
+  if config.pirm.holdout_fraction in (0, 1):
+    _refuse(
+      'pirm.holdout_fraction',
+      config.pirm.holdout_fraction,
+      'a fraction between 0 and 1',
+      'Set it with --config.pirm.holdout_fraction=0.3.',
+    )
   size = config.data.size
   if size < _SMALLEST_PICTURE:
     _refuse(
@@ -137,13 +163,6 @@ def check(config: ConfigDict) -> None:
         f'less than config.data.size, {size}',
         f'Set it with --config.{path}=30.',
       )
-  if config.scenario.source == config.scenario.target:
-    _refuse(
-      'scenario.source',
-      config.scenario.source,
-      'another person than config.scenario.target',
-      'Change one of the two.',
-    )
 
 
 def check_pirm(config: ConfigDict) -> None:
@@ -187,8 +206,13 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
   found = path.read_text('utf-8')
   if found == as_json(config):
     return
-  pairs = zip(found.splitlines(), as_json(config).splitlines(), strict=False)
-  there, here = next((a, b) for a, b in pairs if a != b)
+  there, here = next(
+    (a, b)
+    for a, b in itertools.zip_longest(
+      found.split('\n'), as_json(config).split('\n'), fillvalue='nothing'
+    )
+    if a != b
+  )
   raise errors.UserError(
     f'--workdir: {workdir} belongs to another config (there {there.strip()} '
     f'here {here.strip()}); expected the same config or a new folder. Choose '

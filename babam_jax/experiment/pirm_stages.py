@@ -85,7 +85,8 @@ def make_pirm_data(lab: Lab) -> Artifact:
       targets,
       sources,
       trigger_size=config.poison.trigger_size,
-      seed=seed,
+      # The defender does not know the attacker's trigger.
+      seed=seeds.child_seed(seed, 'PIRM poison'),
       scratch=scratch,
     )
     target_ids, _, rest_ids = np.split(natural.ids, [count, 2 * count])
@@ -119,7 +120,7 @@ def make_pirm_data(lab: Lab) -> Artifact:
     'seed': seed,
     'fingerprint': image_folder.fingerprint(pictures),
   }
-  return lab.store.stage('pirm_data', 1, depends, [], compute)
+  return lab.store.stage('pirm_data', 2, depends, [], compute)
 
 
 def _data_config(config: ConfigDict) -> dict[str, Any]:

@@ -348,8 +348,8 @@ class Flags(NamedTuple):
   """What the detector says of the untrusted training set.
 
   Attributes:
-    flags: which pictures it takes for poison.
-    scores: the PIRM's probability of poison; for the oracle, the truth.
+    flags: which pictures are taken for poison, by the PIRM or the oracle.
+    scores: the PIRM's probability of poison.
     test_scores: the same for the clean test pictures.
     artifact: where the scores are stored.
   """
@@ -383,10 +383,9 @@ def flag(
     'scores', 1, {}, [detector_artifact, *untrusted.inputs], compute
   )
   scores = artifact.arrays('scores')
-  if lab.config.defense.flags == 'oracle':
-    truth = untrusted.examples.poisoned
-    return Flags(truth, truth.astype(np.float32), scores['test'], artifact)
   flags = scores['train'] > config.threshold
+  if lab.config.defense.flags == 'oracle':
+    flags = untrusted.examples.poisoned
   return Flags(flags, scores['train'], scores['test'], artifact)
 
 

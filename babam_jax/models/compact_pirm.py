@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from babam_jax.models import layers
+
 _BLOCK = 2  # pixels a side; losslessly folded into channels, for speed
 _WIDTHS = (32, 32, 64, 64, 64, 64)
 _STRIDES = (1, 2, 1, 2, 1, 1)
@@ -41,18 +43,10 @@ class CompactPirm(nn.Module):
         taken from the other rows and updated.
       axis_name: of the devices that share the batch, in training.
     """
-    training = weights is not None
-    mask = None if weights is None else weights[:, None, None, None] > 0
     x = _fold_blocks((images - 0.5) * 4)
     for i, (width, stride) in enumerate(zip(_WIDTHS, _STRIDES, strict=True)):
       x = nn.Conv(
         width, (3, 3), stride, padding=1, use_bias=False, name=f'conv{i + 1}'
       )(x)
-      norm = nn.BatchNorm(
-        use_running_average=not training,
-        momentum=0.9,
-        axis_name=axis_name if training else None,
-        name=f'norm{i + 1}',
-      )
-      x = nn.relu(norm(x, mask=mask))
+      x = nn.relu(layers.BatchNorm(name=f'norm{i + 1}')(x, weights, axis_name))
     return nn.Dense(2, name='logits')(jnp.mean(x, (1, 2)))

