@@ -12,8 +12,8 @@ from babam_jax.defense import pirm
 from babam_jax.experiment import (
   artifacts,
   config_check,
+  lab,
   pirm_stages,
-  stages,
 )
 from launch import command
 
@@ -24,8 +24,8 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   """Trains, saves, and prints what it reached on the pictures held out."""
   config_check.check(config)
   config_check.check_pirm(config)
-  lab = stages.Lab(config, artifacts.Store(root), workdir)
-  model, _ = pirm_stages.train_pirm(lab)
+  laboratory = lab.Lab(config, artifacts.Store(root), workdir)
+  model, _ = pirm_stages.train_pirm(laboratory)
   pirm.save(model, pathlib.Path(_OUTPUT.value))
   print(_OUTPUT.value, model.meta['holdout'])
 

@@ -178,7 +178,7 @@ def test_natural_pictures_and_their_parts(tmp_path):
   """A tiny PIRM from folder to file, through the stages."""
   from conftest import write_faces
 
-  from babam_jax.experiment import artifacts, pirm_stages, stages
+  from babam_jax.experiment import artifacts, lab, pirm_stages
   from configs import pirm_natural
 
   config = pirm_natural.get_config()
@@ -188,10 +188,10 @@ def test_natural_pictures_and_their_parts(tmp_path):
   config.pirm.poison.trigger_size = 16
   config.pirm.epochs, config.data.size = 2, 72
   store = artifacts.Store(tmp_path / 'store')
-  lab = stages.Lab(config, store, tmp_path / 'work')
-  data = pirm_stages.make_pirm_data(lab)
+  here = lab.Lab(config, store, tmp_path / 'work')
+  data = pirm_stages.make_pirm_data(here)
   parts = {
-    part: stages.read_examples(stages.Source(data, part))
+    part: lab.read_examples(lab.Source(data, part))
     for part in pirm_stages.PARTS
   }
   assert [len(parts[p]) for p in ('train', 'holdout')] == [14, 7]
@@ -203,7 +203,7 @@ def test_natural_pictures_and_their_parts(tmp_path):
   for examples in parts.values():
     np.testing.assert_array_equal(examples.labels == 1, examples.poisoned)
     assert 0 < examples.poisoned.sum() < len(examples)
-  model, _ = pirm_stages.train_pirm(lab)
+  model, _ = pirm_stages.train_pirm(here)
   assert model.meta['training_pictures'] == 14
   assert model.meta['holdout']['num_poisoned'] == 2
 

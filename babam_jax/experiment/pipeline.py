@@ -15,6 +15,7 @@ from babam_jax.experiment import (
   story,
 )
 from babam_jax.experiment.artifacts import Store
+from babam_jax.experiment.lab import Lab, join
 
 
 def run(
@@ -41,7 +42,7 @@ def run(
   config_check.check(config)
   config_check.check_pirm(config)
   config_check.check_workdir(workdir, config)
-  lab = stages.Lab(config, Store(artifacts), workdir)
+  lab = Lab(config, Store(artifacts), workdir)
 
   # The face data: who attacks whom (4.2, 4.3), and a model without attack.
   data = stages.load_scenario(lab)
@@ -51,7 +52,7 @@ def run(
 
   # The attack: hidden-trigger poison slips into the training set (3.3).
   poison = stages.craft_poison(lab, data)
-  untrusted = stages.join(data.train, poison)
+  untrusted = join(data.train, poison)
   malicious_model = stages.train_recognizer(lab, 'malicious', untrusted)
 
   # The defense: flag, add calibrated noise to what is flagged, train (3.6).

@@ -18,14 +18,8 @@ from babam_jax.data.examples import Examples
 from babam_jax.defense import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment.artifacts import Artifact
-from babam_jax.experiment.stages import (
-  Lab,
-  Source,
-  crafting_spec,
-  read_examples,
-  train_spec,
-  write_examples,
-)
+from babam_jax.experiment.lab import Lab, Source, read_examples, write_examples
+from babam_jax.experiment.stages import crafting_spec, train_spec
 from babam_jax.progress import progress_bar
 from babam_jax.training import train
 from babam_jax.training.metric_log import MetricLog

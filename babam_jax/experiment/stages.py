@@ -14,53 +14,20 @@ from babam_jax import files, seeds
 from babam_jax.attack import poison_set, trigger
 from babam_jax.attack.hidden_trigger import CraftingSpec
 from babam_jax.data import datasets, image_folder, scenario
-from babam_jax.data.examples import Examples, concatenate
+from babam_jax.data.examples import Examples
 from babam_jax.defense import babam, pirm
 from babam_jax.evaluation import metrics
-from babam_jax.experiment.artifacts import Artifact, Store
+from babam_jax.experiment.artifacts import Artifact
+from babam_jax.experiment.lab import (
+  Dataset,
+  Lab,
+  Source,
+  read_examples,
+  write_examples,
+)
 from babam_jax.progress import progress_bar
 from babam_jax.training import recognizer, train
 from babam_jax.training.metric_log import MetricLog
-
-
-@dataclasses.dataclass(frozen=True)
-class Lab:
-  """What every stage needs.
-
-  Attributes:
-    config: the whole experiment; a stage reads its own part.
-    store: where results are kept.
-    workdir: where this run's training metrics are written.
-  """
-
-  config: ConfigDict
-  store: Store
-  workdir: pathlib.Path
-
-
-class Source(NamedTuple):
-  """A file `<name>.npz` of `Examples` in an artifact."""
-
-  artifact: Artifact
-  name: str
-
-
-class Dataset(NamedTuple):
-  """Examples, and the artifacts that they come from.
-
-  Attributes:
-    examples: the pictures.
-    sources: where they are stored; of two sources with the same id the later
-      one holds the current picture.
-  """
-
-  examples: Examples
-  sources: tuple[Source, ...]
-
-  @property
-  def inputs(self) -> list[Artifact]:
-    """The artifacts that a stage which reads this data set depends on."""
-    return [source.artifact for source in self.sources]
 
 
 class Model(NamedTuple):
@@ -89,22 +56,6 @@ class Data(NamedTuple):
   scenario: scenario.Scenario
   train: Dataset
   test: Dataset
-
-
-def write_examples(folder: pathlib.Path, name: str, examples: Examples) -> None:
-  """Stores examples as `<folder>/<name>.npz`."""
-  arrays = {
-    field.name: np.asarray(getattr(examples, field.name))
-    for field in dataclasses.fields(examples)
-  }
-  files.write_arrays(folder / f'{name}.npz', arrays)
-
-
-def read_examples(source: Source) -> Examples:
-  """Reads what `write_examples` stored."""
-  arrays = source.artifact.arrays(source.name)
-  names = tuple(str(name) for name in arrays.pop('class_names'))
-  return Examples(**arrays, class_names=names)
 
 
 def load_scenario(lab: Lab) -> Data:
@@ -218,14 +169,6 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
     class_names=targets.class_names,
   )
   return Dataset(labelled, (source,))
-
-
-def join(first: Dataset, second: Dataset) -> Dataset:
-  """Both data sets, one after the other."""
-  return Dataset(
-    concatenate([first.examples, second.examples]),
-    first.sources + second.sources,
-  )
 
 
 def _features(lab: Lab, source: Source) -> Artifact:

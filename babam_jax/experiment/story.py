@@ -10,7 +10,8 @@ from babam_jax import seeds
 from babam_jax.data.examples import Examples
 from babam_jax.defense import noise
 from babam_jax.evaluation import figures
-from babam_jax.experiment.stages import Data, Dataset, Flags, Lab
+from babam_jax.experiment.lab import Dataset, Lab
+from babam_jax.experiment.stages import Data, Flags
 
 EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.005)  # Figure 3 and section 4.12
 _SHOWN = 4  # examples of each kind
