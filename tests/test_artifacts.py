@@ -31,7 +31,7 @@ def test_a_store_reports_what_its_own_run_made(tmp_path):
   store = Store(tmp_path)
   store.stage('a', 1, {}, [], write_value(1))
   store.stage('a', 1, {}, [], never)
-  assert [artifact.reused for artifact in store.used.values()] == [False]
+  assert [stage['reused'] for stage in store.account().values()] == [False]
 
 
 def test_the_key_is_all_that_the_result_depends_on(tmp_path):

@@ -121,23 +121,21 @@ def test_a_folder_that_cannot_be_written(faces, tmp_path):
   assert str(tmp_path / 'file') in line
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-  """A disk of 2 MB."""
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(folder)]
+@pytest.mark.parametrize(
+  'options,expected', [('size=2m', 'No space left'), ('ro', 'Read-only')]
+)
+def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(disk)]
   if subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('mounting a small disk needs root')
-  yield folder
-  subprocess.run(['umount', str(folder)], check=True)
-
-
-def test_a_full_disk(faces, tmp_path, small_disk):
-  line = fail(command(faces, tmp_path / 'w', small_disk / 'a'))
-  assert 'No space left' in line or 'bytes free' in line
-  whole = [path for path in small_disk.rglob('stage.json')]
-  assert not [path for path in whole if '.output' in str(path)]
+    pytest.skip('mounting a disk needs root')
+  try:
+    line = fail(command(faces, tmp_path / 'w', disk / 'a'))
+    assert expected in line
+    assert not list(disk.rglob('*.output'))
+  finally:
+    subprocess.run(['umount', str(disk)], check=True)
 
 
 @pytest.mark.parametrize(

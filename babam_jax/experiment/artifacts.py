@@ -113,6 +113,17 @@ class Store:
     self.used[key] = artifact
     return artifact
 
+  def account(self) -> dict[str, dict[str, Any]]:
+    """What each stage took, whether it was there already, and its key."""
+    return {
+      artifact.stage: {
+        'seconds': artifact.seconds,
+        'reused': artifact.reused,
+        'key': artifact.key,
+      }
+      for artifact in self.used.values()
+    }
+
 
 def _make(
   folder: pathlib.Path, record: dict[str, Any], compute: Compute

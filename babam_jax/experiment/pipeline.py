@@ -6,10 +6,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from babam_jax import files
-from babam_jax.evaluation import metrics, report, table
+from babam_jax.evaluation import report, table
 from babam_jax.experiment import (
   config_check,
   environment,
+  evaluation_stages,
   pirm_stages,
   stages,
   story,
@@ -66,38 +67,25 @@ def run(
     'malicious': malicious_model,
     'protected': protected_model,
   }
-  patched = stages.patch_test_pictures(lab, data)
+  patched = evaluation_stages.patch_test_pictures(lab, data)
   results = {
     'models': {
-      name: stages.evaluate(lab, model, data, patched)
+      name: evaluation_stages.evaluate(lab, model, data, patched)
       for name, model in models.items()
     },
-    'pirm': {
-      'holdout': detector[0].meta.get('holdout'),
-      'training_set': metrics.detection_metrics(
-        flagged.scores, untrusted.examples.poisoned, config.pirm.threshold
-      ),
-      'test_set': metrics.detection_metrics(
-        flagged.test_scores,
-        data.test.examples.poisoned,
-        config.pirm.threshold,
-      ),
-    },
+    'pirm': evaluation_stages.evaluate_detection(
+      lab, detector, flagged, untrusted, data
+    ),
     'poison': poison.sources[0].artifact.json('summary'),
-    'stages': {
-      artifact.stage: {
-        'seconds': artifact.seconds,
-        'reused': artifact.reused,
-        'key': artifact.key,
-      }
-      for artifact in lab.store.used.values()
-    },
+    'stages': lab.store.account(),
     'seed': config.seed,
   }
-  files.write_json(workdir / 'metrics.json', results)
   surroundings = environment.describe(command)
+  files.write_json(workdir / 'metrics.json', results)
   files.write_json(workdir / 'environment.json', surroundings)
   print(table.render(results))
+
+  # The story, in pictures.
   told = story.tell(lab, data, poison, flagged, sanitised, untrusted, patched)
   histories = {name: model.history for name, model in models.items()}
   drawn = story.draw(told, results, histories, config.pirm.threshold)

@@ -3,20 +3,18 @@ inputs and the seed, and its result is stored (see `artifacts`)."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, PyTree
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
-from babam_jax.attack import poison_set, trigger
+from babam_jax.attack import poison_set
 from babam_jax.attack.hidden_trigger import CraftingSpec
 from babam_jax.data import datasets, image_folder, scenario
 from babam_jax.data.examples import Examples
 from babam_jax.defense import babam, pirm
-from babam_jax.evaluation import metrics
 from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.lab import (
   Dataset,
@@ -196,7 +194,8 @@ def _features(lab: Lab, source: Source) -> Artifact:
   )
 
 
-def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
+def recognizer_of(lab: Lab, num_classes: int) -> recognizer.Recognizer:
+  """The recogniser that the config describes, untrained."""
   config = lab.config.fr
   return recognizer.Recognizer(
     num_classes,
@@ -209,7 +208,7 @@ def _recognizer(lab: Lab, num_classes: int) -> recognizer.Recognizer:
 
 def _recognizer_sources(lab: Lab, dataset: Dataset) -> list[Artifact]:
   """What the recogniser's inputs are read from."""
-  if not _recognizer(lab, 2).on_features:
+  if not recognizer_of(lab, 2).on_features:
     return [source.artifact for source in dataset.sources]
   return [_features(lab, source) for source in dataset.sources]
 
@@ -218,7 +217,7 @@ def recognizer_inputs(
   lab: Lab, dataset: Dataset
 ) -> Float[np.ndarray, 'n d'] | np.ndarray:
   """What the recogniser sees: pictures, or features of a frozen trunk."""
-  if not _recognizer(lab, 2).on_features:
+  if not recognizer_of(lab, 2).on_features:
     return dataset.examples.images
   row_of: dict[str, np.ndarray] = {}
   for artifact in _recognizer_sources(lab, dataset):
@@ -237,7 +236,7 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
   """
   config = lab.config.fr
   examples = dataset.examples
-  model = _recognizer(lab, len(examples.class_names))
+  model = recognizer_of(lab, len(examples.class_names))
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     inputs = recognizer_inputs(lab, dataset)
@@ -362,73 +361,4 @@ def sanitise(lab: Lab, untrusted: Dataset, flagged: Flags) -> Dataset:
   treated = read_examples(source)
   return Dataset(
     babam.sanitise(untrusted.examples, treated), (*untrusted.sources, source)
-  )
-
-
-def patch_test_pictures(lab: Lab, data: Data) -> Dataset:
-  """Stage: the attacker shows the trigger, at several random positions for
-  each of the source's test pictures (paper 4.5)."""
-  config = lab.config.evaluation
-  source_test = data.scenario.source_test
-
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
-    rows = np.repeat(np.arange(len(source_test)), config.positions)
-    patch = trigger.make_trigger(
-      lab.config.seed, lab.config.attack.trigger_size
-    )
-    corners = trigger.random_corners(
-      seeds.numpy_rng(lab.config.seed, 'test positions'),
-      len(rows),
-      lab.config.data.size,
-      len(patch),
-    )
-    write_examples(
-      output,
-      'patched',
-      Examples(
-        images=trigger.stamp(source_test.images[rows], patch, corners),
-        labels=source_test.labels[rows],
-        ids=np.array(
-          [f'{source_test.ids[row]}@{n}' for n, row in enumerate(rows)]
-        ),
-        class_names=source_test.class_names,
-        poisoned=source_test.poisoned[rows],
-      ),
-    )
-
-  depends = {
-    'positions': config.positions,
-    'trigger_size': lab.config.attack.trigger_size,
-    'seed': lab.config.seed,
-  }
-  artifact = lab.store.stage('patched', 1, depends, data.test.inputs, compute)
-  source = Source(artifact, 'patched')
-  return Dataset(read_examples(source), (source,))
-
-
-def evaluate(
-  lab: Lab, model: Model, data: Data, patched: Dataset
-) -> dict[str, Any]:
-  """Accuracy and attack success of one model (paper 4.5)."""
-  test = data.test
-  logits = predictor(lab, model, len(test.examples.class_names))
-  test_logits = logits(recognizer_inputs(lab, test))
-  is_source = np.isin(test.examples.ids, data.scenario.source_test.ids)
-  return metrics.model_metrics(
-    test_logits,
-    test.examples.labels,
-    logits(recognizer_inputs(lab, patched)),
-    test_logits[is_source],
-    data.scenario.source_label,
-    data.scenario.target_label,
-  )
-
-
-def predictor(
-  lab: Lab, model: Model, num_classes: int
-) -> Callable[[np.ndarray], Float[np.ndarray, 'n c']]:
-  """`inputs -> logits` of a trained model."""
-  net = _recognizer(lab, num_classes)
-  return lambda inputs: train.predict(
-    net.logits, model.params, inputs, lab.config.evaluation.batch_size
   )
