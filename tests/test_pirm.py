@@ -9,10 +9,11 @@ from conftest import REPOSITORY
 
 from babam_jax import errors, files
 from babam_jax.attack import poison_set
-from babam_jax.attack.hidden_trigger import CraftingSpec
 from babam_jax.data import datasets, image_folder
 from babam_jax.defense import pirm
+from babam_jax.experiment import stages
 from babam_jax.training import train
+from configs import common
 
 LFW = REPOSITORY.parent / 'shared' / 'data' / 'lfw12'
 
@@ -51,18 +52,11 @@ def test_shipped_pirm_passes_clean_lfw_faces(shipped):
 def test_shipped_pirm_finds_poison_that_it_never_saw(shipped, tmp_path):
   faces = load_faces('orl', '', every=1)
   images = faces.images[[0, 3, 6, 15, 18]]
-  spec = CraftingSpec(
-    eps=16.0,
-    optimizer='sign_momentum',
-    iterations=30,
-    stop_distance=10.0,
-    pairing='hungarian',
-    pair_every=50,
-    batch_size=3,
-  )
+  config = common.crafting()
+  config.iterations, config.batch_size = 30, 3
   poison, _ = poison_set.craft_set(
     poison_set.alexnet_surrogate('pool5', 'trunk', 0),
-    spec,
+    stages.crafting_spec(config),
     images[:3],
     images[[3, 4, 3]],
     trigger_size=30,
@@ -212,7 +206,6 @@ def test_too_few_natural_pictures(tmp_path):
   from conftest import write_faces
 
   from babam_jax.experiment import pirm_stages
-  from configs import common
 
   config = common.get_config().pirm
   config.root = str(write_faces(tmp_path, 1, 5))

@@ -79,15 +79,10 @@ def _continue_download(url: str, part: pathlib.Path, size: int) -> None:
       start = 0
     with (
       open(part, 'ab' if start else 'wb') as file,
-      progress_bar(size, path_title(part), 'B') as bar,
+      progress_bar(size, f'downloading {part.stem}', 'B') as bar,
     ):
       bar.update(start)
       while chunk := answer.read(_CHUNK):
         file.write(chunk)
         bar.update(len(chunk))
       os.fsync(file.fileno())
-
-
-def path_title(part: pathlib.Path) -> str:
-  """What a progress bar says of a download."""
-  return f'downloading {part.name.removesuffix(".part")}'

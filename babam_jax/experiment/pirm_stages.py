@@ -125,15 +125,10 @@ def _data_config(config: ConfigDict) -> dict[str, Any]:
 
 def _parts(config: ConfigDict) -> list[tuple[str, np.ndarray, np.ndarray]]:
   """(part, its rows of the poisoned, its rows of the clean) for each part."""
-  parts = []
   counts = (config.pirm.num_poison, config.pirm.num_clean)
   held = [round(n * config.pirm.holdout_fraction) for n in counts]
-  for part, rows in (
-    ('holdout', [np.arange(0, h) for h in held]),
-    ('train', [np.arange(h, n) for h, n in zip(held, counts, strict=True)]),
-  ):
-    parts.append((part, *rows))
-  return parts
+  rest = [np.arange(h, n) for h, n in zip(held, counts, strict=True)]
+  return [('holdout', *map(np.arange, held)), ('train', *rest)]
 
 
 def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
