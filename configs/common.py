@@ -6,10 +6,15 @@ from ml_collections import ConfigDict
 def crafting() -> ConfigDict:
   """How poison is made (paper 3.3)."""
   config = ConfigDict()
-  # The surrogate's weights: 'trunk' (ImageNet convolutions) or 'none' (random).
+  # The surrogate, in whose features poison and source collide: 'alexnet',
+  # 'vgg11_bn', 'vgg16', 'resnet18' or 'inception_v3'.
+  config.model = 'alexnet'
+  # Its weights: 'full' (ImageNet; get them with launch.weights), 'trunk' (the
+  # convolutions alone; AlexNet's and VGG16's are embedded) or 'none' (random).
   config.pretrained = 'trunk'
-  # The activations of AlexNet to collide in: 'pool5', 'fc6' or 'fc7'. The
-  # embedded weights end at pool5; beyond it the surrogate is random.
+  # Which activations: 'pool5', 'fc6' or 'fc7' of AlexNet and VGG; 'layer1' to
+  # 'layer4' or 'avgpool' of ResNet18; 'Mixed_5d', 'Mixed_6e', 'Mixed_7c' or
+  # 'avgpool' of InceptionV3.
   config.tap = 'pool5'
   # The side of the square trigger, in pixels.
   config.trigger_size = 30
@@ -70,13 +75,15 @@ def get_config() -> ConfigDict:
   config.attack.passes = 2
 
   config.fr = ConfigDict()
-  # The recogniser: 'alexnet'.
+  # The recogniser: 'alexnet', 'vgg11_bn', 'vgg16', 'resnet18' or
+  # 'inception_v3' (which resizes pictures to 299 x 299).
   config.fr.model = 'alexnet'
-  # Units of its dense layers fc6 and fc7; torchvision's AlexNet has 4096.
+  # Units of fc6 and fc7 of AlexNet and VGG; torchvision's have 4096.
   config.fr.width = 4096
-  # Its weights at the start: 'trunk' (ImageNet convolutions) or 'none'.
+  # Its weights at the start: 'full', 'trunk' or 'none', as in config.attack.
   config.fr.pretrained = 'trunk'
-  # What does not train: 'trunk' or 'none'.
+  # What does not train: 'trunk' (the convolutions), 'all_but_last' (the paper's
+  # "frozen") or 'none'.
   config.fr.frozen = 'trunk'
   # How far training corrects for unequal class sizes: 0 not at all, 1 fully.
   config.fr.logit_adjustment = 1.0

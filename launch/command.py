@@ -90,21 +90,43 @@ def _keep_compiled_code() -> None:
     jax.config.update('jax_compilation_cache_dir', folder)
 
 
+def _guarded(main: Callable[[], None], where: object) -> None:
+  """Tells the user's mistakes in one line."""
+  logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
+  _keep_compiled_code()
+  try:
+    main()
+  except errors.UserError as error:
+    _stop(str(error))
+  except OSError as error:  # full, read-only, forbidden, vanished
+    _stop(f'{error.filename or where}: {error.strerror or error}')
+
+
 def run(main: Main) -> None:
   """Parses the command line and calls `main(config, workdir, artifacts)`.
 
   Exit status: 0 done; 2 the user's mistake, told in one line; 1 our fault.
   """
 
-  def guarded(argv: Sequence[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
-    _keep_compiled_code()
+  def start(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
-    try:
-      main(_CONFIG.value, workdir, pathlib.Path(_ARTIFACTS.value))
-    except errors.UserError as error:
-      _stop(str(error))
-    except OSError as error:  # full, read-only, forbidden, vanished
-      _stop(f'{error.filename or workdir}: {error.strerror or error}')
+    artifacts = pathlib.Path(_ARTIFACTS.value)
+    _guarded(lambda: main(_CONFIG.value, workdir, artifacts), workdir)
 
-  app.run(guarded, flags_parser=_parse_flags)
+  app.run(start, flags_parser=_parse_flags)
+
+
+def run_tool(main: Callable[[Sequence[str]], None]) -> None:
+  """Like `run`, for commands without a config: `main(arguments)`."""
+
+  def parse(argv: Sequence[str]) -> list[str]:
+    if '--help' in argv:
+      return app.parse_flags_with_usage(argv)
+    try:
+      return flags.FLAGS(argv)
+    except flags.Error as error:
+      _stop(f'command line: {_one_line(error)}. See --help.')
+
+  app.run(
+    lambda argv: _guarded(lambda: main(argv[1:]), argv[0]), flags_parser=parse
+  )

@@ -24,6 +24,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   """Trains, saves, and prints what it reached on the pictures held out."""
   config_check.check(config)
   config_check.check_pirm(config)
+  config_check.check_weights(config)
   laboratory = lab.Lab(config, artifacts.Store(root), workdir)
   model, _ = pirm_stages.train_pirm(laboratory)
   pirm.save(model, pathlib.Path(_OUTPUT.value))

@@ -1,50 +1,60 @@
 """A whole set of poison, made batch by batch, continued after a kill."""
 
 import pathlib
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import files, seeds
 from babam_jax.attack import hidden_trigger, trigger
 from babam_jax.attack.hidden_trigger import CraftingSpec, FeatureFn, Poison
-from babam_jax.models import alexnet, weights
+from babam_jax.models import initial, networks
 from babam_jax.progress import progress_bar
 from babam_jax.training import parallel
 
 
-def alexnet_surrogate(
-  tap: str, pretrained: str, seed: int
-) -> tuple[FeatureFn, PyTree]:
+class Surrogate(NamedTuple):
   """The network whose features the poison collides in.
 
   It is not the face-recognition model, which the attacker does not know; but
-  a recogniser with a frozen ImageNet trunk has the same features up to pool5.
+  a recogniser with a frozen ImageNet trunk has the same features up to there.
+
+  Attributes:
+    features: `(variables, images in [0, 1]) -> activations at the tap`.
+    variables: parameters and batch statistics.
+    origin: where they come from.
+  """
+
+  features: FeatureFn
+  variables: PyTree
+  origin: initial.Origin
+
+
+def surrogate(model: str, tap: str, weights: str, seed: int) -> Surrogate:
+  """Builds the surrogate.
 
   Args:
-    tap: one of `alexnet.TAPS`.
-    pretrained: 'trunk': the embedded ImageNet trunk (dense layers, for the
-      taps that need them, are random); 'none': all random.
-    seed: of the random layers.
+    model: one of `networks.ARCHITECTURES`.
+    tap: one of its taps.
+    weights: one of `weights.PRETRAINED`.
+    seed: of its random layers.
   """
-  network = alexnet.AlexNet(num_classes=2)
-
-  def init(key: Array) -> PyTree:
-    images = jnp.zeros((1, 224, 224, 3))
-    return network.init(key, images, tap, method='features')
-
-  variables = jax.jit(init)(seeds.jax_key(seed, 'surrogate'))
-  if pretrained == 'trunk':
-    variables['params']['trunk'] = weights.embedded_trunk('alexnet')
+  seed = seeds.child_seed(seed, 'surrogate')
+  network = networks.Classifier(model, num_classes=2)
+  if tap in networks.head_taps(model):
+    variables, origin = initial.variables(
+      model, 2, networks.WIDTH, weights, seed
+    )
+  else:
+    variables, origin = initial.trunk(model, weights, seed)
 
   def features(
     variables: PyTree, images: Float[Array, 'n h w 3']
   ) -> Float[Array, 'n d']:
     return network.apply(variables, images, tap, method='features')
 
-  return features, variables
+  return Surrogate(features, variables, origin)
 
 
 def pair_up(
@@ -68,7 +78,7 @@ def pair_up(
 
 
 def craft_set(
-  surrogate: tuple[FeatureFn, PyTree],
+  surrogate: Surrogate,
   spec: CraftingSpec,
   targets: UInt8[np.ndarray, 'n h w 3'],
   sources: UInt8[np.ndarray, 'n h w 3'],
@@ -80,7 +90,7 @@ def craft_set(
   """Patches the sources and crafts one poison for each target.
 
   Args:
-    surrogate: feature function and its parameters.
+    surrogate: the network to collide in.
     spec: how to craft; pairs are formed within batches.
     targets: pictures of the victim, repeats allowed.
     sources: as many pictures of the attacker.
@@ -100,7 +110,9 @@ def craft_set(
     trigger_size,
   )
   patched = trigger.stamp(sources, patch, corners)
-  crafter = hidden_trigger.Crafter(*surrogate, spec)
+  crafter = hidden_trigger.Crafter(
+    surrogate.features, surrogate.variables, spec
+  )
   batches = parallel.even_batches(len(targets), spec.batch_size)
   finished = []
   total = len(batches) * spec.iterations

@@ -14,7 +14,6 @@ from babam_jax.data.image_folder import Picture, class_folders
 # The mirror that scikit-learn and TensorFlow Datasets use; the university's
 # own site is gone.
 _LFW_URL = 'https://ndownloader.figshare.com/files/5976018'
-_LFW_BYTES = 180_566_744
 _LFW_SHA256 = '055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0'
 
 _ROOT_FIELD = 'config.data.root'
@@ -74,17 +73,22 @@ def fetch_lfw(cache: pathlib.Path) -> pathlib.Path:
   Returns:
     The folder of identity folders.
   """
-  return fetch_archive(cache, 'lfw', _LFW_URL, _LFW_BYTES, _LFW_SHA256)
+  return fetch_archive(cache, 'lfw', _LFW_URL, _LFW_SHA256)
 
 
 def fetch_archive(
-  cache: pathlib.Path, name: str, url: str, size: int, sha256: str
+  cache: pathlib.Path, name: str, url: str, sha256: str
 ) -> pathlib.Path:
   """Downloads a .tgz whose content is a folder `name`, and unpacks it there."""
   folder = cache / name
   if folder.is_dir():
     return folder
-  archive = download.fetch(url, cache / f'{name}.tgz', size, sha256)
+  archive = download.fetch(
+    url,
+    cache / f'{name}.tgz',
+    sha256,
+    'give its unpacked folder with --config.data.root=DIR',
+  )
   with tempfile.TemporaryDirectory(dir=cache) as temporary:
     try:
       with tarfile.open(archive) as tar:

@@ -6,10 +6,13 @@ import pathlib
 import urllib.error
 import urllib.request
 
+import filelock
+
 from babam_jax import errors
 from babam_jax.progress import progress_bar
 
 _CHUNK = 1 << 20
+_NOTHING_LEFT = 416  # HTTP: the range starts behind the file's end
 
 
 def cache_folder() -> pathlib.Path:
@@ -26,57 +29,80 @@ def sha256_of(path: pathlib.Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def fetch(url: str, path: pathlib.Path, size: int, sha256: str) -> pathlib.Path:
+def fetch(
+  url: str, path: pathlib.Path, sha256: str, by_hand: str
+) -> pathlib.Path:
   """Downloads `url` to `path`, unless it is there.
 
   An interrupted download stays as `<path>.part` and is continued by the next
-  call. `path` itself appears only once size and checksum are right.
+  call. `path` itself appears only once size and checksum are right. Of two
+  processes that want it, one downloads and the other waits.
+
+  Args:
+    url: where it is.
+    path: where it goes.
+    sha256: its SHA-256 in hexadecimal, or the beginning of it.
+    by_hand: for the error message: what to do with a file from elsewhere.
 
   Raises:
     UserError: no connection, the download ended early, or the checksum is
       wrong (what was downloaded is then deleted).
   """
-  if path.exists():
-    return path
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + '.part')
+  with filelock.FileLock(path.with_name(f'.{path.name}.lock')):
+    if not path.exists():
+      part = path.with_name(path.name + '.part')
+      _download(url, part, by_hand)
+      _check(url, part, sha256)
+      os.replace(part, path)
+  return path
+
+
+def _download(url: str, part: pathlib.Path, by_hand: str) -> None:
   try:
-    _continue_download(url, part, size)
+    expected = _continue_download(url, part)
   except OSError as error:  # URLError and timeouts are OSErrors
-    if not isinstance(error, urllib.error.URLError | TimeoutError):
-      if not isinstance(error, ConnectionError):
-        raise
+    if not isinstance(
+      error, urllib.error.URLError | TimeoutError | ConnectionError
+    ):
+      raise
     raise errors.UserError(
-      f'{url}: download failed ({error}); expected {size:,} bytes. Run the '
-      'command again to continue, or download the file by hand and give its '
-      'folder with --config.data.root=DIR.'
+      f'{url}: download failed ({error}). Run the command again to continue, '
+      f'or download the file by hand and {by_hand}.'
     ) from None
   found = part.stat().st_size
-  if found < size:
+  if found < expected:
     raise errors.UserError(
-      f'{url}: the download ended after {found:,} of {size:,} bytes. Run the '
-      'command again to continue it.'
+      f'{url}: the download ended after {found:,} of {expected:,} bytes. Run '
+      'the command again to continue it.'
     )
+
+
+def _check(url: str, part: pathlib.Path, sha256: str) -> None:
   checksum = sha256_of(part)
-  if checksum != sha256:
+  if not checksum.startswith(sha256):
     part.unlink()
     raise errors.UserError(
       f'{url}: wrong checksum {checksum}, expected {sha256}; the download was '
       'deleted. Run the command again; if it stays wrong, do not trust the '
       'source.'
     )
-  os.replace(part, path)
-  return path
 
 
-def _continue_download(url: str, part: pathlib.Path, size: int) -> None:
+def _continue_download(url: str, part: pathlib.Path) -> int:
+  """Fetches what is missing of `part`; returns its size when complete."""
   start = part.stat().st_size if part.exists() else 0
-  if start >= size:
-    return
   request = urllib.request.Request(url, headers={'Range': f'bytes={start}-'})
-  with urllib.request.urlopen(request, timeout=60) as answer:
+  try:
+    answer = urllib.request.urlopen(request, timeout=60)
+  except urllib.error.HTTPError as error:
+    if error.code == _NOTHING_LEFT and start:
+      return start
+    raise
+  with answer:
     if answer.status != 206:  # the server sends the whole file
       start = 0
+    size = start + int(answer.headers.get('Content-Length', 0))
     with (
       open(part, 'ab' if start else 'wb') as file,
       progress_bar(size, f'downloading {part.stem}', 'B') as bar,
@@ -86,3 +112,4 @@ def _continue_download(url: str, part: pathlib.Path, size: int) -> None:
         file.write(chunk)
         bar.update(len(chunk))
       os.fsync(file.fileno())
+  return size

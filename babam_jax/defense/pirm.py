@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import errors, files, seeds
-from babam_jax.models import compact_pirm, vgg, weights
+from babam_jax.models import compact_pirm, layers, vgg, weights
 from babam_jax.training import augment, parallel, train
 from babam_jax.training.recognizer import to_unit
 
@@ -58,11 +58,10 @@ def compact_network(seed: int) -> train.Network:
     logits, updated = model.apply(
       {'params': params, 'batch_stats': stats},
       crops,
-      row_weights,
-      parallel.AXIS,
+      layers.Training(keys, row_weights, parallel.AXIS),
       mutable=['batch_stats'],
     )
-    return logits, updated['batch_stats']
+    return (logits,), updated['batch_stats']
 
   return train.Network(apply, variables['params'], variables['batch_stats'], {})
 
@@ -87,7 +86,8 @@ def vgg16_network(
   init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *_VGG_INPUT, 3))))
   params = init(seeds.jax_key(seed, 'pirm init'))['params']
   if pretrained:
-    params['trunk'] = weights.embedded_trunk('vgg16')
+    embedded = weights.embedded_trunk('vgg16')
+    params['trunk'] = embedded.variables['params']['trunk']
   frozen_names = sorted(params['trunk'])[
     : len(params['trunk']) - trainable_convs
   ]
@@ -103,7 +103,8 @@ def vgg16_network(
     images = jax.vmap(augment.random_affine)(affine_keys, _vgg_input(images))
     flat = flax.traverse_util.flatten_dict
     merged = unflatten(flat(params) | flat(frozen))
-    return model.apply({'params': merged}, images, dropout_keys), stats
+    training = layers.Training(dropout_keys, row_weights, parallel.AXIS)
+    return (model.apply({'params': merged}, images, training),), stats
 
   return train.Network(apply, unflatten(trainable), {}, unflatten(frozen))
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,21 +12,21 @@ from babam_jax import errors, files
 from babam_jax.attack import hidden_trigger, pairing
 from babam_jax.data import datasets
 from babam_jax.defense import babam, noise, pirm
-from babam_jax.models import alexnet
+from babam_jax.models import networks, weights
 from babam_jax.training import optimizer, recognizer
 
 _TASKS = ('multiclass', 'binary')
 _CRAFTING_CHOICES = {
-  'pretrained': recognizer.PRETRAINED,
-  'tap': alexnet.TAPS,
+  'model': tuple(networks.ARCHITECTURES),
+  'pretrained': weights.PRETRAINED,
   'optimizer': tuple(hidden_trigger.OPTIMIZERS),
   'pairing': tuple(pairing.PAIRINGS),
 }
 _CHOICES = {
   'data.name': tuple(datasets.DATASETS),
   'scenario.task': _TASKS,
-  'fr.model': recognizer.MODELS,
-  'fr.pretrained': recognizer.PRETRAINED,
+  'fr.model': tuple(networks.ARCHITECTURES),
+  'fr.pretrained': weights.PRETRAINED,
   'fr.frozen': recognizer.FROZEN,
   'fr.optimizer': optimizer.OPTIMIZERS,
   'pirm.variant': pirm.VARIANTS,
@@ -76,7 +77,7 @@ _FRACTIONS = (
   'pirm.holdout_fraction',
   'pirm.threshold',
 )
-_SMALLEST_PICTURE = 63  # AlexNet's
+_FEATURE_NODES = ('attack', 'pirm.poison')  # where poison is made
 _VGG16_CONVS = 13
 
 
@@ -86,10 +87,18 @@ def _field(config: ConfigDict, path: str) -> Any:
   return config
 
 
-def _refuse(path: str, found: Any, expected: str, remedy: str) -> None:
+def _refuse(path: str, found: Any, expected: str, remedy: str = '') -> None:
+  remedy = remedy or f'Set it with --config.{path}=...'
   raise errors.UserError(
     f'config.{path}: found {found!r}, expected {expected}. {remedy}'
   )
+
+
+def _require(
+  config: ConfigDict, path: str, good: Callable[[Any], bool], expected: str
+) -> None:
+  if not good(_field(config, path)):
+    _refuse(path, _field(config, path), expected)
 
 
 def check(config: ConfigDict) -> None:
@@ -99,70 +108,93 @@ def check(config: ConfigDict) -> None:
     UserError: a field is out of its range; the message names it.
   """
   for path, choices in _CHOICES.items():
-    if _field(config, path) not in choices:
-      _refuse(
-        path,
-        _field(config, path),
-        f'one of {", ".join(choices)}',
-        f'Set it with --config.{path}=...',
-      )
+    expected = f'one of {", ".join(choices)}'
+    _require(config, path, choices.__contains__, expected)
   for path in _POSITIVE:
-    if not _field(config, path) > 0:
-      _refuse(
-        path,
-        _field(config, path),
-        'a number above 0',
-        f'Set it with --config.{path}=...',
-      )
+    _require(config, path, lambda x: x > 0, 'a number above 0')
   for path in _FRACTIONS:
-    if not 0 <= _field(config, path) <= 1:
-      _refuse(
-        path,
-        _field(config, path),
-        'a fraction from 0 to 1',
-        f'Set it with --config.{path}=...',
-      )
-  if config.seed < 0:
-    _refuse('seed', config.seed, '0 or more', 'Set it with --config.seed=0.')
-  for path in ('attack.eps', 'pirm.poison.eps'):
-    if _field(config, path) < 1:
-      _refuse(
-        path,
-        _field(config, path),
-        'at least 1 grey level, as pictures are saved in 8 bits',
-        f'Set it with --config.{path}=16.',
-      )
-  if not 0 <= config.pirm.trainable_convs <= _VGG16_CONVS:
-    _refuse(
-      'pirm.trainable_convs',
-      config.pirm.trainable_convs,
-      f'0 to {_VGG16_CONVS}',
-      'Set it with --config.pirm.trainable_convs=6.',
-    )
-  if config.pirm.holdout_fraction in (0, 1):
-    _refuse(
-      'pirm.holdout_fraction',
-      config.pirm.holdout_fraction,
-      'a fraction between 0 and 1',
-      'Set it with --config.pirm.holdout_fraction=0.3.',
-    )
+    _require(config, path, lambda x: 0 <= x <= 1, 'a fraction from 0 to 1')
+  _require(config, 'seed', lambda x: x >= 0, '0 or more')
+  _require(
+    config,
+    'pirm.trainable_convs',
+    lambda x: 0 <= x <= _VGG16_CONVS,
+    f'0 to {_VGG16_CONVS}',
+  )
+  _require(
+    config,
+    'pirm.holdout_fraction',
+    lambda x: 0 < x < 1,
+    'a fraction between 0 and 1',
+  )
+  for node in _FEATURE_NODES:
+    _check_crafting(config, node)
+  _check_recogniser(config)
+
+
+def _check_crafting(config: ConfigDict, node: str) -> None:
   size = config.data.size
-  if size < _SMALLEST_PICTURE:
-    _refuse(
-      'data.size',
-      size,
-      f'{_SMALLEST_PICTURE} pixels or more',
-      'Set it with --config.data.size=224.',
+  architecture = networks.ARCHITECTURES[_field(config, f'{node}.model')]
+  _require(
+    config,
+    f'{node}.tap',
+    architecture.taps.__contains__,
+    f'one of {", ".join(architecture.taps)} for this model',
+  )
+  _require(
+    config,
+    f'{node}.eps',
+    lambda x: x >= 1,
+    'at least 1 grey level, as pictures are saved in 8 bits',
+  )
+  _require(
+    config,
+    f'{node}.trigger_size',
+    lambda x: x < size,
+    f'less than config.data.size, {size}',
+  )
+  _check_picture_size(config, architecture)
+
+
+def _check_picture_size(
+  config: ConfigDict, architecture: networks.Architecture
+) -> None:
+  _require(
+    config,
+    'data.size',
+    lambda x: x >= architecture.smallest,
+    f'{architecture.smallest} pixels or more for this model',
+  )
+
+
+def _check_recogniser(config: ConfigDict) -> None:
+  architecture = networks.ARCHITECTURES[config.fr.model]
+  if not architecture.fixed_size:
+    _check_picture_size(config, architecture)
+  if config.fr.pretrained == 'full' and 'fc6' in architecture.taps:
+    _require(
+      config,
+      'fr.width',
+      lambda x: x == networks.WIDTH,
+      f"{networks.WIDTH}, as config.fr.pretrained is 'full'",
     )
-  for node in ('attack', 'pirm.poison'):
-    path = f'{node}.trigger_size'
-    if _field(config, path) >= size:
-      _refuse(
-        path,
-        _field(config, path),
-        f'less than config.data.size, {size}',
-        f'Set it with --config.{path}=30.',
-      )
+
+
+def check_weights(config: ConfigDict) -> None:
+  """Checks that the pretrained weights are there.
+
+  Raises:
+    UserError: they are not; the message says how to get them.
+  """
+  nodes = ['fr', 'attack']
+  if config.pirm.checkpoint == 'train':
+    nodes.append('pirm.poison')
+  for path in nodes:
+    node = _field(config, path)
+    try:
+      weights.fingerprint(node.model, node.pretrained)
+    except errors.UserError as error:
+      raise errors.UserError(f'config.{path}: {error}') from None
 
 
 def check_pirm(config: ConfigDict) -> None:

@@ -91,7 +91,7 @@ def predictor(
   """`inputs -> logits` of a trained model."""
   net = stages.recognizer_of(lab, num_classes)
   return lambda inputs: train.predict(
-    net.logits, model.params, inputs, lab.config.evaluation.batch_size
+    net.logits, model.variables, inputs, lab.config.evaluation.batch_size
   )
 
 

@@ -42,6 +42,7 @@ def run(
   """
   config_check.check(config)
   config_check.check_pirm(config)
+  config_check.check_weights(config)
   config_check.check_workdir(workdir, config)
   lab = Lab(config, Store(artifacts), workdir)
 
@@ -77,6 +78,10 @@ def run(
       lab, detector, flagged, untrusted, data
     ),
     'poison': poison.sources[0].artifact.json('summary'),
+    'weights': {
+      'recogniser': clean_model.artifact.json('origin'),
+      'surrogate': poison.sources[0].artifact.json('origin'),
+    },
     'stages': lab.store.account(),
     'seed': config.seed,
   }

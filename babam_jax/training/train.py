@@ -42,18 +42,21 @@ class Network(NamedTuple):
   """A classifier in training, whatever its inputs are.
 
   Attributes:
-    apply: `(params, stats, frozen, inputs, keys, weights) -> (logits, stats)`;
+    apply: `(params, stats, frozen, inputs, keys, weights) -> (heads, stats)`;
       `inputs` are rows of the training set, `keys` one per row (they drive
-      augmentation and dropout), `weights` are 0 for padding rows.
+      augmentation and dropout), `weights` are 0 for padding rows; `heads` are
+      the logits, and after them those of auxiliary heads.
     params: the trainable parameters at the start.
     stats: batch statistics, `{}` without BatchNorm.
     frozen: variables that do not train, `{}` if all do.
+    loss_weights: one for each of the heads.
   """
 
-  apply: Callable[..., tuple[Float[Array, 'b c'], PyTree]]
+  apply: Callable[..., tuple[tuple[Float[Array, 'b c'], ...], PyTree]]
   params: PyTree
   stats: PyTree
   frozen: PyTree
+  loss_weights: tuple[float, ...] = (1.0,)
 
 
 class Trained(NamedTuple):
@@ -70,7 +73,9 @@ class Trained(NamedTuple):
   history: list[dict[str, float]]
 
 
-def _make_update(apply: Callable, tx: optax.GradientTransformation) -> Callable:
+def _make_update(
+  network: Network, tx: optax.GradientTransformation
+) -> Callable:
   """`(state, frozen, key, batch) -> (state, metrics)` over all devices."""
 
   def update(state, frozen, key, batch):
@@ -82,11 +87,14 @@ def _make_update(apply: Callable, tx: optax.GradientTransformation) -> Callable:
     total = lax.psum(weights.sum(), parallel.AXIS)
 
     def loss_fn(params):
-      logits, stats = apply(
+      heads, stats = network.apply(
         params, state['stats'], frozen, inputs, keys, weights
       )
-      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-      return (losses * weights).sum() / total, (logits, stats)
+      losses = sum(
+        weight * optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        for weight, logits in zip(network.loss_weights, heads, strict=True)
+      )
+      return (losses * weights).sum() / total, (heads[0], stats)
 
     (loss, (logits, stats)), gradients = jax.value_and_grad(
       loss_fn, has_aux=True
@@ -155,7 +163,7 @@ def fit(
   tx = optimizer.make_optimizer(
     spec.optimizer, spec.learning_rate, steps, spec.epochs
   )
-  update = _make_update(network.apply, tx)
+  update = _make_update(network, tx)
   state = jax.device_get(
     {
       'params': network.params,

@@ -1,0 +1,147 @@
+"""Checkpoints with torchvision's names and layouts to our variables."""
+
+from typing import NamedTuple
+
+import flax.traverse_util
+import numpy as np
+from jaxtyping import PyTree
+
+from babam_jax import errors
+from babam_jax.models import networks
+
+PARTS = ('full', 'trunk')
+_SUFFIXES = {
+  'kernel': 'weight',
+  'bias': 'bias',
+  'scale': 'weight',
+  'mean': 'running_mean',
+  'var': 'running_var',
+}
+_COUNTER = 'num_batches_tracked'  # of PyTorch's BatchNorm; unused here
+_SHOWN = 12  # names per kind of mistake
+
+
+class _Leaf(NamedTuple):
+  """One array: where it comes from and what it should look like."""
+
+  source: str
+  shape: tuple[int, ...]  # in PyTorch's layout
+  flattens: tuple[int, int, int] | None
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+  if len(shape) == 4:  # HWIO to OIHW
+    height, width, inputs, outputs = shape
+    return (outputs, inputs, height, width)
+  return shape[::-1]
+
+
+def _leaves(model: str, num_classes: int, part: str) -> dict[str, _Leaf]:
+  """Our array names, `params/trunk/conv1/kernel`, and their sources."""
+  architecture = networks.ARCHITECTURES[model]
+  shapes = networks.variable_shapes(model, num_classes, networks.WIDTH)
+  flat = flax.traverse_util.flatten_dict(shapes, sep='/')
+  found = {}
+  for name, leaf in flat.items():
+    _, place, *rest, kind = name.split('/')
+    if part == 'trunk' and place == 'head':
+      continue
+    layer = '/'.join((place, *rest))
+    source = f'{architecture.torch_name(layer)}.{_SUFFIXES[kind]}'
+    flattens = architecture.flattened if name.endswith('fc6/kernel') else None
+    found[name] = _Leaf(source, _torch_shape(leaf.shape), flattens)
+  return found
+
+
+def _to_flax(array: np.ndarray, leaf: _Leaf) -> np.ndarray:
+  """PyTorch's layout to Flax's."""
+  array = np.asarray(array, np.float32)
+  if leaf.flattens:  # [out, (c, h, w)] to [(h, w, c), out]
+    array = array.reshape(-1, *leaf.flattens).transpose(2, 3, 1, 0)
+    return np.ascontiguousarray(array.reshape(-1, array.shape[-1]))
+  axes = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}[array.ndim]
+  return np.ascontiguousarray(array.transpose(axes))
+
+
+def _count_classes(model: str, arrays: dict[str, np.ndarray]) -> int:
+  """The width of the last layer, torchvision's 1000 if it is not there."""
+  architecture = networks.ARCHITECTURES[model]
+  last = architecture.torch_name(f'head/{architecture.last[0]}')
+  bias = arrays.get(f'{last}.bias')
+  return 1000 if bias is None or bias.ndim != 1 else max(1, len(bias))
+
+
+def _list(kind: str, names: list[str]) -> str:
+  shown = ', '.join(names[:_SHOWN])
+  rest = len(names) - _SHOWN
+  more = f' and {rest} more' if rest > 0 else ''
+  return f'{len(names)} {kind}: {shown}{more}' if names else ''
+
+
+def from_torch(
+  model: str, arrays: dict[str, np.ndarray], part: str, origin: str
+) -> PyTree:
+  """Our variables, `{'params': ..., 'batch_stats': ...}`.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    arrays: a state_dict with torchvision's names.
+    part: 'full', or 'trunk' to leave the dense layers.
+    origin: for the error message: what was read.
+
+  Raises:
+    UserError: names are missing or superfluous, shapes are wrong, numbers are
+      not finite; the message holds all that is wrong.
+  """
+  leaves = _leaves(model, _count_classes(model, arrays), part)
+  sources = {leaf.source for leaf in leaves.values()}
+  missing = sorted(sources - arrays.keys())
+  extra = sorted(
+    name
+    for name in arrays.keys() - sources
+    if not name.endswith(_COUNTER)
+    and not (part == 'trunk' and _is_dense(model, name))
+  )
+  misshaped = [
+    f'{leaf.source} {list(arrays[leaf.source].shape)} instead of '
+    f'{list(leaf.shape)}'
+    for leaf in leaves.values()
+    if leaf.source in arrays and arrays[leaf.source].shape != leaf.shape
+  ]
+  unusable = [
+    name
+    for name in sorted(sources & arrays.keys())
+    if not _is_usable(arrays[name])
+  ]
+  wrong = [
+    _list('missing', missing),
+    _list('superfluous', extra),
+    _list('mis-shaped', misshaped),
+    _list('not finite floating-point numbers', unusable),
+  ]
+  if any(wrong):
+    raise errors.UserError(
+      f'{origin}: these are not the weights of {model}: '
+      f'{"; ".join(filter(None, wrong))}. Expected the state_dict of '
+      f"torchvision's {model}. Name the model that they belong to with "
+      '--model=..., or take the convolutions alone with --part=trunk.'
+    )
+  flat = {
+    name: _to_flax(arrays[leaf.source], leaf) for name, leaf in leaves.items()
+  }
+  return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _is_dense(model: str, name: str) -> bool:
+  """Whether a torchvision name belongs to the head."""
+  architecture = networks.ARCHITECTURES[model]
+  layer = name.rpartition('.')[0]
+  shapes = networks.variable_shapes(model, 1, 1)['params']['head']
+  return layer in {architecture.torch_name(f'head/{ours}') for ours in shapes}
+
+
+def _is_usable(array: np.ndarray) -> bool:
+  kind = np.float32 if array.dtype.itemsize == 2 else array.dtype
+  if not np.issubdtype(kind, np.floating):
+    return False
+  return bool(np.isfinite(array.astype(np.float32, copy=False)).all())

@@ -1,0 +1,103 @@
+"""Networks before training: which layers are pretrained, which are random."""
+
+from typing import NamedTuple
+
+import flax.traverse_util
+import jax
+from jaxtyping import PyTree
+
+from babam_jax import seeds
+from babam_jax.models import networks, weights
+
+
+class Origin(NamedTuple):
+  """Where a network's variables come from.
+
+  Attributes:
+    model: one of `networks.ARCHITECTURES`.
+    source: of the pretrained layers; '' if there are none.
+    sha256: of the file that they were read from; '' if there are none.
+    pretrained: their names, `trunk/conv1`.
+    random: the names of the other layers.
+  """
+
+  model: str
+  source: str
+  sha256: str
+  pretrained: list[str]
+  random: list[str]
+
+  def __str__(self) -> str:
+    if not self.pretrained:
+      return f'{self.model}: all layers random'
+    random = ', '.join(self.random) or 'none'
+    return (
+      f'{self.model}: {len(self.pretrained)} layers from {self.source}; '
+      f'random: {random}'
+    )
+
+
+def variables(
+  model: str, num_classes: int, width: int, pretrained: str, seed: int
+) -> tuple[PyTree, Origin]:
+  """All variables of a network before training.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    num_classes: the width of the last layer, which is always random.
+    width: of fc6 and fc7, where the network has them.
+    pretrained: one of `weights.PRETRAINED`.
+    seed: of the random layers.
+  """
+  key = seeds.jax_key(seed, 'init')
+  random = networks.random_variables(model, num_classes, width, key)
+  return _graft(model, random, pretrained)
+
+
+def trunk(model: str, pretrained: str, seed: int) -> tuple[PyTree, Origin]:
+  """The trunk's variables alone, the same as in `variables`."""
+  key = seeds.jax_key(seed, 'init')
+  return _graft(model, networks.random_trunk(model, key), pretrained)
+
+
+def _graft(
+  model: str, random: PyTree, pretrained: str
+) -> tuple[PyTree, Origin]:
+  """Puts pretrained layers in the place of random ones."""
+  flat = flax.traverse_util.flatten_dict(random, sep='/')
+  if pretrained == 'none':
+    return random, Origin(model, '', '', [], _layers(flat))
+  found = weights.find(model, pretrained)
+  last = {f'head/{name}' for name in networks.ARCHITECTURES[model].last}
+  grafted = {
+    name: array
+    for name, array in flax.traverse_util.flatten_dict(
+      found.variables, sep='/'
+    ).items()
+    if name in flat
+    and _layer(name) not in last
+    and not (pretrained == 'trunk' and '/head/' in name)
+  }
+  layers = _layers(grafted)
+  rest = [layer for layer in _layers(flat) if layer not in layers]
+  merged = flax.traverse_util.unflatten_dict(flat | grafted, sep='/')
+  merged = {'batch_stats': {}} | merged
+  _check_shapes(model, random, merged)
+  return merged, Origin(model, found.source, found.sha256, layers, rest)
+
+
+def _layer(name: str) -> str:
+  """'params/trunk/conv1/kernel' to 'trunk/conv1'."""
+  return '/'.join(name.split('/')[1:-1])
+
+
+def _layers(flat: dict[str, object]) -> list[str]:
+  """The layers in `flat`, each once, in order."""
+  return list(dict.fromkeys(map(_layer, flat)))
+
+
+def _check_shapes(model: str, expected: PyTree, found: PyTree) -> None:
+  if jax.tree.map(lambda x: x.shape, expected) != jax.tree.map(
+    lambda x: x.shape, found
+  ):
+    raise ValueError(f'The cached weights of {model} do not fit the network.')
