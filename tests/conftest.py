@@ -7,7 +7,10 @@ os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR', tempfile.mkdtemp(prefix='babam_xla_')
 )
 
+import hashlib
+import http.server
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -16,6 +19,38 @@ from PIL import Image
 from babam_jax.data.examples import Examples
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
+CONTENT = bytes(range(256)) * 5000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+  content = CONTENT
+  send_at_most = None  # bytes, then the connection breaks
+  knows_ranges = True
+  starts = []
+
+  def do_GET(self):
+    start = 0
+    if self.knows_ranges and 'Range' in self.headers:
+      start = int(self.headers['Range'].removeprefix('bytes=').rstrip('-'))
+    type(self).starts.append(start)
+    self.send_response(206 if start else 200)
+    self.send_header('Content-Length', str(len(self.content) - start))
+    self.end_headers()
+    self.wfile.write(self.content[start:][: self.send_at_most])
+
+  def log_message(self, *args):
+    pass
+
+
+@pytest.fixture
+def server():
+  handler = type('FreshHandler', (Handler,), {'starts': []})
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as running:
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    handler.url = f'http://127.0.0.1:{running.server_port}/file'
+    yield handler
+    running.shutdown()
 
 
 @pytest.fixture

@@ -1,50 +1,21 @@
+import concurrent.futures
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
 
 import pytest
+from conftest import CONTENT, SHA256
 
 from babam_jax import errors
 from babam_jax.data import datasets, download
 
-CONTENT = bytes(range(256)) * 5000
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
-
-class Handler(http.server.BaseHTTPRequestHandler):
-  content = CONTENT
-  send_at_most = None  # bytes, then the connection breaks
-  knows_ranges = True
-  starts = []
-
-  def do_GET(self):
-    start = 0
-    if self.knows_ranges and 'Range' in self.headers:
-      start = int(self.headers['Range'].removeprefix('bytes=').rstrip('-'))
-    type(self).starts.append(start)
-    self.send_response(206 if start else 200)
-    self.send_header('Content-Length', str(len(self.content) - start))
-    self.end_headers()
-    self.wfile.write(self.content[start:][: self.send_at_most])
-
-  def log_message(self, *args):
-    pass
-
-
-@pytest.fixture
-def server():
-  handler = type('FreshHandler', (Handler,), {'starts': []})
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as running:
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    handler.url = f'http://127.0.0.1:{running.server_port}/file'
-    yield handler
-    running.shutdown()
+def visible(folder):
+  return [p.name for p in folder.iterdir() if not p.name.startswith('.')]
 
 
 def fetch(server, path):
-  return download.fetch(server.url, path, len(CONTENT), SHA256)
+  return download.fetch(server.url, path, SHA256, 'put it there')
 
 
 def test_fetch_once(server, tmp_path):
@@ -52,7 +23,7 @@ def test_fetch_once(server, tmp_path):
   assert fetch(server, path).read_bytes() == CONTENT
   fetch(server, path)
   assert len(server.starts) == 1
-  assert [p.name for p in path.parent.iterdir()] == ['file']
+  assert visible(path.parent) == ['file']
 
 
 @pytest.mark.parametrize('knows_ranges', [True, False])
@@ -75,12 +46,19 @@ def test_a_wrong_checksum_is_refused_and_deleted(server, tmp_path):
   path = tmp_path / 'file'
   with pytest.raises(errors.UserError, match='wrong checksum'):
     fetch(server, path)
-  assert list(tmp_path.iterdir()) == []
+  assert visible(tmp_path) == []
 
 
 def test_no_connection(tmp_path):
   with pytest.raises(errors.UserError, match='download failed'):
-    download.fetch('http://127.0.0.1:9/x', tmp_path / 'x', 1, SHA256)
+    download.fetch('http://127.0.0.1:9/x', tmp_path / 'x', SHA256, 'put it')
+
+
+def test_two_at_once_download_once(server, tmp_path):
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    paths = list(pool.map(lambda _: fetch(server, tmp_path / 'x'), range(4)))
+  assert paths[0].read_bytes() == CONTENT
+  assert len(server.starts) == 1
 
 
 def make_archive(name):
@@ -94,8 +72,7 @@ def make_archive(name):
 
 def unpack(server, cache):
   sha256 = hashlib.sha256(server.content).hexdigest()
-  size = len(server.content)
-  return datasets.fetch_archive(cache, 'lfw', server.url, size, sha256)
+  return datasets.fetch_archive(cache, 'lfw', server.url, sha256)
 
 
 def test_an_archive_is_unpacked_once(server, tmp_path):

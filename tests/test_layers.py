@@ -36,6 +36,20 @@ def test_max_pool_gradient(rng, height, width, window, stride, ties):
   np.testing.assert_allclose(back(gradient)[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('height,width', [(7, 7), (8, 11)])
+def test_padded_max_pool_is_flaxs(rng, height, width):
+  x = rng.normal(size=(2, height, width, 3)).astype(np.float32) - 5
+  sides = ((1, 1), (1, 1))
+  plain = lambda x: nn.max_pool(x, (3, 3), (2, 2), sides)  # noqa: E731
+  expected, expected_back = jax.vjp(plain, x)
+  found, back = jax.vjp(lambda x: layers.max_pool(x, 3, 2, padding=1), x)
+  np.testing.assert_array_equal(found, expected)
+  gradient = rng.normal(size=found.shape).astype(np.float32)
+  np.testing.assert_allclose(
+    back(gradient)[0], expected_back(gradient)[0], atol=1e-6
+  )
+
+
 @pytest.mark.parametrize('height,width', [(63, 63), (64, 70), (97, 66)])
 def test_alexnet_stem_is_the_plain_convolution(rng, height, width):
   x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
@@ -70,36 +84,42 @@ def test_adaptive_average_pool(rng, height, width):
       np.testing.assert_allclose(found[:, i, j], expected, atol=1e-5)
 
 
+def in_training(weights):
+  keys = jax.random.split(jax.random.key(1), len(weights))
+  return layers.Training(keys, jnp.asarray(weights, jnp.float32), None)
+
+
 def test_batch_norm_is_flaxs_on_one_full_batch(rng):
+  """But for the running variance, which is the unbiased one, as in PyTorch."""
   x = jnp.asarray(rng.normal(2, 3, size=(4, 5, 6, 3)), jnp.float32)
   theirs = nn.BatchNorm(use_running_average=False, momentum=0.9)
   ours = layers.BatchNorm()
   variables = theirs.init(jax.random.key(0), x)
   assert jax.tree.structure(variables) == jax.tree.structure(
-    ours.init(jax.random.key(0), x, None, None)
+    ours.init(jax.random.key(0), x, None)
   )
   expected, updated = theirs.apply(variables, x, mutable=['batch_stats'])
   found, stats = ours.apply(
-    variables, x, jnp.ones(4), None, mutable=['batch_stats']
+    variables, x, in_training(np.ones(4)), mutable=['batch_stats']
   )
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  for name in ('mean', 'var'):
-    np.testing.assert_allclose(
-      stats['batch_stats'][name], updated['batch_stats'][name], rtol=1e-4
-    )
+  found, updated = stats['batch_stats'], updated['batch_stats']
+  np.testing.assert_allclose(found['mean'], updated['mean'], rtol=1e-4)
+  unbiased = 0.9 + 0.1 * np.var(x, (0, 1, 2), ddof=1)
+  np.testing.assert_allclose(found['var'], unbiased, rtol=1e-4)
 
 
 def test_batch_norm_leaves_padding_out(rng):
   x = jnp.asarray(rng.normal(size=(4, 5, 6, 3)), jnp.float32)
   padded = jnp.concatenate([x, 100 + x[:2]])
-  weights = jnp.array([1.0, 1, 1, 1, 0, 0])
   norm = layers.BatchNorm()
-  variables = norm.init(jax.random.key(0), x, None, None)
+  variables = norm.init(jax.random.key(0), x, None)
   bare, bare_stats = norm.apply(
-    variables, x, weights[:4], None, mutable=['batch_stats']
+    variables, x, in_training(np.ones(4)), mutable=['batch_stats']
   )
+  weights = np.array([1.0, 1, 1, 1, 0, 0])
   found, stats = norm.apply(
-    variables, padded, weights, None, mutable=['batch_stats']
+    variables, padded, in_training(weights), mutable=['batch_stats']
   )
   np.testing.assert_allclose(found[:4], bare, atol=1e-5)
   jax.tree.map(
@@ -111,12 +131,12 @@ def test_batch_norm_leaves_padding_out(rng):
 
 def test_dropout_of_a_row_does_not_depend_on_its_batch():
   x = jnp.ones((6, 40))
-  keys = jax.random.split(jax.random.key(1), 6)
+  training = in_training(np.ones(6))
   dropout = layers.Dropout(0.5, layer=1)
-  whole = dropout.apply({}, x, keys)
-  part = dropout.apply({}, x[4:], keys[4:])
+  whole = dropout.apply({}, x, training)
+  part = dropout.apply({}, x[4:], training._replace(keys=training.keys[4:]))
   np.testing.assert_array_equal(whole[4:], part)
   assert set(np.unique(whole)) == {0.0, 2.0}
   np.testing.assert_array_equal(dropout.apply({}, x, None), x)
-  other = layers.Dropout(0.5, layer=2).apply({}, x, keys)
+  other = layers.Dropout(0.5, layer=2).apply({}, x, training)
   assert not np.array_equal(whole, other)

@@ -55,7 +55,7 @@ def test_shipped_pirm_finds_poison_that_it_never_saw(shipped, tmp_path):
   config = common.crafting()
   config.iterations, config.batch_size = 30, 3
   poison, _ = poison_set.craft_set(
-    poison_set.alexnet_surrogate('pool5', 'trunk', 0),
+    poison_set.surrogate('alexnet', 'pool5', 'trunk', 0),
     stages.crafting_spec(config),
     images[:3],
     images[[3, 4, 3]],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from babam_jax import errors
+from babam_jax.models import initial
 from babam_jax.training import (
   augment,
   batches,
@@ -17,7 +18,8 @@ from babam_jax.training import (
 def linear_network(width=5, classes=3):
   def apply(params, stats, frozen, inputs, keys, weights):
     noise = jax.vmap(lambda key: jax.random.normal(key, (width,)))(keys)
-    return (inputs + 0.1 * noise) @ params['w'] * frozen['scale'], stats
+    logits = (inputs + 0.1 * noise) @ params['w'] * frozen['scale']
+    return (logits,), stats
 
   params = {'w': jnp.zeros((width, classes))}
   return train.Network(apply, params, {}, {'scale': jnp.ones(())})
@@ -96,7 +98,10 @@ def test_a_ragged_batch_weighs_its_rows_only(tmp_path):
   """One step on 50 rows in a batch of 64 is the plain gradient step."""
   inputs, labels = separable()
   network = linear_network()._replace(
-    apply=lambda params, stats, frozen, x, keys, w: (x @ params['w'], stats)
+    apply=lambda params, stats, frozen, x, keys, w: (
+      (x @ params['w'],),
+      stats,
+    )
   )
   spec = make_spec(optimizer='sgd', epochs=1, batch_size=64)
   trained = train.fit(
@@ -147,46 +152,154 @@ def test_map_batches_keeps_order_and_count():
   np.testing.assert_array_equal(found, 2 * x)
 
 
-@pytest.mark.parametrize('frozen', recognizer.FROZEN)
-def test_recogniser_trains_what_it_should(frozen):
-  model = recognizer.Recognizer(3, 8, 'trunk', frozen, 1.0)
-  network = model.network(0, np.array([0, 1, 2, 0], np.int32))
-  trainable = {'trunk': {'head'}, 'none': {'trunk', 'head'}}[frozen]
-  assert set(network.params) == trainable
+def make_recognizer(model='alexnet', frozen='trunk', **changes):
+  fields = {
+    'model': model,
+    'num_classes': 3,
+    'width': 8,
+    'pretrained': 'none',
+    'frozen': frozen,
+    'logit_adjustment': 0.0,
+  }
+  return recognizer.Recognizer(**fields | changes)
+
+
+LABELS = np.array([0, 1, 2, 0], np.int32)
+ALEXNET_HEAD = {'fc6', 'fc7', 'fc8'}
+
+
+@pytest.mark.parametrize(
+  'model,frozen,trainable',
+  [
+    ('alexnet', 'trunk', {'head': ALEXNET_HEAD}),
+    ('alexnet', 'all_but_last', {'head': {'fc8'}}),
+    ('resnet18', 'trunk', {'head': {'fc'}}),
+    ('resnet18', 'all_but_last', {'head': {'fc'}}),
+    ('inception_v3', 'all_but_last', {'head': {'fc', 'AuxLogits_fc'}}),
+  ],
+)
+def test_frozen_recogniser_trains_what_it_should(model, frozen, trainable):
+  network, _ = make_recognizer(model, frozen).network(0, LABELS)
+  assert {n: set(tree) for n, tree in network.params.items()} == trainable
+  assert len(network.loss_weights) == 1 + ('AuxLogits_fc' in str(trainable))
+
+
+def test_unfrozen_recogniser_trains_everything():
+  network, _ = make_recognizer('resnet18', 'none').network(0, LABELS)
+  assert set(network.params) == {'trunk', 'head'}
+  assert set(network.stats) == {'trunk'}
+
+
+def test_auxiliary_loss_counts_four_tenths(tmp_path):
+  """One step on two constant heads; only the second has a parameter."""
+
+  def apply(params, stats, frozen, inputs, keys, weights):
+    aux = jnp.stack([params['w'], -params['w']]) * jnp.ones((len(inputs), 1))
+    return (jnp.zeros((len(inputs), 2)), aux), stats
+
+  params = {'w': jnp.zeros(())}
+  network = train.Network(apply, params, {}, {}, (1.0, 0.4))
+  spec = train.TrainSpec('sgd', 0.5, 1, 8, 1)
+  trained = train.fit(
+    network,
+    np.zeros((8, 1), np.float32),
+    np.zeros(8, np.int32),
+    spec,
+    seed=0,
+    folder=tmp_path,
+    title='',
+  )
+  assert trained.history[0]['loss'] == pytest.approx(1.4 * np.log(2), rel=1e-5)
+  assert float(trained.params['w']) == pytest.approx(0.5 * 0.4, rel=1e-5)
+
+
+def test_unfrozen_resnet_learns_and_moves_its_statistics(rng, tmp_path):
+  images = np.zeros((12, 32, 32, 3), np.uint8)
+  labels = np.arange(12, dtype=np.int32) % 2
+  images[labels == 1, :16] = 255
+  images += rng.integers(0, 20, images.shape, np.uint8)
+  model = make_recognizer('resnet18', 'none', num_classes=2)
+  network, _ = model.network(0, labels)
+  trained = train.fit(
+    network,
+    images,
+    labels,
+    train.TrainSpec('adam', 1e-3, 4, 6, 10),
+    seed=0,
+    folder=tmp_path,
+    title='',
+  )
+  assert trained.history[-1]['loss'] < 0.5 * trained.history[0]['loss']
+  before, after = network.stats['trunk']['bn1'], trained.stats['trunk']['bn1']
+  assert not np.allclose(before['mean'], after['mean'])
+  variables = recognizer.trained_variables(
+    network, trained.params, trained.stats
+  )
+  assert model.logits(variables, images).shape == (12, 2)
+
+
+def test_frozen_layers_stay_and_the_last_one_moves(rng, tmp_path):
+  model = make_recognizer(frozen='all_but_last')
+  network, _ = model.network(0, LABELS)
+  trained = train.fit(
+    network,
+    rng.random((4, 9216)).astype(np.float32),
+    LABELS,
+    train.TrainSpec('adam', 1e-2, 2, 4, 10),
+    seed=0,
+    folder=tmp_path,
+    title='',
+  )
+  variables = recognizer.trained_variables(network, trained.params, {})
+  start, _ = initial.variables('alexnet', 3, 8, 'none', 0)
+  head = variables['params']['head']
+  assert set(head) == ALEXNET_HEAD
+  same(head['fc6'], start['params']['head']['fc6'])
+  assert not np.allclose(
+    head['fc8']['kernel'], start['params']['head']['fc8']['kernel']
+  )
 
 
 def test_logit_adjustment_adds_the_log_of_each_share():
   labels = np.array([0, 0, 0, 1], np.int32)
-  network = recognizer.Recognizer(3, 8, 'none', 'trunk', 0.5).network(0, labels)
+  network, _ = make_recognizer(logit_adjustment=0.5).network(0, labels)
   expected = 0.5 * np.log([0.75, 0.25, 0.25])  # an empty class counts as one
   np.testing.assert_allclose(network.frozen['offset'], expected, rtol=1e-6)
 
 
-def test_frozen_and_whole_model_agree(rng):
+@pytest.mark.parametrize('model', ['alexnet', 'resnet18', 'vgg11_bn'])
+def test_frozen_and_whole_model_agree(rng, model):
   images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
-  params = recognizer.alexnet_params(3, 8, 'trunk', 0)
-  features = recognizer.trunk_features(
-    recognizer.trunk_params('trunk', 0), images
-  )
-  on_features = recognizer.Recognizer(3, 8, 'trunk', 'trunk', 0.0)
-  on_images = recognizer.Recognizer(3, 8, 'trunk', 'none', 0.0)
+  variables, _ = initial.variables(model, 3, 8, 'none', 0)
+  trunk, _ = initial.trunk(model, 'none', 0)
+  features = recognizer.trunk_features(model, trunk, images)
+  on_features = make_recognizer(model)
+  on_images = make_recognizer(model, 'none')
   np.testing.assert_allclose(
-    on_features.logits({'head': params['head']}, features),
-    on_images.logits(params, images),
+    on_features.logits({'params': variables['params']}, features),
+    on_images.logits(variables, images),
     atol=1e-4,
   )
 
 
+def test_inception_resizes_pictures_to_299():
+  images = np.zeros((1, 80, 90, 3), np.uint8)
+  assert recognizer.as_input('inception_v3', images).shape == (1, 299, 299, 3)
+  assert recognizer.as_input('resnet18', images).shape == (1, 80, 90, 3)
+
+
 def test_random_trunk_is_the_same_alone_and_in_the_model():
-  alone = recognizer.trunk_params('none', 3)['trunk']
-  same(alone, recognizer.alexnet_params(5, 8, 'none', 3)['trunk'])
+  for model in ('alexnet', 'resnet18'):
+    alone, _ = initial.trunk(model, 'none', 3)
+    whole, _ = initial.variables(model, 5, 8, 'none', 3)
+    same(alone['params']['trunk'], whole['params']['trunk'])
 
 
 def test_flatten_and_back():
-  params = {'a': {'b': np.ones(2)}, 'c': np.zeros(1)}
-  flat = recognizer.flatten(params)
-  assert set(flat) == {'a/b', 'c'}
-  same(recognizer.unflatten(flat), params)
+  variables = {'params': {'b': np.ones(2)}, 'batch_stats': {}}
+  flat = recognizer.flatten(variables)
+  assert set(flat) == {'params/b'}
+  same(recognizer.unflatten(flat), variables)
 
 
 def test_crops_are_pieces_of_the_picture(rng):

@@ -1,12 +1,16 @@
+import hashlib
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from conftest import REPOSITORY
 from golden import synthetic
 
@@ -17,6 +21,12 @@ from babam_jax.models import weights as pretrained_weights
 GOLDEN = REPOSITORY / 'tests' / 'golden'
 FORMATS = ('small.pth', 'small_legacy.pth', 'small.safetensors', 'small.ckpt')
 TORCH_FORMATS = FORMATS[:2]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  monkeypatch.setenv('BABAM_CACHE', str(tmp_path / 'cache'))
+  return tmp_path / 'cache'
 
 
 def read(path):
@@ -366,13 +376,92 @@ def test_paper_pirm_has_two_dense_layers_of_512():
   assert found['dense2']['kernel'].shape == (512, 512)
 
 
+# Fetching, from a server on the loopback.
+
+
+def serve_small_resnet(server, monkeypatch, tmp_path):
+  """A server whose "official" ResNet18 is a safetensors file of zeros."""
+  path = tmp_path / 'served'
+  safetensors.numpy.save_file(resnet_arrays(), path)
+  server.content = path.read_bytes()
+  beginning = hashlib.sha256(server.content).hexdigest()[:8]
+  name = f'resnet18-{beginning}.pth'
+  monkeypatch.setitem(pretrained_weights.OFFICIAL, 'resnet18', name)
+
+
+def test_fetch(server, monkeypatch, tmp_path, cache):
+  serve_small_resnet(server, monkeypatch, tmp_path)
+  address = server.url.removesuffix('/file')
+  found = pretrained_weights.fetch('resnet18', address)
+  pretrained_weights.store(found)
+  assert pretrained_weights.fingerprint('resnet18', 'full') == found.sha256
+  assert visible(cache / 'weights') == ['resnet18_full.npz']
+
+
+def visible(folder):
+  return [p.name for p in folder.iterdir() if not p.name.startswith('.')]
+
+
+@pytest.mark.parametrize('alteration', ['content', 'kind'])
+def test_fetch_of_something_else_leaves_nothing(
+  server, monkeypatch, tmp_path, cache, alteration
+):
+  serve_small_resnet(server, monkeypatch, tmp_path)
+  if alteration == 'content':
+    server.content = server.content[:-1] + b'!'
+  else:  # the checksum is right, but it is no ResNet18
+    server.content = pickle.dumps({'w': Payload(tmp_path / 'it_ran')})
+    beginning = hashlib.sha256(server.content).hexdigest()[:8]
+    name = f'resnet18-{beginning}.pth'
+    monkeypatch.setitem(pretrained_weights.OFFICIAL, 'resnet18', name)
+  with pytest.raises(errors.UserError, match='wrong checksum|it asks for'):
+    pretrained_weights.fetch('resnet18', server.url.removesuffix('/file'))
+  assert visible(cache / 'weights') == []
+  assert not (tmp_path / 'it_ran').exists()
+
+
+# The command.
+
+
+def run_tool(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'launch.weights', *arguments],
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_command_converts_and_lists(cache, tmp_path):
+  path = tmp_path / 'mine.safetensors'
+  safetensors.numpy.save_file(resnet_arrays(), path)
+  converted = run_tool('--model=resnet18', 'convert', str(path))
+  assert converted.returncode == 0, converted.stderr
+  listed = run_tool('list').stdout
+  assert 'resnet18 full: mine.safetensors' in listed
+  assert 'embedded: alexnet trunk, vgg16 trunk' in listed
+
+
+@pytest.mark.parametrize(
+  'arguments,expected',
+  [
+    (['fetch'], '--model: is missing'),
+    (['bake', 'cake'], "found 'bake cake', expected 'list'"),
+    (['--model=resnet19', 'fetch'], 'should be one of <alexnet|'),
+    (['--model=vgg16', 'convert', 'absent.pth'], 'absent.pth: not found'),
+    (
+      ['--model=vgg16', '--server=http://127.0.0.1:9', 'fetch'],
+      'python -m launch.weights --model=vgg16 convert FILE',
+    ),
+  ],
+)
+def test_command_tells_mistakes_in_one_line(cache, arguments, expected):
+  ran = run_tool(*arguments)
+  assert ran.returncode == 2
+  assert ran.stderr.count('\n') == 1 and expected in ran.stderr
+
+
 # The cache.
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-  monkeypatch.setenv('BABAM_CACHE', str(tmp_path / 'cache'))
-  return tmp_path / 'cache'
 
 
 def stored_resnet(part):
