@@ -280,14 +280,18 @@ class BatchNorm(nn.Module):
 
 
 def _moments(x: Float[Array, 'n h w c'], training: Training) -> tuple:
-  """Mean and biased variance per channel, and the number of values in each."""
-  sums = (
-    jnp.einsum('n,nhwc->c', training.weights, x),
-    jnp.einsum('n,nhwc->c', training.weights, x**2),
-    training.weights.sum() * (x.shape[1] * x.shape[2]),
-  )
-  if training.axis_name is not None:
-    sums = lax.psum(sums, training.axis_name)
-  total, squares, count = sums
-  mean = total / count
-  return mean, jnp.maximum(squares / count - mean**2, 0), count
+  """Mean and biased variance per channel, and the number of values in each.
+
+  In two passes: the mean square less the squared mean would lose digits.
+  """
+
+  def total(values):
+    sums = jnp.einsum('n,n...->...', training.weights, values)
+    sums = sums.sum(range(sums.ndim - 1))
+    if training.axis_name is None:
+      return sums
+    return lax.psum(sums, training.axis_name)
+
+  count = total(jnp.full((len(x), 1), x.shape[1] * x.shape[2], x.dtype))
+  mean = total(x) / count
+  return mean, total((x - mean) ** 2) / count, count

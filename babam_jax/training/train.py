@@ -73,9 +73,7 @@ class Trained(NamedTuple):
   history: list[dict[str, float]]
 
 
-def _make_update(
-  network: Network, tx: optax.GradientTransformation
-) -> Callable:
+def make_update(network: Network, tx: optax.GradientTransformation) -> Callable:
   """`(state, frozen, key, batch) -> (state, metrics)` over all devices."""
 
   def update(state, frozen, key, batch):
@@ -163,7 +161,7 @@ def fit(
   tx = optimizer.make_optimizer(
     spec.optimizer, spec.learning_rate, steps, spec.epochs
   )
-  update = _make_update(network, tx)
+  update = make_update(network, tx)
   state = jax.device_get(
     {
       'params': network.params,

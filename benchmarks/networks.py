@@ -1,0 +1,119 @@
+"""Forward and training speed of the five networks, in images per second.
+
+  python -m benchmarks.networks [--peer=PYTHON] [--models=resnet18,...]
+
+`--peer` is an interpreter with torch and torchvision; it runs the same work,
+alternating with ours. Training is one step of SGD with momentum, in which
+everything trains.
+"""
+
+import functools
+import pathlib
+import statistics
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from babam_jax import seeds
+from babam_jax.models import networks
+from babam_jax.training import optimizer, parallel, recognizer, train
+from benchmarks import timing
+
+_PEER = flags.DEFINE_string('peer', None, 'A Python with torch, torchvision.')
+_MODELS = flags.DEFINE_list(
+  'models', list(networks.ARCHITECTURES), 'Which networks.'
+)
+_BATCH = flags.DEFINE_integer('batch', 16, 'Pictures per step.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Ours and the peer in turn.')
+_REPEATS = 3
+_CLASSES = 12
+_SCRIPT = pathlib.Path(__file__).parent / 'peers' / 'torchvision_networks.py'
+
+
+def _pictures(model: str, batch: int) -> np.ndarray:
+  size = networks.ARCHITECTURES[model].trained_on
+  rng = np.random.default_rng(0)
+  return rng.integers(0, 256, (batch, size, size, 3), np.uint8)
+
+
+class Ours:
+  """One network, compiled."""
+
+  def __init__(self, model: str, batch: int):
+    labels = (np.arange(batch) % _CLASSES).astype(np.int32)
+    images = _pictures(model, batch)
+    spec = recognizer.Recognizer(
+      model, _CLASSES, networks.WIDTH, 'none', 'none', 0.0
+    )
+    network, _ = spec.network(0, labels)
+    variables = jax.device_put(
+      {'params': network.params, 'batch_stats': network.stats}
+    )
+    logits = parallel.mapped(spec.logits, 1, 1)
+    self.forward = functools.partial(logits, variables, parallel.shard(images))
+
+    tx = optimizer.make_optimizer('sgd', 1e-3, 1, 1)
+    update = train.make_update(network, tx)
+    self._state = {
+      'params': network.params,
+      'stats': network.stats,
+      'opt_state': tx.init(network.params),
+      'step': jnp.zeros((), jnp.int32),
+    }
+    batch_rows = (images, labels, np.ones(batch, np.float32))
+    self._update = update
+    self._rest = (
+      network.frozen,
+      seeds.jax_key(0, 'benchmark'),
+      jax.tree.map(parallel.shard, batch_rows),
+    )
+
+  def training(self):
+    """One step."""
+    self._state, metrics = self._update(self._state, *self._rest)
+    return metrics
+
+
+def measure(model: str) -> dict[str, Any]:
+  """Images per second of one network, ours and the peer's."""
+  ours, batch = Ours(model, _BATCH.value), _BATCH.value
+  found: dict[str, list[float]] = {'forward': [], 'training': []}
+  theirs: dict[str, list[float]] = {'forward': [], 'training': []}
+  for _ in range(_ROUNDS.value):
+    for kind, times in found.items():
+      times += timing.seconds(getattr(ours, kind), _REPEATS)
+    if _PEER.value:
+      size = networks.ARCHITECTURES[model].trained_on
+      peer = timing.peer(
+        _PEER.value,
+        str(_SCRIPT),
+        f'--model={model}',
+        f'--batch={batch}',
+        f'--size={size}',
+        f'--repeats={_REPEATS}',
+      )
+      for kind, rates in theirs.items():
+        rates.append(peer[kind])
+  result = {kind: timing.rate(batch, times) for kind, times in found.items()}
+  for kind, rates in theirs.items():
+    if rates:
+      median = statistics.median(rates)
+      result[kind]['torchvision'] = round(median, 3)
+      result[kind]['ratio'] = round(result[kind]['median'] / median, 3)
+  return result
+
+
+def main(argv) -> None:
+  """All networks in turn."""
+  del argv
+  figures = {model: measure(model) for model in _MODELS.value}
+  timing.report(
+    'networks', {'batch': _BATCH.value, 'images_per_second': figures}
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)
