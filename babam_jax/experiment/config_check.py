@@ -191,10 +191,7 @@ def check_weights(config: ConfigDict) -> None:
     nodes.append('pirm.poison')
   for path in nodes:
     node = _field(config, path)
-    try:
-      weights.fingerprint(node.model, node.pretrained)
-    except errors.UserError as error:
-      raise errors.UserError(f'config.{path}: {error}') from None
+    weights.fingerprint(node.model, node.pretrained, f'config.{path}')
 
 
 def check_pirm(config: ConfigDict) -> None:

@@ -240,8 +240,13 @@ def find(model: str, pretrained: str) -> Weights:
   return load_cached(model, _cached_part(model, pretrained))
 
 
-def fingerprint(model: str, pretrained: str) -> str:
+def fingerprint(model: str, pretrained: str, node: str = 'config.fr') -> str:
   """The SHA-256 of the file that `find` would read its weights from.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    pretrained: one of `PRETRAINED`.
+    node: of the config, for the error message.
 
   Raises:
     UserError: there are none; the message says how to get them.
@@ -250,23 +255,23 @@ def fingerprint(model: str, pretrained: str) -> str:
     return ''
   if pretrained == 'trunk' and model in _EMBEDDED:
     return _SHA256[model]
-  part = _cached_part(model, pretrained)
+  part = _cached_part(model, pretrained, node)
   return _read_meta(_cached_path(model, part))['sha256']
 
 
-def _cached_part(model: str, pretrained: str) -> str:
+def _cached_part(model: str, pretrained: str, node: str = 'config.fr') -> str:
   """Which of the files in the cache serves."""
   parts = ('full',) if pretrained == 'full' else ('full', 'trunk')
   for part in parts:
     if _cached_path(model, part).is_file():
       return part
-  others = "'none' (random)"
+  others = 'none (random)'
   if model in _EMBEDDED:
-    others = "'trunk' (the embedded convolutions) or 'none' (random)"
+    others = 'trunk (the embedded convolutions) or none (random)'
   raise errors.UserError(
-    f'pretrained={pretrained!r}: there are no ImageNet weights of {model} in '
-    f'{download.cache_folder()}/weights. Get '
+    f'{node}.pretrained: found {pretrained!r}, but there are no ImageNet '
+    f'weights of {model} in {download.cache_folder()}/weights. Get '
     f'them with: python -m launch.weights --model={model} fetch (or convert '
     f'FILE, if you have {OFFICIAL[model]}); or go on without: '
-    f'pretrained={others}.'
+    f'--{node}.pretrained={others}.'
   )
