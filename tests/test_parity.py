@@ -1,5 +1,7 @@
 """Each network against torchvision itself: needs PyTorch. Run: `-m slow`."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,7 +83,8 @@ def as_double(tree):
 @pytest.mark.parametrize('name,shape', CASES)
 def test_input_gradient(peer, name, shape, tmp_path):
   """In double precision: in single, rounding tips a few of the millions of
-  ReLUs and maxima, in PyTorch as in JAX, and moves gradients by percents."""
+  ReLUs and maxima, in PyTorch as in JAX, and moves gradients by percents (what
+  single precision does to torchvision's own is printed)."""
   model = random_model(peer, name)
   pixels = synthetic.pictures(1, *shape).astype(np.float64)
   network = networks.Classifier(name, 5)
@@ -91,9 +94,13 @@ def test_input_gradient(peer, name, shape, tmp_path):
     gradient = jax.jit(
       jax.grad(lambda x, v: jnp.mean(network.apply(v, x)[last] ** 2))
     )(pixels, variables)
+  single = peer.evaluate(name, model, pixels.astype(np.float32))['gradient']
   expected = peer.evaluate(name, model.double(), pixels)['gradient']
-  error = relative(np.asarray(gradient), expected)
-  print(name, shape, f'input gradient {error:.1e}')
+  error, own = (
+    relative(np.asarray(gradient), expected),
+    relative(single, expected),
+  )
+  print(name, shape, f"input gradient {error:.1e}, torchvision's {own:.1e}")
   assert error <= 1e-3
 
 
@@ -129,20 +136,22 @@ def training_shape(name, shape):
 @pytest.mark.parametrize('name,shape', CASES)
 def test_training(peer, name, shape, tmp_path, monkeypatch):
   """Against torchvision in double precision: in single, its logits of
-  InceptionV3 are themselves 1.4e-4 away from that."""
+  InceptionV3 are themselves more than 1e-4 away from that (printed)."""
   without_dropout(monkeypatch)
   model = random_model(peer, name)
   pixels = synthetic.pictures(4, *training_shape(name, shape))
   labels = np.array([1, 3, 0, 1])
   network = networks.Classifier(name, 5)
   variables = variables_of(model, name, tmp_path)
+  single = peer.train_step(name, copy.deepcopy(model), pixels, labels)
   double = pixels.astype(np.float64)
   expected = peer.train_step(name, model.double(), double, labels)
   loss, (found, stats) = jax.jit(
     training_loss(network, variables, pixels, labels)
   )(variables['params'])
   error = relative(found['logits'], expected['logits'])
-  print(name, shape, f'training logits {error:.1e}')
+  own = relative(single['logits'], expected['logits'])
+  print(name, shape, f"training logits {error:.1e}, torchvision's {own:.1e}")
   assert error <= 1e-4
   assert abs(loss - expected['loss']) <= 1e-4 * abs(expected['loss'])
   compare_statistics(name, stats, expected, None)

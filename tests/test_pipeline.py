@@ -253,9 +253,13 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
 @pytest.mark.parametrize(
   'model,changes',
   [
-    ('resnet18', {'fr.frozen': 'none', 'fr.epochs': 2}),
+    ('resnet18', {'fr.frozen': 'none', 'fr.epochs': 1}),
     ('vgg11_bn', {'fr.frozen': 'all_but_last'}),
-    ('inception_v3', {'fr.epochs': 2, 'evaluation.positions': 1}),
+    pytest.param(
+      'inception_v3',
+      {'fr.epochs': 2, 'evaluation.positions': 1},
+      marks=pytest.mark.slow,
+    ),
     ('vgg16', {'attack.model': 'resnet18', 'attack.tap': 'layer3'}),
   ],
 )
