@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from babam_jax.attack import hidden_trigger, pairing, poison_set, trigger
+from babam_jax.models import initial
+
+ORIGIN = initial.Origin('linear', '', '', [], ['kernel'])
 
 MATRICES = st.integers(1, 5).flatmap(
   lambda n: hnp.arrays(np.float64, (n, n), elements=st.floats(0, 100))
@@ -155,7 +158,7 @@ def test_a_killed_set_continues_with_the_same_bytes(
   def make(scratch):
     scratch.mkdir(exist_ok=True)
     return poison_set.craft_set(
-      (linear_features, params),
+      poison_set.Surrogate(linear_features, params, ORIGIN),
       make_spec(batch_size=2, iterations=5),
       targets,
       sources,

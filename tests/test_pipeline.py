@@ -243,7 +243,7 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
   for stage, file, name, tolerance in (
     ('poison', 'poison.npz', 'images', 1),
     ('scores', 'scores.npz', 'train', 1e-3),
-    ('model/malicious', 'params.npz', 'head/fc8/kernel', 1e-3),
+    ('model/malicious', 'variables.npz', 'params/head/fc8/kernel', 1e-3),
   ):
     one = load(folder, metrics, stage, file, name)
     eight = load(tmp_path, found, stage, file, name)
