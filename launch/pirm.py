@@ -23,8 +23,7 @@ _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   """Trains, saves, and prints what it reached on the pictures held out."""
   config_check.check(config)
-  config_check.check_pirm(config)
-  config_check.check_weights(config)
+  config_check.check_pirm_training(config)
   laboratory = lab.Lab(config, artifacts.Store(root), workdir)
   model, _ = pirm_stages.train_pirm(laboratory)
   pirm.save(model, pathlib.Path(_OUTPUT.value))

@@ -38,14 +38,13 @@ _SERVER = flags.DEFINE_string(
 
 def _list() -> None:
   print(f'in {download.cache_folder() / "weights"}:')
-  for model, part, source, sha256, size in weights.cached():
-    print(f'  {model} {part}: {source}, {size:,} bytes, SHA-256 {sha256}')
+  for model, part, about in weights.cached():
+    print(f'  {model} {part}: {about}')
   print('embedded: alexnet trunk, vgg16 trunk')
 
 
 def _tell(found: weights.Weights) -> None:
-  path = weights.store(found)
-  print(f'{found.model} {found.part}: {path}, SHA-256 {found.sha256}')
+  print(f'{found.model} {found.part}: SHA-256 {found.sha256}, in the cache')
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -57,7 +56,9 @@ def main(arguments: Sequence[str]) -> None:
     case ['fetch'] if model:
       _tell(weights.fetch(model, _SERVER.value))
     case ['convert', path] if model:
-      _tell(weights.read_file(pathlib.Path(path), model, _PART.value))
+      found = weights.read_file(pathlib.Path(path), model, _PART.value)
+      weights.store(found)
+      _tell(found)
     case ['fetch'] | ['convert', _]:
       raise errors.UserError(
         f'--model: is missing; expected one of '

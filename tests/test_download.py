@@ -1,7 +1,9 @@
 import concurrent.futures
 import hashlib
 import io
+import socket
 import tarfile
+import threading
 
 import pytest
 from conftest import CONTENT, SHA256
@@ -52,6 +54,41 @@ def test_a_wrong_checksum_is_refused_and_deleted(server, tmp_path):
 def test_no_connection(tmp_path):
   with pytest.raises(errors.UserError, match='download failed'):
     download.fetch('http://127.0.0.1:9/x', tmp_path / 'x', SHA256, 'put it')
+
+
+@pytest.mark.parametrize(
+  'url', ['foo', 'http://[', 'http://h:xx/', 'http://exa mple/', 'http://../']
+)
+def test_an_address_that_is_none(tmp_path, url):
+  with pytest.raises(errors.UserError, match='download failed') as caught:
+    download.fetch(url, tmp_path / 'x', SHA256, 'put it there')
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'answer',
+  [
+    b'hello\r\n\r\n',
+    b'HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nx',
+    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab',
+    b'HTTP/1.1 302 F\r\nLocation: http://[::1\r\n\r\n',
+  ],
+)
+def test_answers_that_are_not_http(tmp_path, answer):
+  with socket.create_server(('127.0.0.1', 0)) as listening:
+
+    def serve():
+      connection, _ = listening.accept()
+      with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    url = f'http://127.0.0.1:{listening.getsockname()[1]}/x'
+    with pytest.raises(errors.UserError, match='download failed'):
+      download.fetch(url, tmp_path / 'x', SHA256, 'put it there')
+    thread.join()
 
 
 def test_two_at_once_download_once(server, tmp_path):

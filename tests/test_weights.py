@@ -1,4 +1,6 @@
+import concurrent.futures
 import hashlib
+import json
 import os
 import pickle
 import struct
@@ -7,6 +9,7 @@ import sys
 import tracemalloc
 import zipfile
 
+import flax.traverse_util
 import jax
 import numpy as np
 import pytest
@@ -15,7 +18,14 @@ from conftest import REPOSITORY
 from golden import synthetic
 
 from babam_jax import errors
-from babam_jax.models import conversion, initial, networks, vgg, weight_file
+from babam_jax.models import (
+  conversion,
+  initial,
+  networks,
+  torch_file,
+  vgg,
+  weight_file,
+)
 from babam_jax.models import weights as pretrained_weights
 
 GOLDEN = REPOSITORY / 'tests' / 'golden'
@@ -231,6 +241,65 @@ def test_a_pickle_that_wants_a_large_memo(tmp_path):
   assert peak < 5_000_000
 
 
+def doubled(steps):
+  """A pickled tuple of 2**steps numbers, in four bytes a step."""
+  return b'K\x00q\x00' + b'h\x000h\x00h\x00\x86q\x00' * steps
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    # A shape, a dtype, a dict key that a message must not render.
+    b'cnumpy\ndtype\n(' + doubled(40) + b'K\x00K\x00tR.',
+    b'}' + doubled(40) + b'K\x00s.',
+    # Dicts of dicts that are shared: 12**7 of them, as a tree.
+    b'}(X\x01\x00\x00\x000K\x00uq\x00'
+    + b''.join(
+      b'}(' + b''.join(b'K%ch\x00' % i for i in range(12)) + b'uq\x00'
+      for _ in range(7)
+    )
+    + b'.',
+    # A number too long to print, and nesting too deep to print.
+    b'}\x8b\xa0\x0f\x00\x00' + b'\x7f' * 4000 + b'K\x00s.',
+    b'cnumpy\ndtype\n(K\x00' + b'\x85' * 100_000 + b'K\x00K\x00tR.',
+    # Names that would clear the screen, or fill it.
+    b'\x8c\x03a\nb\x8c\x05c\x1b[2J\x93.',
+    b'}X\x00\x00\x10\x00' + b'a' * (1 << 20) + b'K\x00s.',
+  ],
+)
+def test_a_small_pickle_takes_little_memory_to_refuse(tmp_path, content):
+  path = tmp_path / 'a.ckpt'
+  path.write_bytes(b'\x80\x04' + content)
+  tracemalloc.start()
+  message = refuse(path, 'refused')
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 20_000_000 and len(message) < 500 and message.isprintable()
+
+
+def test_an_array_too_large_to_address(tmp_path):
+  shape = b'K\x06K\x04\x86'
+  huge = b'K\x00' + b'\x8a\x05\x00\x00\x00\x00\x40' * 2 + b'\x87'
+  change = with_pickle(lambda p: p.replace(shape, huge, 1))
+  refuse(altered(tmp_path, change), 'declares a shape')
+
+
+def test_safetensors_of_a_type_that_numpy_has_not(tmp_path):
+  header = json.dumps(
+    {'x': {'dtype': 'F8_E4M3', 'shape': [1], 'data_offsets': [0, 1]}}
+  ).encode()
+  path = tmp_path / 'a.safetensors'
+  path.write_bytes(struct.pack('<Q', len(header)) + header + b'0')
+  refuse(path, 'refused')
+
+
+def test_a_sparse_file_of_many_gigabytes(tmp_path):
+  path = tmp_path / 'a.pth'
+  path.write_bytes(torch_file.LEGACY_MAGIC)
+  os.truncate(path, 40 << 30)
+  refuse(path, 'has more than')
+
+
 @pytest.mark.parametrize('name', FORMATS)
 def test_truncated_files_are_refused(tmp_path, name):
   whole = (GOLDEN / name).read_bytes()
@@ -338,14 +407,15 @@ def test_all_mistakes_of_a_conversion_are_told_at_once():
   arrays['layer9.weight'] = np.zeros(3, np.float32)
   arrays['conv1.weight'] = np.zeros((64, 3, 3, 3), np.float32)
   arrays['fc.bias'] = np.full(1000, np.nan, np.float32)
-  arrays['bn1.bias'] = np.zeros(64, np.int64)
+  arrays['bn1.bias'] = np.zeros(64, np.int16)
+  arrays['bn1.running_var'] = np.full(64, -1, np.float32)
   with pytest.raises(errors.UserError) as caught:
     conversion.from_torch('resnet18', arrays, 'full', 'weights file x')
   message = str(caught.value)
   assert '2 missing: bn1.weight, layer1.0.conv1.weight' in message
   assert '1 superfluous: layer9.weight' in message
   assert 'conv1.weight [64, 3, 3, 3] instead of [64, 3, 7, 7]' in message
-  assert 'bn1.bias, fc.bias' in message
+  assert 'bn1.bias, bn1.running_var, fc.bias' in message
 
 
 def test_counters_are_ignored_and_a_trunk_can_be_taken_alone():
@@ -392,8 +462,11 @@ def serve_small_resnet(server, monkeypatch, tmp_path):
 def test_fetch(server, monkeypatch, tmp_path, cache):
   serve_small_resnet(server, monkeypatch, tmp_path)
   address = server.url.removesuffix('/file')
-  found = pretrained_weights.fetch('resnet18', address)
-  pretrained_weights.store(found)
+  with concurrent.futures.ThreadPoolExecutor() as pool:  # four at once
+    (found, *_) = pool.map(
+      lambda _: pretrained_weights.fetch('resnet18', address), range(4)
+    )
+  assert len(server.starts) == 1
   assert pretrained_weights.fingerprint('resnet18', 'full') == found.sha256
   assert visible(cache / 'weights') == ['resnet18_full.npz']
 
@@ -495,9 +568,9 @@ def test_full_weights_leave_only_the_last_layer_random(cache):
   assert origin.random == ['head/fc'] and 'trunk/conv1' in origin.pretrained
   assert (origin.source, origin.sha256) == ('mine.pth', 'abc')
   assert pretrained_weights.fingerprint('resnet18', 'full') == 'abc'
-  assert [x[:4] for x in pretrained_weights.cached()] == [
-    ('resnet18', 'full', 'mine.pth', 'abc')
-  ]
+  ((model, part, about),) = pretrained_weights.cached()
+  assert (model, part) == ('resnet18', 'full')
+  assert about.startswith('mine.pth, ') and about.endswith('bytes, abc')
 
 
 def test_a_trunk_alone_serves_trunk_but_not_full(cache):
@@ -525,10 +598,52 @@ def test_missing_weights_say_how_to_get_them(cache):
     assert ('=trunk' in message) == (model in ('alexnet', 'vgg16'))
 
 
-def test_a_broken_file_in_the_cache_is_refused(cache):
+def test_a_users_trunk_goes_before_the_embedded_one(cache, tmp_path):
+  name = 'AlexNet_0/Conv_{}/{}'
+  embedded = pretrained_weights.embedded_trunk('alexnet')
+  trunk = embedded.variables['params']['trunk']
+  arrays = {
+    name.format(i - 1, part): array + 1
+    for i in range(1, 6)
+    for part, array in trunk[f'conv{i}'].items()
+  }
+  path = tmp_path / 'mine.ckpt'
+  path.write_bytes(pickle.dumps(unflatten(arrays)))
+  pretrained_weights.store(
+    pretrained_weights.read_file(path, 'alexnet', 'trunk')
+  )
+  found = pretrained_weights.find('alexnet', 'trunk')
+  assert found.source == 'mine.ckpt'
+  assert pretrained_weights.fingerprint('alexnet', 'trunk') == found.sha256
+  np.testing.assert_array_equal(
+    found.variables['params']['trunk']['conv1']['bias'],
+    trunk['conv1']['bias'] + 1,
+  )
+  arrays[name.format(0, 'bias')][3] = np.nan
+  path.write_bytes(pickle.dumps(unflatten(arrays)))
+  with pytest.raises(errors.UserError, match='not finite: AlexNet_0/Conv_0'):
+    pretrained_weights.read_file(path, 'alexnet', 'trunk')
+
+
+def unflatten(arrays):
+  return flax.traverse_util.unflatten_dict(arrays, sep='/')
+
+
+def test_cached_weights_that_do_not_fit_are_refused(cache):
+  stored = stored_resnet('full')
+  del stored.variables['params']['trunk']['bn1']['scale']
+  pretrained_weights.store(stored)
+  with pytest.raises(errors.UserError, match='bn1/scale is missing'):
+    initial.variables('resnet18', 2, 8, 'full', 0)
+
+
+@pytest.mark.parametrize('length', [0, 5000])
+def test_a_broken_file_in_the_cache_is_refused(cache, length):
   stored_resnet('full')
   (path,) = (cache / 'weights').iterdir()
-  path.write_bytes(path.read_bytes()[:5000])
+  path.write_bytes(path.read_bytes()[:length])
+  ((*_, about),) = pretrained_weights.cached()
+  assert 'refused' in about
   with pytest.raises(errors.UserError, match='Delete it') as caught:
     pretrained_weights.fingerprint('resnet18', 'full')
   assert str(path) in str(caught.value)

@@ -1,6 +1,7 @@
 """Downloads with checksum, progress and resume, into a cache."""
 
 import hashlib
+import http.client
 import os
 import pathlib
 import urllib.error
@@ -12,6 +13,7 @@ from babam_jax import errors
 from babam_jax.progress import progress_bar
 
 _CHUNK = 1 << 20
+_LARGEST = 1 << 33  # bytes; a server may send without end
 _NOTHING_LEFT = 416  # HTTP: the range starts behind the file's end
 
 
@@ -61,13 +63,15 @@ def fetch(
 def _download(url: str, part: pathlib.Path, by_hand: str) -> None:
   try:
     expected = _continue_download(url, part)
-  except OSError as error:  # URLError and timeouts are OSErrors
-    if not isinstance(
-      error, urllib.error.URLError | TimeoutError | ConnectionError
-    ):
-      raise
+  except (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    TimeoutError,
+    ConnectionError,
+    ValueError,  # of an address that is none, or a header that is no number
+  ) as error:
     raise errors.UserError(
-      f'{url}: download failed ({error}). Run the command again to continue, '
+      f'{url}: download failed ({error!r}). Run the command again to continue, '
       f'or download the file by hand and {by_hand}.'
     ) from None
   found = part.stat().st_size
@@ -111,5 +115,7 @@ def _continue_download(url: str, part: pathlib.Path) -> int:
       while chunk := answer.read(_CHUNK):
         file.write(chunk)
         bar.update(len(chunk))
+        if file.tell() > _LARGEST:
+          raise ValueError(f'more than {_LARGEST:,} bytes')
       os.fsync(file.fileno())
   return size

@@ -86,7 +86,7 @@ def vgg16_network(
   init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *_VGG_INPUT, 3))))
   params = init(seeds.jax_key(seed, 'pirm init'))['params']
   if pretrained:
-    embedded = weights.embedded_trunk('vgg16')
+    embedded = weights.find('vgg16', 'trunk')
     params['trunk'] = embedded.variables['params']['trunk']
   frozen_names = sorted(params['trunk'])[
     : len(params['trunk']) - trainable_convs

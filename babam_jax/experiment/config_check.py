@@ -186,29 +186,43 @@ def check_weights(config: ConfigDict) -> None:
   Raises:
     UserError: they are not; the message says how to get them.
   """
-  nodes = ['fr', 'attack']
-  if config.pirm.checkpoint == 'train':
-    nodes.append('pirm.poison')
-  for path in nodes:
-    node = _field(config, path)
-    weights.fingerprint(node.model, node.pretrained, f'config.{path}')
+  for path in ('fr', 'attack'):
+    _check_weights_of(config, path)
+
+
+def _check_weights_of(config: ConfigDict, path: str) -> None:
+  node = _field(config, path)
+  weights.fingerprint(node.model, node.pretrained, f'config.{path}')
+
+
+def check_pirm_training(config: ConfigDict) -> None:
+  """Checks that a PIRM can be trained.
+
+  Raises:
+    UserError: there are no pictures to train on, or no weights to start from.
+  """
+  if not config.pirm.root:
+    _refuse(
+      'pirm.root',
+      config.pirm.root,
+      'a folder of natural images, to train the PIRM on',
+      'Set it with --config.pirm.root=DIR, or use the PIRM that comes with the '
+      "project: --config.pirm.checkpoint='shipped'.",
+    )
+  _check_weights_of(config, 'pirm.poison')
+  if config.pirm.variant == 'vgg16':
+    weights.fingerprint('vgg16', 'trunk', 'config.pirm')
 
 
 def check_pirm(config: ConfigDict) -> None:
   """Checks where the PIRM comes from.
 
   Raises:
-    UserError: there is no such file, or no pictures to train on.
+    UserError: there is no such file, or one cannot be trained.
   """
-  where, root = config.pirm.checkpoint, config.pirm.root
-  if where == 'train' and not root:
-    _refuse(
-      'pirm.root',
-      root,
-      "a folder of natural images, as config.pirm.checkpoint is 'train'",
-      'Set it with --config.pirm.root=DIR, or use the PIRM that comes with the '
-      "project: --config.pirm.checkpoint='shipped'.",
-    )
+  where = config.pirm.checkpoint
+  if where == 'train':
+    check_pirm_training(config)
   if where not in ('train', 'shipped') and not pathlib.Path(where).is_file():
     _refuse(
       'pirm.checkpoint',

@@ -60,7 +60,9 @@ def run(
   # The defense: flag, add calibrated noise to what is flagged, train (3.6).
   flagged = stages.flag(lab, detector, untrusted, data)
   sanitised = stages.sanitise(lab, untrusted, flagged)
-  protected_model = stages.train_recognizer(lab, 'protected', sanitised)
+  protected_model = malicious_model
+  if sanitised is not untrusted:  # nothing may have been flagged
+    protected_model = stages.train_recognizer(lab, 'protected', sanitised)
 
   # The judgement: the attacker comes with the trigger (4.5).
   models = {

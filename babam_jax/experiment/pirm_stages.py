@@ -114,7 +114,7 @@ def make_pirm_data(lab: Lab) -> Artifact:
   depends = {
     'config': _data_config(config),
     'weights': weights.fingerprint(
-      config.poison.model, config.poison.pretrained
+      config.poison.model, config.poison.pretrained, 'config.pirm.poison'
     ),
     'size': lab.config.data.size,
     'seed': seed,
@@ -178,9 +178,11 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
   depends = (
     {name: config[name] for name in names}
     | vars(train_spec(config))
-    | {'seed': seed}
+    | {'checkpoint_every': None, 'seed': seed}  # the former changes nothing
   )
-  artifact = lab.store.stage('pirm', 2, depends, [data], compute)
+  if config.variant == 'vgg16':
+    depends['weights'] = weights.fingerprint('vgg16', 'trunk')
+  artifact = lab.store.stage('pirm', 3, depends, [data], compute)
   return pirm.load(artifact.folder / 'pirm.npz'), artifact
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import flax.traverse_util
+import ml_dtypes
 import numpy as np
 from jaxtyping import PyTree
 
@@ -17,6 +18,7 @@ _SUFFIXES = {
   'mean': 'running_mean',
   'var': 'running_var',
 }
+_DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
 _COUNTER = 'num_batches_tracked'  # of PyTorch's BatchNorm; unused here
 _SHOWN = 12  # names per kind of mistake
 
@@ -72,10 +74,10 @@ def _count_classes(model: str, arrays: dict[str, np.ndarray]) -> int:
 
 
 def _list(kind: str, names: list[str]) -> str:
-  shown = ', '.join(names[:_SHOWN])
+  first = ', '.join(name[:100] for name in names[:_SHOWN])
   rest = len(names) - _SHOWN
   more = f' and {rest} more' if rest > 0 else ''
-  return f'{len(names)} {kind}: {shown}{more}' if names else ''
+  return f'{len(names)} {kind}: {ascii(first)[1:-1]}{more}' if names else ''
 
 
 def from_torch(
@@ -95,12 +97,12 @@ def from_torch(
   """
   leaves = _leaves(model, _count_classes(model, arrays), part)
   sources = {leaf.source for leaf in leaves.values()}
+  unwanted = _dense_layers(model) if part == 'trunk' else frozenset()
   missing = sorted(sources - arrays.keys())
   extra = sorted(
     name
     for name in arrays.keys() - sources
-    if not name.endswith(_COUNTER)
-    and not (part == 'trunk' and _is_dense(model, name))
+    if not name.endswith(_COUNTER) and name.rpartition('.')[0] not in unwanted
   )
   misshaped = [
     f'{leaf.source} {list(arrays[leaf.source].shape)} instead of '
@@ -111,13 +113,13 @@ def from_torch(
   unusable = [
     name
     for name in sorted(sources & arrays.keys())
-    if not _is_usable(arrays[name])
+    if not is_usable(arrays[name], is_variance=name.endswith('running_var'))
   ]
   wrong = [
     _list('missing', missing),
     _list('superfluous', extra),
     _list('mis-shaped', misshaped),
-    _list('not finite floating-point numbers', unusable),
+    _list('not finite floating-point numbers, or negative variances', unusable),
   ]
   if any(wrong):
     raise errors.UserError(
@@ -132,16 +134,18 @@ def from_torch(
   return flax.traverse_util.unflatten_dict(flat, sep='/')
 
 
-def _is_dense(model: str, name: str) -> bool:
-  """Whether a torchvision name belongs to the head."""
+def _dense_layers(model: str) -> frozenset[str]:
+  """What torchvision calls the layers of the head."""
   architecture = networks.ARCHITECTURES[model]
-  layer = name.rpartition('.')[0]
   shapes = networks.variable_shapes(model, 1, 1)['params']['head']
-  return layer in {architecture.torch_name(f'head/{ours}') for ours in shapes}
+  return frozenset(architecture.torch_name(f'head/{ours}') for ours in shapes)
 
 
-def _is_usable(array: np.ndarray) -> bool:
-  kind = np.float32 if array.dtype.itemsize == 2 else array.dtype
-  if not np.issubdtype(kind, np.floating):
+def is_usable(array: np.ndarray, is_variance: bool = False) -> bool:
+  """Whether an array holds finite floating-point numbers."""
+  if array.dtype not in _DTYPES:
     return False
-  return bool(np.isfinite(array.astype(np.float32, copy=False)).all())
+  array = array.astype(np.float32, copy=False)
+  return bool(np.isfinite(array).all()) and not (
+    is_variance and bool((array < 0).any())
+  )

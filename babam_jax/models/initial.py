@@ -3,10 +3,9 @@
 from typing import NamedTuple
 
 import flax.traverse_util
-import jax
 from jaxtyping import PyTree
 
-from babam_jax import seeds
+from babam_jax import errors, seeds
 from babam_jax.models import networks, weights
 
 
@@ -69,20 +68,25 @@ def _graft(
     return random, Origin(model, '', '', [], _layers(flat))
   found = weights.find(model, pretrained)
   last = {f'head/{name}' for name in networks.ARCHITECTURES[model].last}
-  grafted = {
-    name: array
-    for name, array in flax.traverse_util.flatten_dict(
-      found.variables, sep='/'
-    ).items()
-    if name in flat
-    and _layer(name) not in last
+  wanted = [
+    name
+    for name in flat
+    if _layer(name) not in last
     and not (pretrained == 'trunk' and '/head/' in name)
-  }
+  ]
+  there = flax.traverse_util.flatten_dict(found.variables, sep='/')
+  for name in wanted:
+    if name not in there or there[name].shape != flat[name].shape:
+      raise errors.UserError(
+        f'pretrained weights of {model} ({found.source}): {name} is missing or '
+        f'not of shape {list(flat[name].shape)}. Get them again: python -m '
+        f'launch.weights --model={model} fetch (or convert FILE).'
+      )
+  grafted = {name: there[name] for name in wanted}
   layers = _layers(grafted)
   rest = [layer for layer in _layers(flat) if layer not in layers]
   merged = flax.traverse_util.unflatten_dict(flat | grafted, sep='/')
   merged = {'batch_stats': {}} | merged
-  _check_shapes(model, random, merged)
   return merged, Origin(model, found.source, found.sha256, layers, rest)
 
 
@@ -94,10 +98,3 @@ def _layer(name: str) -> str:
 def _layers(flat: dict[str, object]) -> list[str]:
   """The layers in `flat`, each once, in order."""
   return list(dict.fromkeys(map(_layer, flat)))
-
-
-def _check_shapes(model: str, expected: PyTree, found: PyTree) -> None:
-  if jax.tree.map(lambda x: x.shape, expected) != jax.tree.map(
-    lambda x: x.shape, found
-  ):
-    raise ValueError(f'The cached weights of {model} do not fit the network.')

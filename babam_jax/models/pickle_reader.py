@@ -28,6 +28,18 @@ class Global(NamedTuple):
     return f'{self.module}.{self.name}'
 
 
+def shown(value: Any) -> str:
+  """A value from a file, short and without control characters.
+
+  A container is never rendered: a few bytes can describe one of any size.
+  """
+  if isinstance(value, str):
+    return ascii(value[:60])
+  if type(value) is int and abs(value) < 2**63:
+    return str(value)
+  return f'a {type(value).__name__}'
+
+
 Constructor = Callable[..., Any]
 _MARK = object()
 _MOST_OPCODES = 1_000_000  # a large network's state_dict has some 50,000
@@ -137,8 +149,9 @@ class _Machine:
     if len(items) % 2:
       raise RefusedError('its pickle is broken')
     for key, value in zip(items[::2], items[1::2], strict=True):
-      if not isinstance(key, str | int):
-        raise RefusedError(f'it has a dict with a {type(key).__name__} as key')
+      # Longer integers can be chosen to have equal hashes, and stall a dict.
+      if not isinstance(key, str) and not (type(key) is int and key < 2**31):
+        raise RefusedError(f'it has a dict with the key {shown(key)}')
       target[key] = value
 
   def name(self, argument: str) -> None:
@@ -153,7 +166,7 @@ class _Machine:
   def _push_name(self, module: str, name: str) -> None:
     found = Global(module, name)
     if found not in self._names:
-      raise RefusedError(f'it asks for {str(found)[:100]}')
+      raise RefusedError(f'it asks for {shown(str(found))[1:-1]}')
     self.stack.append(found)
 
   def construct(self, argument: Any) -> None:
@@ -234,7 +247,8 @@ def read(
   except RefusedError:
     raise
   except (ValueError, IndexError, OverflowError, EOFError) as error:
-    raise RefusedError(f'its pickle is broken: {error}') from None
+    reason = shown(str(error))
+    raise RefusedError(f'its pickle is broken: {reason}') from None
   if len(machine.stack) != 1:
     raise RefusedError('its pickle is broken')
   return machine.stack[0]
@@ -245,7 +259,7 @@ class PickledDtype:
 
   def __init__(self, code: Any, align: Any, copy: Any):
     if code not in ('f2', 'f4', 'f8', 'i4', 'i8', 'u1'):
-      raise RefusedError(f'it has an array of dtype {str(code)[:20]!r}')
+      raise RefusedError(f'it has an array of dtype {shown(code)}')
     self.dtype = np.dtype(code)
 
   def set_state(self, state: Any) -> None:
@@ -282,14 +296,17 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
   """`shape`, if that is what it is.
 
   Raises:
-    RefusedError: it is not a short tuple of whole numbers from 0.
+    RefusedError: it is not a short tuple of whole numbers from 0, or an array
+      of that shape would be too large to address.
   """
   if (
     not isinstance(shape, tuple)
     or len(shape) > 8
     or not all(type(n) is int and 0 <= n < 2**40 for n in shape)
+    or math.prod(max(n, 1) for n in shape) >= 2**40
   ):
-    raise RefusedError(f'it declares a shape {str(shape)[:60]}')
+    of = ', '.join(map(shown, shape[:8])) if isinstance(shape, tuple) else '?'
+    raise RefusedError(f'it declares a shape ({of})')
   return shape
 
 
@@ -308,14 +325,16 @@ def read_arrays(file: IO[bytes]) -> dict[str, Any]:
   tree = read(file, _NUMPY, frozenset({Global('numpy', 'ndarray')}))
   if not isinstance(tree, dict):
     raise RefusedError(f'it holds a {type(tree).__name__}')
-  return _arrays_of(tree, depth=0)
+  return _arrays_of(tree, set())
 
 
-def _arrays_of(tree: dict[Any, Any], depth: int) -> dict[str, Any]:
+def _arrays_of(tree: dict[Any, Any], seen: set[int]) -> dict[str, Any]:
+  # Dicts that share dicts would grow exponentially on the way to a tree.
+  seen.add(id(tree))
   found = {}
   for name, value in tree.items():
-    if isinstance(value, dict) and depth < 8:
-      found[str(name)] = _arrays_of(value, depth + 1)
+    if isinstance(value, dict) and id(value) not in seen and len(seen) < 1000:
+      found[str(name)] = _arrays_of(value, seen)
     elif isinstance(value, PickledArray) and value.value is not None:
       found[str(name)] = value.value
     else:

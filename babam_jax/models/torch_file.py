@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from babam_jax.models import pickle_reader
-from babam_jax.models.pickle_reader import Global, RefusedError
+from babam_jax.models.pickle_reader import Global, RefusedError, shown
 
 LEGACY_MAGIC = bytes.fromhex('80028a0a6cfc9c46f9206aa850192e')
 ZIP_MAGIC = b'PK\x03\x04'
@@ -89,9 +89,13 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest):
 
 
 def _ordered_dict(pairs: Any = ()) -> dict:
-  if pairs:
+  """From nothing, or as Python 2 wrote it, from a list of [name, value]."""
+  if not isinstance(pairs, list | tuple) or not all(
+    isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+    for pair in pairs
+  ):
     raise RefusedError('it has a dict of an unknown form')
-  return {}
+  return dict(pairs)
 
 
 def _parameter(tensor: Any, *rest) -> Any:
@@ -103,11 +107,12 @@ _CONSTRUCTORS = {
   Global('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
   Global('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
   Global('torch._utils', '_rebuild_parameter'): _parameter,
+  Global('torch.nn.parameter', 'Parameter'): _parameter,
 }
 
 
-def _read_pickle(file: io.BytesIO) -> Any:
-  return pickle_reader.read(file, _CONSTRUCTORS, _STORAGE_NAMES, _storage)
+def _read_pickle(file: io.BytesIO, persistent=_storage) -> Any:
+  return pickle_reader.read(file, _CONSTRUCTORS, _STORAGE_NAMES, persistent)
 
 
 def _state_dict(content: Any) -> dict[str, _Tensor]:
@@ -122,8 +127,7 @@ def _state_dict(content: Any) -> dict[str, _Tensor]:
   for name, value in content.items():
     if not isinstance(name, str) or not isinstance(value, _Tensor):
       raise RefusedError(
-        f'its entry {str(name)[:60]!r} is a {type(value).__name__}, not a '
-        'tensor'
+        f'its entry {shown(name)} is a {type(value).__name__}, not a tensor'
       )
   return content
 
@@ -132,7 +136,7 @@ def _materialise(tensor: _Tensor, content: bytes) -> np.ndarray:
   dtype, declared = tensor.storage.dtype, tensor.storage.size
   if len(content) != declared * dtype.itemsize:
     raise RefusedError(
-      f'storage {tensor.storage.key[:60]!r} has {len(content):,} bytes, its '
+      f'storage {shown(tensor.storage.key)} has {len(content):,} bytes, its '
       f'pickle declares {declared * dtype.itemsize:,}'
     )
   if not math.prod(tensor.shape):
@@ -166,7 +170,8 @@ def read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
       raise
     raise RefusedError('its zip structure is broken') from None
   except KeyError as error:
-    raise RefusedError(f'it lacks a member: {error.args[0]}') from None
+    reason = shown(error.args[0])
+    raise RefusedError(f'it lacks a member: {reason}') from None
   except (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -176,7 +181,8 @@ def read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
     UnicodeDecodeError,
     struct.error,
   ) as error:
-    raise RefusedError(f'its zip structure is broken: {error}') from None
+    reason = shown(str(error))
+    raise RefusedError(f'its zip structure is broken: {reason}') from None
   return {
     name: _materialise(tensor, contents[tensor.storage.key])
     for name, tensor in tensors.items()
@@ -195,15 +201,15 @@ def _check_members(archive: zipfile.ZipFile, file_size: int) -> str:
     parts = member.filename.split('/')
     if '\\' in member.filename or not all(parts) or '..' in parts:
       raise RefusedError(
-        f'its member {member.filename[:60]!r} is no plain path'
+        f'its member {shown(member.filename)} is no plain path'
       )
     if member.compress_type != zipfile.ZIP_STORED:
       raise RefusedError(
-        f'its member {member.filename[:60]!r} is compressed; torch.save does '
+        f'its member {shown(member.filename)} is compressed; torch.save does '
         'not compress'
       )
     if member.file_size != member.compress_size:
-      raise RefusedError(f'its member {member.filename[:60]!r} lies about size')
+      raise RefusedError(f'its member {shown(member.filename)} lies about size')
     if parts[-1] == 'data.pkl' and member.file_size > _LARGEST_PICKLE:
       raise RefusedError(f'its pickle has {member.file_size:,} bytes')
   if sum(member.file_size for member in members) > file_size:
@@ -229,15 +235,22 @@ def read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
   if _read_pickle(file) != 1001:
     raise RefusedError('its protocol is not 1001')
   _read_pickle(file)  # about the machine that wrote it
-  tensors = _state_dict(_read_pickle(file))
+  declared: dict[str, _Storage] = {}  # an optimizer's too, which is skipped
+
+  def declare(identity: Any) -> _Storage:
+    storage = _storage(identity)
+    if declared.setdefault(storage.key, storage) != storage:
+      raise RefusedError(f'it has two storages {shown(storage.key)}')
+    return storage
+
+  tensors = _state_dict(_read_pickle(file, declare))
   keys = _read_pickle(file)
   if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys):
     raise RefusedError('its list of storages is broken')
-  declared = {t.storage.key: t.storage for t in tensors.values()}
   contents = {key: _next_storage(file, declared.get(key)) for key in keys}
-  missing = declared.keys() - contents.keys()
+  missing = sorted(declared.keys() - contents.keys())
   if missing:
-    raise RefusedError(f'it lacks the storages {sorted(missing)[:3]}')
+    raise RefusedError(f'it lacks the storage {shown(missing[0])}')
   return {
     name: _materialise(tensor, contents[tensor.storage.key])
     for name, tensor in tensors.items()
@@ -249,5 +262,5 @@ def _next_storage(file: io.BytesIO, declared: _Storage | None) -> bytes:
   if declared is None or len(size) < 8:
     raise RefusedError('its storages are not those of its tensors')
   if struct.unpack('<q', size)[0] != declared.size:
-    raise RefusedError(f'storage {declared.key[:60]!r} lies about its size')
+    raise RefusedError(f'storage {shown(declared.key)} lies about its size')
   return file.read(declared.size * declared.dtype.itemsize)

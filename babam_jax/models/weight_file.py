@@ -11,15 +11,24 @@ import safetensors.numpy
 
 from babam_jax import errors
 from babam_jax.models import pickle_reader, torch_file
-from babam_jax.models.pickle_reader import RefusedError
+from babam_jax.models.pickle_reader import RefusedError, shown
+
+_LARGEST = 1 << 32  # bytes; VGG16 has half a billion
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     return safetensors.numpy.load_file(path)
-  except (safetensors.SafetensorError, KeyError, ValueError) as error:
+  except (
+    safetensors.SafetensorError,
+    KeyError,
+    ValueError,
+    AttributeError,  # a dtype that NumPy does not know
+    TypeError,
+  ) as error:
+    reason = shown(str(error))
     raise RefusedError(
-      f'it is neither a PyTorch checkpoint nor safetensors ({error})'
+      f'it is neither a PyTorch checkpoint nor safetensors ({reason})'
     ) from None
 
 
@@ -65,6 +74,8 @@ def read(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
   else:
     read_format = _read_safetensors
   try:
+    if path.stat().st_size > _LARGEST:
+      raise RefusedError(f'it has more than {_LARGEST:,} bytes')
     return read_format(path)
-  except RefusedError as error:
+  except (RefusedError, RecursionError, MemoryError) as error:
     raise refused(path, error, remedy) from None

