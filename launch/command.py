@@ -88,6 +88,8 @@ def _keep_compiled_code() -> None:
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     folder = str(download.cache_folder() / 'xla')
     jax.config.update('jax_compilation_cache_dir', folder)
+  if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 def _guarded(main: Callable[[], None], where: object) -> None:

@@ -3,7 +3,7 @@ import ast
 from conftest import REPOSITORY
 
 ORDER = (
-  ('errors', 'seeds', 'files', 'progress'),
+  ('cpu', 'errors', 'seeds', 'files', 'progress'),
   ('data', 'models'),
   ('training',),
   ('attack', 'defense'),

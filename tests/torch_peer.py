@@ -162,7 +162,14 @@ def write_small_files():
     save(content, GOLDEN / f'{name}.pth')
     legacy = GOLDEN / f'{name}_legacy.pth'
     save(content, legacy, _use_new_zipfile_serialization=False)
-  save({'epoch': 3, 'state_dict': {'base': base}}, GOLDEN / 'wrapped.pth')
+  training = {  # the optimizer has storages of its own
+    'epoch': 3,
+    'state_dict': {'base': base},
+    'optimizer': {'state': {0: {'momentum_buffer': base + 1}}},
+  }
+  save(training, GOLDEN / 'wrapped.pth')
+  legacy = GOLDEN / 'wrapped_legacy.pth'
+  save(training, legacy, _use_new_zipfile_serialization=False)
   safetensors.numpy.save_file(arrays, GOLDEN / 'small.safetensors')
   with open(GOLDEN / 'small.ckpt', 'wb') as file:
     pickle.dump(arrays, file, protocol=3)

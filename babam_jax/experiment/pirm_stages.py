@@ -120,7 +120,7 @@ def make_pirm_data(lab: Lab) -> Artifact:
     'seed': seed,
     'fingerprint': image_folder.fingerprint(pictures),
   }
-  return lab.store.stage('pirm_data', 3, depends, [], compute)
+  return lab.store.stage('pirm_data', 4, depends, [], compute)
 
 
 def _data_config(config: ConfigDict) -> dict[str, Any]:

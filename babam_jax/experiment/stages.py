@@ -169,7 +169,7 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
     'targets': targets.fingerprint(),
     'sources': sources.fingerprint(),
   }
-  artifact = lab.store.stage('poison', 2, depends, [], compute)
+  artifact = lab.store.stage('poison', 3, depends, [], compute)
   source = Source(artifact, 'poison')
   poison = read_examples(source)
   label = np.int32(data.scenario.target_label)

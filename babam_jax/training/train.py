@@ -171,13 +171,14 @@ def fit(
     }
   )
   key = seeds.jax_key(seed, 'train')
+  frozen, key = parallel.replicate((network.frozen, key))
 
   with (
     Checkpoints(folder) as checkpoints,
     progress_bar(spec.epochs * steps, title, 'step') as bar,
   ):
     done = checkpoints.newest(state) or Checkpoint(0, state, [])
-    state, history = done.state, list(done.history)
+    state, history = parallel.replicate(done.state), list(done.history)
     for record in history:
       on_epoch(record)
     bar.update(done.epoch * steps)
@@ -189,7 +190,7 @@ def fit(
       ):
         batch = (inputs[rows], labels[rows], weights)
         state, step_metrics = update(
-          state, network.frozen, key, jax.tree.map(parallel.shard, batch)
+          state, frozen, key, jax.tree.map(parallel.shard, batch)
         )
         metrics.append(step_metrics)
         bar.update()

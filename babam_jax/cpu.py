@@ -1,0 +1,44 @@
+"""How this process computes on a CPU; set when the package is imported.
+
+Both settings are for speed alone (`python -m benchmarks.settings` measures
+them); a user's own choice in the environment is left alone.
+"""
+
+import ctypes
+import os
+import sys
+
+_LIBRARY_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
+# The parameters of mallopt(3), from glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+
+
+def configure() -> None:
+  """Makes both settings; has to come before JAX first computes."""
+  _keep_convolutions_in_xla()
+  _reuse_memory()
+
+
+def _keep_convolutions_in_xla() -> None:
+  """By default XLA hands convolutions to YNNPACK, which needs up to five times
+  as long as XLA's own. Matrix products stay there: it is faster for them."""
+  flags = os.environ.get('XLA_FLAGS', '')
+  if _LIBRARY_FLAG not in flags:
+    flags = f'{flags} {_LIBRARY_FLAG}=-individual_convolution'
+    os.environ['XLA_FLAGS'] = flags.strip()
+
+
+def _reuse_memory() -> None:
+  """Has malloc keep large blocks instead of returning them to the kernel.
+
+  XLA allocates what a step needs at its start and frees it at the end. As a
+  rule that means new pages for each step, which the kernel must zero: a tenth
+  of a crafting step, and most of an element-wise operation.
+  """
+  if sys.platform != 'linux' or any(x.startswith('MALLOC_') for x in os.environ):
+    return
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # glibc has it
+  if mallopt is not None:
+    mallopt(_ARENA_MAX, 1)  # all threads share what was freed
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, -1)
