@@ -35,7 +35,9 @@ def _reuse_memory() -> None:
   rule that means new pages for each step, which the kernel must zero: a tenth
   of a crafting step, and most of an element-wise operation.
   """
-  if sys.platform != 'linux' or any(x.startswith('MALLOC_') for x in os.environ):
+  if sys.platform != 'linux' or any(
+    x.startswith('MALLOC_') for x in os.environ
+  ):
     return
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # glibc has it
   if mallopt is not None:

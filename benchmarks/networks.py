@@ -23,7 +23,6 @@ from babam_jax.progress import say
 from babam_jax.training import optimizer, parallel, recognizer, train
 from benchmarks import timing
 
-_PEER = flags.DEFINE_string('peer', None, 'A Python with torch, torchvision.')
 _MODELS = flags.DEFINE_list(
   'models', list(networks.ARCHITECTURES), 'Which networks.'
 )
@@ -88,11 +87,10 @@ def measure(model: str) -> dict[str, Any]:
   for _ in range(_ROUNDS.value):
     for kind, times in found.items():
       times += timing.seconds(getattr(ours, kind), _REPEATS)
-    if _PEER.value:
+    if timing.PEER.value:
       size = networks.ARCHITECTURES[model].trained_on
       peer = timing.peer(
-        _PEER.value,
-        str(_SCRIPT),
+        _SCRIPT,
         f'--model={model}',
         f'--batch={batch}',
         f'--size={size}',
@@ -114,9 +112,7 @@ def main(argv) -> None:
   """All networks in turn."""
   del argv
   figures = {model: measure(model) for model in _MODELS.value}
-  timing.report(
-    'networks', {'batch': _BATCH.value, 'images_per_second': figures}
-  )
+  timing.report({'batch': _BATCH.value, 'images_per_second': figures})
 
 
 if __name__ == '__main__':

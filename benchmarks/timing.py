@@ -2,17 +2,26 @@
 
 import json
 import os
+import pathlib
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import flags
 
 from babam_jax.experiment import environment
 
+PEER = flags.DEFINE_string(
+  'peer', None, 'A Python with torch, torchvision and ART; none: no peers.'
+)
+PEERS = flags.DEFINE_string(
+  'peers', '../shared/bench', 'The folder of the scripts of the peers.'
+)
 REPEATS = 5
 
 
@@ -27,14 +36,18 @@ def seconds(step: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
   return times
 
 
-def rate(items: int, times: list[float]) -> dict[str, float]:
-  """Items per second: the median, and the slowest and fastest run."""
-  rates = [items / t for t in times]
+def summary(rates: list[float]) -> dict[str, float]:
+  """The median of measurements, the least and the most."""
   return {
     'median': round(statistics.median(rates), 3),
     'least': round(min(rates), 3),
     'most': round(max(rates), 3),
   }
+
+
+def rate(items: int, times: list[float]) -> dict[str, float]:
+  """Items per second: the median, and the slowest and fastest run."""
+  return summary([items / t for t in times])
 
 
 def peak_gflops(size: int = 2048) -> float:
@@ -45,20 +58,26 @@ def peak_gflops(size: int = 2048) -> float:
   return 2 * size**3 / best / 1e9
 
 
-def peer(interpreter: str, script: str, *arguments: str) -> dict[str, Any]:
+def peer(script: pathlib.Path | str, *arguments: str) -> dict[str, Any]:
   """Runs a peer's benchmark; its last line of output is JSON."""
   ran = subprocess.run(
-    [interpreter, script, *arguments],
+    [PEER.value, str(script), *arguments],
     capture_output=True,
     text=True,
     check=True,
-    env={**os.environ, 'PYTHONWARNINGS': 'ignore'},
+    env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'XLA_FLAGS': ''},
   )
   return json.loads(ran.stdout.strip().splitlines()[-1])
 
 
-def report(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+def bench_peer(script: str, *arguments: str) -> dict[str, Any]:
+  """Runs one of the scripts in the folder of peers."""
+  return peer(pathlib.Path(PEERS.value) / script, *arguments)
+
+
+def report(figures: dict[str, Any]) -> None:
   """Prints one line of JSON: figures, machine, versions."""
+  name = pathlib.Path(sys.argv[0]).stem
   record = {
     'benchmark': name,
     **figures,
@@ -66,4 +85,3 @@ def report(name: str, figures: dict[str, Any]) -> dict[str, Any]:
     'environment': environment.describe(f'python -m benchmarks.{name}'),
   }
   print(json.dumps(record), flush=True)
-  return record

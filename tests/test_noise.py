@@ -1,12 +1,14 @@
 import dataclasses
 
+import jax
+import jax.extend
 import numpy as np
 import pytest
 from conftest import make_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from babam_jax.defense import babam, noise
+from babam_jax.defense import babam, laplace, noise
 
 
 def slow_statistics(examples, kind):
@@ -35,10 +37,73 @@ def slow_statistics(examples, kind):
 )
 def test_statistics_against_plain_loops(count, classes, rows, kind, seed):
   examples = make_examples(count, classes, size=4, seed=seed)
-  found = noise.class_statistics(noise.in_chunks(examples, rows), classes, kind)
+  found = noise.class_statistics(
+    noise.in_chunks(examples, rows), np.arange(classes), kind
+  )
   means, largest = slow_statistics(examples, kind)
   np.testing.assert_allclose(found.means, means, rtol=1e-6)
   np.testing.assert_allclose(found.max_distances, largest, rtol=1e-5)
+
+
+def test_statistics_of_some_classes_are_those_of_all():
+  examples = make_examples(30, 5)
+  whole = noise.class_statistics(
+    noise.in_chunks(examples, 7), np.arange(5), 'squared'
+  )
+  some = noise.class_statistics(noise.in_chunks(examples, 7), [1, 4], 'squared')
+  np.testing.assert_array_equal(some.means, whole.means[[1, 4]])
+  np.testing.assert_array_equal(some.max_distances, whole.max_distances[[1, 4]])
+
+
+def test_bits_are_those_of_threefry():
+  rng = np.random.default_rng(0)
+  key = rng.integers(0, 2**32, 2, np.uint32)
+  counters = rng.integers(0, 2**32, 1000, np.uint32)
+  expected = jax.extend.random.threefry_2x32(key, counters)
+  found = laplace.threefry(tuple(key), (counters[:500], counters[500:]))
+  np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+def test_all_bits_together_are_a_laplace_distribution():
+  values = np.sort(np.asarray(laplace.standard(np.arange(1 << 16, dtype='u4'))))
+  np.testing.assert_allclose(values, -values[::-1])  # symmetric
+  assert np.abs(values).mean() == pytest.approx(1, rel=1e-4)
+  assert (values**2).mean() == pytest.approx(2, rel=1e-3)
+  assert values.max() == pytest.approx(laplace.LARGEST)
+  # Kolmogorov-Smirnov: the step function is nowhere off by more than a step.
+  shares = np.where(values < 0, np.exp(values) / 2, 1 - np.exp(-values) / 2)
+  steps = (np.arange(1 << 16) + 0.5) / (1 << 16)
+  assert np.abs(shares - steps).max() < 1 / (1 << 15)
+
+
+def test_neighbours_and_pictures_are_independent():
+  keys = np.random.default_rng(0).integers(0, 2**32, (4, 2), np.uint32)
+  noise_of = jax.jit(
+    lambda keys, images: laplace.apply(
+      lambda pixels, noise: (pixels + noise).round().astype('uint8'),
+      keys,
+      images,
+      np.full(4, 15, np.float32),
+    )
+  )
+  images = np.full((4, 63, 64, 3), 128, np.uint8)
+  found = np.asarray(noise_of(keys, images), float).reshape(4, -1) - 128
+  for lag in (1, 2, 3, 4, 63 * 64 * 3 // 4):
+    related = np.corrcoef(found[:, :-lag].ravel(), found[:, lag:].ravel())
+    assert abs(related[0, 1]) < 0.02, lag
+  between = np.corrcoef(found) - np.eye(4)
+  assert np.abs(between).max() < 0.04
+
+
+@pytest.mark.parametrize('size', [1, 3, 6])
+def test_sizes_that_four_does_not_divide(size):
+  images = np.arange(2 * size * size * 3, dtype=np.uint8)
+  images = images.reshape(2, size, size, 3)
+  keys = np.zeros((2, 2), np.uint32)
+  found = laplace.apply(
+    lambda pixels, noise: pixels, keys, images, np.ones(2, np.float32)
+  )
+  np.testing.assert_array_equal(found, images)
 
 
 def perturb(examples, statistics, **changes):
@@ -55,7 +120,7 @@ def test_noise_is_laplace_with_the_scale_of_the_paper():
     make_examples(3, 1), images=images, labels=np.zeros(3, np.int32)
   )
   means, largest = slow_statistics(examples, 'squared')
-  statistics = noise.class_statistics(noise.in_chunks(examples), 1, 'squared')
+  statistics = noise.class_statistics(noise.in_chunks(examples), [0], 'squared')
   epsilon = 0.1
   found = perturb(examples, statistics, epsilon=epsilon)
   for image, noised in zip(images, found, strict=True):
@@ -79,7 +144,9 @@ def test_a_class_of_one_or_of_identical_pictures_stays(mode):
   labels[3] = 0
   images[3] = images[0]
   examples = dataclasses.replace(examples, images=images, labels=labels)
-  statistics = noise.class_statistics(noise.in_chunks(examples), 2, 'squared')
+  statistics = noise.class_statistics(
+    noise.in_chunks(examples), [0, 1], 'squared'
+  )
   np.testing.assert_array_equal(statistics.max_distances, 0)
   found = perturb(examples, statistics, mode=mode)
   np.testing.assert_array_equal(found, images)
@@ -87,7 +154,7 @@ def test_a_class_of_one_or_of_identical_pictures_stays(mode):
 
 def test_released_mode_is_the_scripts_arithmetic():
   examples = make_examples(6, 1, size=16)
-  statistics = noise.class_statistics(noise.in_chunks(examples), 1, 'squared')
+  statistics = noise.class_statistics(noise.in_chunks(examples), [0], 'squared')
   found = perturb(examples, statistics, mode='released', epsilon=0.05)
   # x + x * k modulo 256 for a whole number k: zero stays zero, even stays even
   zero, even = examples.images == 0, examples.images % 2 == 0
@@ -98,7 +165,9 @@ def test_released_mode_is_the_scripts_arithmetic():
 
 def test_noise_follows_the_id_not_the_row():
   examples = make_examples(9, 2)
-  statistics = noise.class_statistics(noise.in_chunks(examples), 2, 'squared')
+  statistics = noise.class_statistics(
+    noise.in_chunks(examples), [0, 1], 'squared'
+  )
   whole = perturb(examples, statistics)
   rows = np.array([7, 2, 5])
   np.testing.assert_array_equal(
@@ -109,7 +178,9 @@ def test_noise_follows_the_id_not_the_row():
 
 def test_lower_epsilon_is_more_noise():
   examples = make_examples(9, 2, size=16)
-  statistics = noise.class_statistics(noise.in_chunks(examples), 2, 'squared')
+  statistics = noise.class_statistics(
+    noise.in_chunks(examples), [0, 1], 'squared'
+  )
   changes = [
     np.abs(
       perturb(examples, statistics, epsilon=epsilon).astype(int)

@@ -24,10 +24,12 @@ def perturb_flagged(
 
   Reads the labels, never the ground truth `untrusted.poisoned`.
   """
-  statistics = noise.class_statistics(
-    noise.in_chunks(untrusted), len(untrusted.class_names), distance
-  )
   flagged = untrusted.take(flags)
+  if not len(flagged):
+    return flagged
+  statistics = noise.class_statistics(
+    noise.in_chunks(untrusted), np.unique(flagged.labels), distance
+  )
   images = noise.perturb(
     flagged,
     statistics,

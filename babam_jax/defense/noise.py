@@ -9,16 +9,18 @@ The statistics take two passes over chunks of `Examples`, so memory does not
 grow with the data set.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, Key, UInt8, UInt32
+from jaxtyping import Array, Float, Float32, Int32, UInt8
 
 from babam_jax import seeds
 from babam_jax.data.examples import Examples
+from babam_jax.defense import laplace
 from babam_jax.training import parallel
 
 MODES = ('laplace', 'released')
@@ -28,14 +30,16 @@ CHUNK_ROWS = 256
 
 
 class ClassStatistics(NamedTuple):
-  """What Algorithm 1 needs to know of the classes.
+  """What Algorithm 1 needs to know of some classes.
 
   Attributes:
-    means: the mean image of each class, 0..255.
+    classes: their numbers, ascending.
+    means: the mean image of each, 0..255.
     max_distances: the largest distance of an image to its class's mean; 0 for
       a class without images or with identical ones.
   """
 
+  classes: Int32[np.ndarray, ' c']
   means: Float32[np.ndarray, 'c h w 3']
   max_distances: Float32[np.ndarray, ' c']
 
@@ -52,7 +56,7 @@ def in_chunks(examples: Examples, rows: int = CHUNK_ROWS) -> Chunks:
 
 def distances(
   images: UInt8[Array, 'n h w 3'],
-  labels: Int32[Array, ' n'],
+  places: Int32[Array, ' n'],
   means: Float[Array, 'c h w 3'],
   kind: str,
 ) -> Float[Array, ' n']:
@@ -60,84 +64,108 @@ def distances(
 
   Args:
     images: grey levels 0..255.
-    labels: their classes.
+    places: each one's class among the means.
     means: the classes' mean images.
     kind: 'squared': sum of squares over pixels; 'euclidean': its root.
   """
-  squares = jnp.sum((images - means[labels]) ** 2, axis=(1, 2, 3))
+  squares = jnp.sum((images - means[places]) ** 2, axis=(1, 2, 3))
   return jnp.sqrt(squares) if kind == 'euclidean' else squares
 
 
+def _of_classes(
+  chunks: Chunks, classes: Int32[np.ndarray, ' c']
+) -> Iterator[tuple[UInt8[np.ndarray, 'n h w 3'], Int32[np.ndarray, ' n']]]:
+  """The images of these classes, and each one's place among `classes`."""
+  for chunk in chunks():
+    wanted = np.isin(chunk.labels, classes)
+    if wanted.any():
+      images = chunk.images if wanted.all() else chunk.images[wanted]
+      places = np.searchsorted(classes, chunk.labels[wanted])
+      yield images, places.astype(np.int32)
+
+
 def class_statistics(
-  chunks: Chunks, num_classes: int, kind: str
+  chunks: Chunks, classes: Int32[np.ndarray, ' c'], kind: str
 ) -> ClassStatistics:
-  """Mean images and largest distances of all classes: lines 2 to 5."""
-  sums, counts = None, np.zeros(num_classes)
-  for chunk in chunks():
+  """Mean images and largest distances of classes: lines 2 to 5.
+
+  Args:
+    chunks: all images, these classes' among them; walked over twice.
+    classes: the numbers of the classes, ascending.
+    kind: one of `DISTANCES`.
+  """
+  counts = np.zeros(len(classes))
+  sums: np.ndarray | None = None
+  for images, places in _of_classes(chunks, classes):
     if sums is None:
-      sums = np.zeros((num_classes, *chunk.images.shape[1:]))
+      sums = np.zeros((len(classes), *images.shape[1:]))
+    counts += np.bincount(places, minlength=len(classes))
     # Sums of whole numbers below 2**53: exact, in whatever order.
-    np.add.at(counts, chunk.labels, 1)
-    for label in np.unique(chunk.labels):
-      sums[label] += chunk.images[chunk.labels == label].sum(0, np.int64)
-  divisors = np.maximum(counts, 1)[:, None, None, None]
-  means = (sums / divisors).astype(np.float32)
+    for place in np.unique(places):
+      mine = places == place
+      members = images if mine.all() else images[mine]
+      sums[place] += members.sum(0, np.uint32)
+  if sums is None:
+    raise ValueError('There are no images of these classes.')
+  sums /= np.maximum(counts, 1)[:, None, None, None]
+  means = sums.astype(np.float32)
 
-  measure = parallel.mapped(
-    lambda means, images, labels: distances(images, labels, means, kind), 1, 2
-  )
-  largest = np.zeros(num_classes, np.float32)
-  for chunk in chunks():
+  largest = np.zeros(len(classes), np.float32)
+  on_devices = parallel.replicate(means)
+  for images, places in _of_classes(chunks, classes):
     found = parallel.map_batches(
-      measure, means, (chunk.images, chunk.labels), CHUNK_ROWS
+      _distance_kernel(kind), on_devices, (images, places), CHUNK_ROWS
     )
-    np.maximum.at(largest, chunk.labels, found)
-  return ClassStatistics(means, largest)
+    np.maximum.at(largest, places, found)
+  return ClassStatistics(np.asarray(classes), means, largest)
 
 
-def _laplace(
-  key: Key[Array, ''],
-  image: UInt8[Array, 'h w 3'],
-  scale: Float[Array, ''],
-) -> UInt8[Array, 'h w 3']:
+@functools.cache
+def _distance_kernel(kind: str) -> Callable[..., Array]:
+  return parallel.mapped(
+    lambda means, images, places: distances(images, places, means, kind), 1, 2
+  )
+
+
+def _add(
+  pixels: UInt8[Array, 'n m'], noise: Float[Array, 'n m']
+) -> UInt8[Array, 'n m']:
   """The mechanism of the paper: additive, in floating point, clipped."""
-  noise = scale * jax.random.laplace(key, image.shape)
-  return jnp.clip(jnp.rint(image + noise), 0, 255).astype(jnp.uint8)
+  return jnp.clip(jnp.rint(pixels + noise), 0, 255).astype(jnp.uint8)
 
 
-def _released(
-  key: Key[Array, ''],
-  image: UInt8[Array, 'h w 3'],
-  scale: Float[Array, ''],
-) -> UInt8[Array, 'h w 3']:
+def _wrap(
+  pixels: UInt8[Array, 'n m'], noise: Float[Array, 'n m']
+) -> UInt8[Array, 'n m']:
   """The arithmetic of the released script.
 
   The noise is cast to uint8 and so wraps; then x + x * noise wraps again. It
   is multiplicative, and destroys the picture.
   """
-  noise = (scale * jax.random.laplace(key, image.shape)).astype(jnp.int32)
-  return (image + image * noise).astype(jnp.uint8)  # modulo 256
+  pixels = pixels.astype(jnp.int32)
+  return (pixels + pixels * noise.astype(jnp.int32)).astype(jnp.uint8)
 
 
-def _perturb_rows(
-  shared: tuple[Array, Array, Array, Array],
-  images: UInt8[Array, 'n h w 3'],
-  labels: Int32[Array, ' n'],
-  hashes: UInt32[Array, ' n'],
-  kind: str,
-  mode: str,
-) -> UInt8[Array, 'n h w 3']:
-  means, max_distances, epsilon, key = shared
-  largest = max_distances[labels]
-  # A class of one image, or of identical ones, has sensitivity 0.
-  sensitivity = jnp.where(
-    largest > 0,
-    distances(images, labels, means, kind) / jnp.where(largest > 0, largest, 1),
-    0,
-  )
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, hashes)
-  mechanism = {'laplace': _laplace, 'released': _released}[mode]
-  return jax.vmap(mechanism)(keys, images, sensitivity / epsilon)
+@functools.cache
+def _perturbation_kernel(kind: str, mode: str) -> Callable[..., Array]:
+  mechanism = {'laplace': _add, 'released': _wrap}[mode]
+
+  def perturb_rows(shared, images, places, hashes):
+    means, max_distances, epsilon, key = shared
+    largest = max_distances[places]
+    # A class of one image, or of identical ones, has sensitivity 0.
+    sensitivity = jnp.where(
+      largest > 0,
+      distances(images, places, means, kind)
+      / jnp.where(largest > 0, largest, 1),
+      0,
+    )
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, hashes)
+    return laplace.apply(
+      mechanism, jax.random.key_data(keys), images, sensitivity / epsilon
+    )
+
+  return parallel.mapped(perturb_rows, 1, 3)
 
 
 def perturb(
@@ -155,7 +183,7 @@ def perturb(
 
   Args:
     flagged: the images to perturb.
-    statistics: of their classes, over the whole untrusted training set.
+    statistics: of their classes at least, over the whole untrusted set.
     epsilon: the budget; a lower one gives more noise.
     kind: one of `DISTANCES`.
     mode: one of `MODES`.
@@ -163,14 +191,18 @@ def perturb(
   """
   if not len(flagged):
     return flagged.images
-  rows = parallel.mapped(
-    lambda shared, *rows: _perturb_rows(shared, *rows, kind, mode), 1, 3
-  )
+  places = np.searchsorted(statistics.classes, flagged.labels)
   shared = (
     statistics.means,
     statistics.max_distances,
     np.float32(epsilon),
     seeds.jax_key(seed, 'noise'),
   )
-  inputs = (flagged.images, flagged.labels, seeds.id_hashes(flagged.ids))
-  return parallel.map_batches(rows, shared, inputs, CHUNK_ROWS)
+  inputs = (
+    flagged.images,
+    places.astype(np.int32),
+    seeds.id_hashes(flagged.ids),
+  )
+  return parallel.map_batches(
+    _perturbation_kernel(kind, mode), shared, inputs, CHUNK_ROWS
+  )

@@ -5,6 +5,7 @@ Two variants: 'vgg16' is the paper's; 'compact' is a small network for small
 machines that looks at native resolution.
 """
 
+import functools
 import json
 import pathlib
 import zipfile
@@ -125,6 +126,16 @@ def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
   return lambda variables, images: model.apply(variables, to_unit(images))
 
 
+@functools.cache
+def _probability_kernel(variant: str) -> Callable[..., Array]:
+  logits_fn = _logits_fn(variant)
+
+  def probabilities(variables, images):
+    return jax.nn.softmax(logits_fn(variables, images))[:, POISON]
+
+  return parallel.mapped(probabilities, 1, 1)
+
+
 def score(
   pirm: Pirm,
   images: UInt8[np.ndarray, 'n h w 3'],
@@ -132,13 +143,12 @@ def score(
   on_batch: Callable[[int], None] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
   """The probability of poison for each picture."""
-  logits_fn = _logits_fn(pirm.variant)
-
-  def probabilities(variables, images):
-    return jax.nn.softmax(logits_fn(variables, images))[:, POISON]
-
-  return train.predict(
-    probabilities, pirm.variables, images, batch_size, on_batch
+  return parallel.map_batches(
+    _probability_kernel(pirm.variant),
+    pirm.variables,
+    (images,),
+    batch_size,
+    on_batch,
   )
 
 

@@ -60,7 +60,7 @@ def _noise_grid(
   ]
   shown = untrusted.take(np.array(rows))
   statistics = noise.class_statistics(
-    noise.in_chunks(untrusted), len(untrusted.class_names), config.distance
+    noise.in_chunks(untrusted), np.array([target_label]), config.distance
   )
   columns = [shown.images] + [
     noise.perturb(

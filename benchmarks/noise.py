@@ -1,0 +1,132 @@
+"""Algorithm 1 on one class, from 8-bit pictures to 8-bit pictures.
+
+  python -m benchmarks.noise
+
+Every picture is flagged: mean, distances, sensitivities, noise. The peer is
+the same in vectorised NumPy. Then the time and the memory of larger and larger
+classes, whose pictures are made up as they are needed.
+"""
+
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from absl import app, flags
+
+from babam_jax.data.examples import Examples
+from babam_jax.defense import noise
+from benchmarks import timing
+
+_SIZES = flags.DEFINE_list(
+  'sizes', ['1000', '3000', '10000', '30000', '100000'], 'Classes to measure.'
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Ours and the peer in turn.')
+_SIDE = 224
+_COMPARED = 512  # pictures beside NumPy
+_EPSILON = 0.01
+
+
+class MadeUp:
+  """A class of any size; its pictures are those of one chunk, shifted."""
+
+  def __init__(self, size: int):
+    self._size = size
+    rng = np.random.default_rng(0)
+    shape = (noise.CHUNK_ROWS, _SIDE, _SIDE, 3)
+    self._images = rng.integers(0, 256, shape, np.uint8)
+
+  def chunks(self) -> Iterator[Examples]:
+    """Walks over the pictures; the last chunk may be smaller."""
+    for start in range(0, self._size, noise.CHUNK_ROWS):
+      rows = np.arange(start, min(start + noise.CHUNK_ROWS, self._size))
+      images = np.roll(self._images, start % _SIDE, axis=1)[: len(rows)]
+      yield Examples(
+        images=images,
+        labels=np.zeros(len(rows), np.int32),
+        ids=rows.astype(np.str_),
+        class_names=('one',),
+        poisoned=np.zeros(len(rows), bool),
+      )
+
+
+def ours(made_up: MadeUp) -> int:
+  """Algorithm 1, a chunk at a time; how many pictures came out."""
+  statistics_ = noise.class_statistics(
+    made_up.chunks, np.zeros(1, int), 'squared'
+  )
+  return sum(
+    len(
+      noise.perturb(
+        chunk,
+        statistics_,
+        epsilon=_EPSILON,
+        kind='squared',
+        mode='laplace',
+        seed=0,
+      )
+    )
+    for chunk in made_up.chunks()
+  )
+
+
+def in_numpy(images: np.ndarray) -> np.ndarray:
+  """The same for pictures in memory."""
+  rng = np.random.default_rng(0)
+  distances = ((images - images.mean(0)) ** 2).sum((1, 2, 3))
+  scales = distances / distances.max() / _EPSILON
+  drawn = rng.laplace(size=images.shape) * scales[:, None, None, None]
+  return np.clip(np.rint(images + drawn), 0, 255).astype(np.uint8)
+
+
+def compare() -> dict[str, list[float]]:
+  """Pictures per second, ours and NumPy's, in turn."""
+  made_up = MadeUp(_COMPARED)
+  images = np.concatenate([chunk.images for chunk in made_up.chunks()])
+  rates: dict[str, list[float]] = {'ours': [], 'numpy': []}
+  for _ in range(_ROUNDS.value):
+    times = timing.seconds(lambda: ours(made_up), 3)
+    rates['ours'] += [len(images) / t for t in times]
+    start = time.perf_counter()
+    in_numpy(images)
+    rates['numpy'].append(len(images) / (time.perf_counter() - start))
+  return rates
+
+
+def grow(sizes: list[int]) -> dict[str, dict[str, float]]:
+  """Seconds and the peak memory so far, in MiB, for each size."""
+  found = {}
+  for size in sizes:
+    made_up = MadeUp(size)
+    start = time.perf_counter()
+    if ours(made_up) != size:
+      raise AssertionError('pictures were lost')
+    found[str(size)] = {
+      'seconds': round(time.perf_counter() - start, 3),
+      'peak_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+  return found
+
+
+def main(argv) -> None:
+  """Beside NumPy, then growing."""
+  del argv
+  rates = compare()
+  sizes = [int(size) for size in _SIZES.value]
+  growth = grow(sizes)
+  times = [growth[str(size)]['seconds'] for size in sizes]
+  slope = np.polyfit(np.log(sizes), np.log(times), 1)[0]
+  medians = {name: statistics.median(found) for name, found in rates.items()}
+  timing.report(
+    {
+      'images_per_second': {n: timing.summary(r) for n, r in rates.items()},
+      'ours_over': {'numpy': round(medians['ours'] / medians['numpy'], 2)},
+      'growth': growth,
+      'log_log_slope': round(float(slope), 3),
+    }
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,54 @@
+"""PIRM scoring, VGG16 at 178x218 pixels, in pictures per second.
+
+  python -m benchmarks.scoring [--peer=PYTHON]
+
+Ours starts from 8-bit pictures and ends with probabilities on the host; the
+peer times the network alone.
+"""
+
+import statistics
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from babam_jax.defense import pirm
+from babam_jax.models import vgg
+from benchmarks import timing
+
+_BATCH = flags.DEFINE_integer('batch', 16, 'Pictures per step.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Ours and the peer in turn.')
+_STEPS = 3  # batches in one measurement
+
+
+def main(argv) -> None:
+  """Both in turn, a few times."""
+  del argv
+  batch = _BATCH.value
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (_STEPS * batch, 178, 218, 3), np.uint8)
+  variables = jax.jit(vgg.PaperPirm().init)(
+    jax.random.key(0), jnp.zeros((1, 178, 218, 3))
+  )
+  model = pirm.Pirm('vgg16', jax.device_get(variables), {})
+  ours, peer = [], []
+  for _ in range(_ROUNDS.value):
+    times = timing.seconds(lambda: pirm.score(model, images, batch), 2)
+    ours += [len(images) / t for t in times]
+    if timing.PEER.value:
+      found = timing.bench_peer('score_torch.py', f'--batch={batch}')
+      peer.append(found['images_per_second'])
+  figures = {
+    'batch': batch,
+    'images_per_second': {'ours': timing.summary(ours)},
+  }
+  if peer:
+    figures['images_per_second']['torch'] = timing.summary(peer)
+    ratio = statistics.median(ours) / statistics.median(peer)
+    figures['ours_over'] = {'torch': round(ratio, 2)}
+  timing.report(figures)
+
+
+if __name__ == '__main__':
+  app.run(main)
