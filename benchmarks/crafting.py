@@ -11,13 +11,13 @@ import statistics
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from babam_jax.attack import hidden_trigger, poison_set
 from benchmarks import timing
 
-_BATCH = flags.DEFINE_integer('batch', 50, 'Pictures per step.')
-_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Ours and the peers in turn.')
+_BATCH = 50  # as the peers' default
+_ROUNDS = 3  # ours and the peers in turn
 _ITERATIONS = 12
 # Where each layer's weights are used in a 224-pixel picture.
 _POSITIONS = {
@@ -75,17 +75,17 @@ def main(argv) -> None:
   surrogate = poison_set.surrogate('alexnet', 'fc7', 'trunk', 0)
   rates: dict[str, list[float]] = {'ours': []}
   peaks = []
-  for _ in range(_ROUNDS.value):
+  for _ in range(_ROUNDS):
     peaks.append(timing.peak_gflops())
-    rates['ours'].append(ours(surrogate, _BATCH.value))
+    rates['ours'].append(ours(surrogate, _BATCH))
     for name, command in _PEERS.items() if timing.PEER.value else ():
-      found = timing.bench_peer(*command, f'--batch={_BATCH.value}')
+      found = timing.bench_peer(*command, f'--batch={_BATCH}')
       rates.setdefault(name, []).append(found['image_iterations_per_second'])
   medians = {name: statistics.median(found) for name, found in rates.items()}
   work = gflop_per_image_iteration(surrogate)
   timing.report(
     {
-      'batch': _BATCH.value,
+      'batch': _BATCH,
       'image_iterations_per_second': {
         name: timing.summary(found) for name, found in rates.items()
       },

@@ -26,8 +26,8 @@ from benchmarks import timing
 _MODELS = flags.DEFINE_list(
   'models', list(networks.ARCHITECTURES), 'Which networks.'
 )
-_BATCH = flags.DEFINE_integer('batch', 8, 'Pictures per step.')
-_ROUNDS = flags.DEFINE_integer('rounds', 2, 'Ours and the peer in turn.')
+_BATCH = 8
+_ROUNDS = 2  # ours and the peer in turn
 _REPEATS = 3
 _CLASSES = 12
 _SCRIPT = pathlib.Path(__file__).parent / 'peers' / 'torchvision_networks.py'
@@ -81,10 +81,10 @@ class Ours:
 
 def measure(model: str) -> dict[str, Any]:
   """Images per second of one network, ours and the peer's."""
-  ours, batch = Ours(model, _BATCH.value), _BATCH.value
+  ours, batch = Ours(model, _BATCH), _BATCH
   found: dict[str, list[float]] = {'forward': [], 'training': []}
   theirs: dict[str, list[float]] = {'forward': [], 'training': []}
-  for _ in range(_ROUNDS.value):
+  for _ in range(_ROUNDS):
     for kind, times in found.items():
       times += timing.seconds(getattr(ours, kind), _REPEATS)
     if timing.PEER.value:
@@ -112,7 +112,7 @@ def main(argv) -> None:
   """All networks in turn."""
   del argv
   figures = {model: measure(model) for model in _MODELS.value}
-  timing.report({'batch': _BATCH.value, 'images_per_second': figures})
+  timing.report({'batch': _BATCH, 'images_per_second': figures})
 
 
 if __name__ == '__main__':

@@ -13,16 +13,14 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from babam_jax.data.examples import Examples
 from babam_jax.defense import noise
 from benchmarks import timing
 
-_SIZES = flags.DEFINE_list(
-  'sizes', ['1000', '3000', '10000', '30000', '100000'], 'Classes to measure.'
-)
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Ours and the peer in turn.')
+_SIZES = (1000, 3000, 10_000, 30_000, 100_000)
+_ROUNDS = 5  # ours and the peer in turn
 _SIDE = 224
 _COMPARED = 512  # pictures beside NumPy
 _EPSILON = 0.01
@@ -85,7 +83,7 @@ def compare() -> dict[str, list[float]]:
   made_up = MadeUp(_COMPARED)
   images = np.concatenate([chunk.images for chunk in made_up.chunks()])
   rates: dict[str, list[float]] = {'ours': [], 'numpy': []}
-  for _ in range(_ROUNDS.value):
+  for _ in range(_ROUNDS):
     times = timing.seconds(lambda: ours(made_up), 3)
     rates['ours'] += [len(images) / t for t in times]
     start = time.perf_counter()
@@ -94,10 +92,10 @@ def compare() -> dict[str, list[float]]:
   return rates
 
 
-def grow(sizes: list[int]) -> dict[str, dict[str, float]]:
+def grow() -> dict[str, dict[str, float]]:
   """Seconds and the peak memory so far, in MiB, for each size."""
   found = {}
-  for size in sizes:
+  for size in _SIZES:
     made_up = MadeUp(size)
     start = time.perf_counter()
     if ours(made_up) != size:
@@ -113,10 +111,9 @@ def main(argv) -> None:
   """Beside NumPy, then growing."""
   del argv
   rates = compare()
-  sizes = [int(size) for size in _SIZES.value]
-  growth = grow(sizes)
-  times = [growth[str(size)]['seconds'] for size in sizes]
-  slope = np.polyfit(np.log(sizes), np.log(times), 1)[0]
+  growth = grow()
+  times = [growth[str(size)]['seconds'] for size in _SIZES]
+  slope = np.polyfit(np.log(_SIZES), np.log(times), 1)[0]
   medians = {name: statistics.median(found) for name, found in rates.items()}
   timing.report(
     {

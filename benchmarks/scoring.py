@@ -11,21 +11,21 @@ import statistics
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from babam_jax.defense import pirm
 from babam_jax.models import vgg
 from benchmarks import timing
 
-_BATCH = flags.DEFINE_integer('batch', 16, 'Pictures per step.')
-_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Ours and the peer in turn.')
+_BATCH = 16
+_ROUNDS = 3  # ours and the peer in turn
 _STEPS = 3  # batches in one measurement
 
 
 def main(argv) -> None:
   """Both in turn, a few times."""
   del argv
-  batch = _BATCH.value
+  batch = _BATCH
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (_STEPS * batch, 178, 218, 3), np.uint8)
   variables = jax.jit(vgg.PaperPirm().init)(
@@ -33,7 +33,7 @@ def main(argv) -> None:
   )
   model = pirm.Pirm('vgg16', jax.device_get(variables), {})
   ours, peer = [], []
-  for _ in range(_ROUNDS.value):
+  for _ in range(_ROUNDS):
     times = timing.seconds(lambda: pirm.score(model, images, batch), 2)
     ours += [len(images) / t for t in times]
     if timing.PEER.value:

@@ -83,7 +83,7 @@ def _default_workdir() -> pathlib.Path:
   return pathlib.Path('runs') / f'{name}-{stamp}'
 
 
-def _keep_compiled_code() -> None:
+def keep_compiled_code() -> None:
   """What XLA compiles is kept for later runs, unless the user said where."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     folder = str(download.cache_folder() / 'xla')
@@ -95,7 +95,7 @@ def _keep_compiled_code() -> None:
 def _guarded(main: Callable[[], None], where: object) -> None:
   """Tells the user's mistakes in one line."""
   logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
-  _keep_compiled_code()
+  keep_compiled_code()
   try:
     main()
   except errors.UserError as error:

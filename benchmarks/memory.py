@@ -1,0 +1,97 @@
+"""Peak memory of large jobs, each in a process of its own.
+
+  python -m benchmarks.memory
+
+Scoring and perturbing 200,000 pictures that are made up a chunk at a time, and
+crafting 10,000 poisons (two steps each) in a set.
+"""
+
+import multiprocessing
+import pathlib
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+from absl import app, flags
+
+from babam_jax.attack import hidden_trigger, poison_set
+from babam_jax.defense import pirm
+from benchmarks import noise, timing
+
+_PICTURES = flags.DEFINE_integer('pictures', 200_000, 'To score and perturb.')
+_POISONS = flags.DEFINE_integer('poisons', 10_000, 'To craft.')
+_SIDE = 224
+
+
+def score(pictures: int) -> None:
+  """Scores pictures, a chunk at a time."""
+  model = pirm.load(pirm.SHIPPED)
+  for chunk in noise.MadeUp(pictures).chunks():
+    pirm.score(model, chunk.images, 32)
+
+
+def perturb(pictures: int) -> None:
+  """Algorithm 1 on one class."""
+  noise.ours(noise.MadeUp(pictures))
+
+
+def craft(poisons: int) -> None:
+  """A set of poison."""
+  rng = np.random.default_rng(0)
+  some = rng.integers(0, 256, (2, 100, _SIDE, _SIDE, 3), np.uint8)
+  rows = np.arange(poisons) % 100
+  spec = hidden_trigger.CraftingSpec(
+    eps=16,
+    optimizer='sign_momentum',
+    iterations=2,
+    stop_distance=0,
+    pairing='hungarian',
+    pair_every=50,
+    batch_size=48,
+  )
+  with tempfile.TemporaryDirectory() as scratch:
+    poison_set.craft_set(
+      poison_set.surrogate('alexnet', 'pool5', 'trunk', 0),
+      spec,
+      some[0][rows],
+      some[1][rows],
+      trigger_size=30,
+      seed=0,
+      scratch=pathlib.Path(scratch),
+    )
+
+
+def _measure(job: Callable[[int], None], count: int, results) -> None:
+  start = time.perf_counter()
+  job(count)
+  results.put(
+    {
+      'count': count,
+      'seconds': round(time.perf_counter() - start, 1),
+      'peak_mib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+  )
+
+
+def main(argv) -> None:
+  """The three jobs."""
+  del argv
+  context = multiprocessing.get_context('spawn')
+  figures = {}
+  for job, count in (
+    (score, _PICTURES.value),
+    (perturb, _PICTURES.value),
+    (craft, _POISONS.value),
+  ):
+    results = context.Queue()
+    process = context.Process(target=_measure, args=(job, count, results))
+    process.start()
+    figures[job.__name__] = results.get()
+    process.join()
+  timing.report(figures)
+
+
+if __name__ == '__main__':
+  app.run(main)
