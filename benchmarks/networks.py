@@ -49,7 +49,7 @@ class Ours:
       model, _CLASSES, networks.WIDTH, 'none', 'none', 0.0
     )
     network, _ = spec.network(0, labels)
-    variables = jax.device_put(
+    variables = parallel.replicate(
       {'params': network.params, 'batch_stats': network.stats}
     )
     logits = parallel.mapped(spec.logits, 1, 1)
@@ -57,19 +57,18 @@ class Ours:
 
     tx = optimizer.make_optimizer('sgd', 1e-3, 1, 1)
     update = train.make_update(network, tx)
-    self._state = jax.device_get(  # a step reuses the memory of its state
-      {
-        'params': network.params,
-        'stats': network.stats,
-        'opt_state': tx.init(network.params),
-        'step': jnp.zeros((), jnp.int32),
-      }
-    )
+    state = {
+      'params': network.params,
+      'stats': network.stats,
+      'opt_state': tx.init(network.params),
+      'step': jnp.zeros((), jnp.int32),
+    }
+    # From the host: a step reuses the memory of its state.
+    self._state = parallel.replicate(jax.device_get(state))
     batch_rows = (images, labels, np.ones(batch, np.float32))
     self._update = update
     self._rest = (
-      network.frozen,
-      seeds.jax_key(0, 'benchmark'),
+      *parallel.replicate((network.frozen, seeds.jax_key(0, 'benchmark'))),
       jax.tree.map(parallel.shard, batch_rows),
     )
 
