@@ -61,9 +61,8 @@ def _spec(optimizer: str, iterations: int) -> hidden_trigger.CraftingSpec:
 def _constant(rate: float) -> str:
   """A name for plain descent at this rate."""
   name = f'constant {rate:g}'
-  hidden_trigger.OPTIMIZERS[name] = lambda gradient, moments, *_: (
-    rate * gradient,
-    moments,
+  hidden_trigger.OPTIMIZERS[name] = hidden_trigger.Optimizer(
+    0, lambda gradient, *_: (rate * gradient, ())
   )
   return name
 

@@ -27,21 +27,21 @@ _EPSILON = 0.01
 
 
 class MadeUp:
-  """A class of any size; its pictures are those of one chunk, shifted."""
+  """A class of any size, whose chunks are windows of a few pictures."""
 
   def __init__(self, size: int):
     self._size = size
     rng = np.random.default_rng(0)
-    shape = (noise.CHUNK_ROWS, _SIDE, _SIDE, 3)
+    shape = (2 * noise.CHUNK_ROWS, _SIDE, _SIDE, 3)
     self._images = rng.integers(0, 256, shape, np.uint8)
 
   def chunks(self) -> Iterator[Examples]:
     """Walks over the pictures; the last chunk may be smaller."""
     for start in range(0, self._size, noise.CHUNK_ROWS):
       rows = np.arange(start, min(start + noise.CHUNK_ROWS, self._size))
-      images = np.roll(self._images, start % _SIDE, axis=1)[: len(rows)]
+      first = start * 7 % noise.CHUNK_ROWS
       yield Examples(
-        images=images,
+        images=self._images[first : first + len(rows)],
         labels=np.zeros(len(rows), np.int32),
         ids=rows.astype(np.str_),
         class_names=('one',),
@@ -97,6 +97,7 @@ def grow() -> dict[str, dict[str, float]]:
   found = {}
   for size in _SIZES:
     made_up = MadeUp(size)
+    ours(MadeUp(size % noise.CHUNK_ROWS))  # compiles for the last chunk
     start = time.perf_counter()
     if ours(made_up) != size:
       raise AssertionError('pictures were lost')

@@ -59,11 +59,6 @@ class Poison(NamedTuple):
   distance_end: Float[np.ndarray, ' n']
 
 
-class _Moments(NamedTuple):
-  first: Float[Array, 'n h w 3']
-  second: Float[Array, 'n h w 3']
-
-
 def _reference(gradient, moments, progress, iteration, eps):
   """The released schedule: plain descent, 0.01 halved every 1,000 steps."""
   rate = 0.01 * 0.5 ** (iteration // 1000)
@@ -72,14 +67,14 @@ def _reference(gradient, moments, progress, iteration, eps):
 
 def _adam(gradient, moments, progress, iteration, eps):
   """Adam, rate falling on a cosine from 0.01 to 0."""
-  first = 0.9 * moments.first + 0.1 * gradient
-  second = 0.999 * moments.second + 0.001 * gradient**2
+  first = 0.9 * moments[0] + 0.1 * gradient
+  second = 0.999 * moments[1] + 0.001 * gradient**2
   count = iteration + 1.0
   scaled = (first / (1 - 0.9**count)) / (
     jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
   )
   rate = 0.01 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-  return rate * scaled, _Moments(first, second)
+  return rate * scaled, (first, second)
 
 
 def _sign_momentum(gradient, moments, progress, iteration, eps):
@@ -89,15 +84,28 @@ def _sign_momentum(gradient, moments, progress, iteration, eps):
   with the usual 0.9, on pool5 as on fc7.
   """
   scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
-  first = 0.8 * moments.first + gradient / jnp.maximum(scale, 1e-30)
+  first = 0.8 * moments[0] + gradient / jnp.maximum(scale, 1e-30)
   rate = eps / 8 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-  return rate * jnp.sign(first), moments._replace(first=first)
+  return rate * jnp.sign(first), (first,)
 
 
-OPTIMIZERS: dict[str, Callable] = {
-  'sign_momentum': _sign_momentum,
-  'adam': _adam,
-  'reference': _reference,
+class Optimizer(NamedTuple):
+  """How a gradient becomes a step.
+
+  Attributes:
+    moments: how many arrays of the pictures' shape it remembers.
+    update: `(gradient, moments, progress from 0 to 1, iteration, eps) ->
+      (what to subtract, moments)`.
+  """
+
+  moments: int
+  update: Callable[..., tuple[Array, tuple[Array, ...]]]
+
+
+OPTIMIZERS = {
+  'sign_momentum': Optimizer(1, _sign_momentum),
+  'adam': Optimizer(2, _adam),
+  'reference': Optimizer(0, _reference),
 }
 
 
@@ -111,7 +119,7 @@ def make_crafting_step(
   respect to the picture only, never to the parameters.
   """
   eps = spec.eps / 255
-  update = OPTIMIZERS[spec.optimizer]
+  update = OPTIMIZERS[spec.optimizer].update
 
   def step(params, iteration, delta, moments, images, goals):
     def distances_and_features(delta):
@@ -198,9 +206,9 @@ class Crafter:
     )
     delta, *zeros = (
       parallel.shard(np.zeros((rows, *targets.shape[1:]), np.float32))
-      for _ in range(3)
+      for _ in range(1 + OPTIMIZERS[spec.optimizer].moments)
     )
-    moments = _Moments(*zeros)
+    moments = tuple(zeros)
     paired_goals = _shard_padded(goals[pairs], rows)
     for iteration in range(spec.iterations):
       delta, moments, distances, features = self._step(
