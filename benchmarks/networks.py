@@ -27,7 +27,7 @@ _MODELS = flags.DEFINE_list(
   'models', list(networks.ARCHITECTURES), 'Which networks.'
 )
 _BATCH = 8
-_ROUNDS = 2  # ours and the peer in turn
+_ROUNDS = 4  # ours and the peer in turn
 _REPEATS = 3
 _CLASSES = 12
 _SCRIPT = pathlib.Path(__file__).parent / 'peers' / 'torchvision_networks.py'

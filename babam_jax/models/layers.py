@@ -282,16 +282,17 @@ class BatchNorm(nn.Module):
 def _moments(x: Float[Array, 'n h w c'], training: Training) -> tuple:
   """Mean and biased variance per channel, and the number of values in each.
 
-  In two passes: the mean square less the squared mean would lose digits.
+  In two passes: the mean square less the squared mean would lose digits. Sums
+  are products with the weights, which is fast.
   """
+  pixels = x.reshape(-1, x.shape[-1])
+  weights = jnp.repeat(training.weights, x.shape[1] * x.shape[2])
 
   def total(values):
-    sums = jnp.einsum('n,n...->...', training.weights, values)
-    sums = sums.sum(range(sums.ndim - 1))
     if training.axis_name is None:
-      return sums
-    return lax.psum(sums, training.axis_name)
+      return values
+    return lax.psum(values, training.axis_name)
 
-  count = total(jnp.full((len(x), 1), x.shape[1] * x.shape[2], x.dtype))
-  mean = total(x) / count
-  return mean, total((x - mean) ** 2) / count, count
+  count = total(weights.sum())
+  mean = total(weights @ pixels) / count
+  return mean, total(weights @ (pixels - mean) ** 2) / count, count

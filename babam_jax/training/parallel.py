@@ -135,7 +135,8 @@ def map_batches(
   size = round_up(len(batches[0]))
   results = []
   for batch in batches:
-    sharded = (shard(pad_rows(x[batch], size)) for x in rows)
+    here = slice(batch[0], batch[-1] + 1) if len(batch) else slice(0)
+    sharded = (shard(pad_rows(x[here], size)) for x in rows)
     results.append(unshard(fn(shared, *sharded))[: len(batch)])
     on_batch(len(batch))
   return np.concatenate(results)
