@@ -67,7 +67,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _one_line(error: BaseException) -> str:
-  text = error.args[0] if error.args else error
+  text: object = error
+  while isinstance(text, BaseException) and text.args:  # one may hold another
+    text = text.args[0]
   return ' '.join(str(text).split()).strip('"').rstrip('.')
 
 

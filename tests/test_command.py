@@ -46,6 +46,10 @@ def written(folder):
     ({'scenario.source': 'person0'}, 'is the target too'),
     ({'scenario.poison_images': 10}, 'has 12 images; expected at least 14'),
     ({'no_such_field': 1}, 'no_such_field'),
+    (
+      {'defense.epsilom': 1},
+      """no field 'epsilom' Did you mean "epsilon" instead""",
+    ),
     ({'fr.epochs': 'many'}, 'many'),
     ({'pirm.checkpoint': '/no/such/file'}, 'config.pirm.checkpoint'),
     ({'pirm.checkpoint': 'train'}, "config.pirm.root: found ''"),
