@@ -23,6 +23,8 @@ def _keep_convolutions_in_xla() -> None:
   """By default XLA hands convolutions to YNNPACK, which needs up to five times
   as long as XLA's own. Matrix products stay there: it is faster for them."""
   flags = os.environ.get('XLA_FLAGS', '')
+  if flags and not flags.lstrip().startswith('-'):
+    return  # it names a file of flags, which is the user's
   if _LIBRARY_FLAG not in flags:
     flags = f'{flags} {_LIBRARY_FLAG}=-individual_convolution'
     os.environ['XLA_FLAGS'] = flags.strip()
@@ -35,9 +37,8 @@ def _reuse_memory() -> None:
   rule that means new pages for each step, which the kernel must zero: a tenth
   of a crafting step, and most of an element-wise operation.
   """
-  if sys.platform != 'linux' or any(
-    x.startswith('MALLOC_') for x in os.environ
-  ):
+  chosen = ('MALLOC_', 'GLIBC_TUNABLES')
+  if sys.platform != 'linux' or any(x.startswith(chosen) for x in os.environ):
     return
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # glibc has it
   if mallopt is not None:

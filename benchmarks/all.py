@@ -8,7 +8,6 @@ repeats some of them and keeps what the others gave.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -35,15 +34,16 @@ _WITH_PEERS = ('crafting', 'scoring', 'networks')
 _RESULTS = pathlib.Path('results')
 
 
-def run(name: str) -> dict[str, Any]:
-  """One benchmark, in a process of its own."""
+def run(name: str) -> dict[str, Any] | None:
+  """One benchmark, in a process of its own; None if it fails."""
   command = [sys.executable, '-m', f'benchmarks.{name}']
   if name in _WITH_PEERS and _PEER.value:
     command.append(f'--peer={_PEER.value}')
   say(f'{name}: running')
-  ran = subprocess.run(
-    command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ
-  )
+  ran = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+  if ran.returncode:
+    say(f'{name}: failed, left out')
+    return None
   return json.loads(ran.stdout.strip().splitlines()[-1])
 
 
@@ -80,7 +80,10 @@ def main(argv) -> None:
   path = _RESULTS / 'benchmarks.json'
   found = files.read_json(path) if path.exists() else {}
   for name in _ONLY.value or _NAMES:
-    found[name] = run(name)
+    record = run(name)
+    if record is None:
+      continue
+    found[name] = record
     files.write_json(path, found)
     files.write_text(_RESULTS / 'benchmarks.md', table(found))
 

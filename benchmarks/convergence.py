@@ -8,6 +8,7 @@ larger and larger budgets until it ends there.
 """
 
 import pathlib
+import sys
 
 import numpy as np
 from absl import app, flags
@@ -102,6 +103,8 @@ def measure(tap: str, targets: np.ndarray, sources: np.ndarray) -> dict:
 def main(argv) -> None:
   """Both taps."""
   del argv
+  if not pathlib.Path(_DATA.value).is_dir():
+    sys.exit(f'--data: no folder {_DATA.value!r}; expected LFW, by person.')
   targets, sources = _people()
   timing.report(
     {

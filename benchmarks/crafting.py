@@ -16,7 +16,7 @@ from absl import app
 from babam_jax.attack import hidden_trigger, poison_set
 from benchmarks import timing
 
-_BATCH = 48  # our default; the peers' is 50
+_BATCH = 48  # our default
 _ROUNDS = 3  # ours and the peers in turn
 _ITERATIONS = 12
 # Where each layer's weights are used in a 224-pixel picture.
@@ -47,7 +47,7 @@ def gflop_per_image_iteration(surrogate: poison_set.Surrogate) -> float:
 
 
 def ours(surrogate: poison_set.Surrogate, batch: int) -> float:
-  """Image-iterations per second of the crafting loop, host work included."""
+  """Image-iterations per second of the crafting loop, between two pairings."""
   spec = hidden_trigger.CraftingSpec(
     eps=16,
     optimizer='sign_momentum',

@@ -101,7 +101,7 @@ def measure(model: str) -> dict[str, Any]:
   for kind, rates in theirs.items():
     if rates:
       median = statistics.median(rates)
-      result[kind]['torchvision'] = round(median, 3)
+      result[kind]['torchvision'] = timing.summary(rates)
       result[kind]['ratio'] = round(result[kind]['median'] / median, 3)
   say(f'{model}: {result}')
   return result

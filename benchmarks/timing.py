@@ -75,6 +75,17 @@ def bench_peer(script: str, *arguments: str) -> dict[str, Any]:
   return peer(pathlib.Path(PEERS.value) / script, *arguments)
 
 
+def _peer_versions() -> dict[str, str]:
+  if not PEER.value:
+    return {}
+  program = (
+    'import importlib.metadata as m, json; print(json.dumps({"peer " + x: '
+    'm.version(x) for x in ("torch", "torchvision", '
+    '"adversarial-robustness-toolbox")}))'
+  )
+  return peer('-c', program)
+
+
 def report(figures: dict[str, Any]) -> None:
   """Prints one line of JSON: figures, machine, versions."""
   name = pathlib.Path(sys.argv[0]).stem
@@ -82,6 +93,7 @@ def report(figures: dict[str, Any]) -> None:
     'benchmark': name,
     **figures,
     'machine_peak_gflops': round(peak_gflops(), 1),
-    'environment': environment.describe(f'python -m benchmarks.{name}'),
+    'environment': environment.describe(f'python -m benchmarks.{name}')
+    | _peer_versions(),
   }
   print(json.dumps(record), flush=True)

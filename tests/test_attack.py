@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from babam_jax import errors
 from babam_jax.attack import hidden_trigger, pairing, poison_set, trigger
 from babam_jax.models import initial
 
@@ -134,6 +135,16 @@ def test_finished_pictures_stay_as_they_are(rng):
   poison = crafter.craft(targets, sources)
   np.testing.assert_array_equal(poison.images[:2], targets[:2])
   assert (poison.images[2] != targets[2]).any()
+
+
+def test_weights_that_are_not_numbers_are_told(rng):
+  params = np.full((6 * 6 * 3, 4), np.nan, np.float32)
+  pictures = rng.integers(0, 256, (2, 6, 6, 3), np.uint8)
+  crafter = hidden_trigger.Crafter(
+    linear_features, params, make_spec(pairing='fixed')
+  )
+  with pytest.raises(errors.UserError, match='weights of the surrogate'):
+    crafter.craft(pictures, pictures)
 
 
 def test_padding_rows_change_nothing(rng):

@@ -19,8 +19,9 @@ def calls(monkeypatch):
   found = []
   library = types.SimpleNamespace(mallopt=lambda *args: found.append(args))
   monkeypatch.setattr(ctypes, 'CDLL', lambda name: library)
-  for name in [name for name in os.environ if name.startswith('MALLOC_')]:
-    monkeypatch.delenv(name)
+  for name in list(os.environ):
+    if name.startswith(('MALLOC_', 'GLIBC_TUNABLES')):
+      monkeypatch.delenv(name)
   return found
 
 
@@ -33,9 +34,16 @@ def test_the_flag_joins_the_users_flags(monkeypatch, calls, before):
   assert found == [*before.split(), f'{FLAG}=-individual_convolution']
 
 
-def test_the_users_choices_are_left_alone(monkeypatch, calls):
+def test_a_file_of_flags_is_left_alone(monkeypatch, calls):
+  monkeypatch.setenv('XLA_FLAGS', '/my/flags.txt')
+  cpu.configure()
+  assert os.environ['XLA_FLAGS'] == '/my/flags.txt'
+
+
+@pytest.mark.parametrize('name', ['MALLOC_ARENA_MAX', 'GLIBC_TUNABLES'])
+def test_the_users_choices_are_left_alone(monkeypatch, calls, name):
   monkeypatch.setenv('XLA_FLAGS', f'{FLAG}=individual_dot')
-  monkeypatch.setenv('MALLOC_ARENA_MAX', '4')
+  monkeypatch.setenv(name, '4')
   cpu.configure()
   assert os.environ['XLA_FLAGS'] == f'{FLAG}=individual_dot'
   assert calls == []

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
+from babam_jax import errors
 from babam_jax.attack import pairing
 from babam_jax.training import parallel
 
@@ -220,6 +221,11 @@ class Crafter:
         paired_goals,
       )
       distances = parallel.unshard(distances)[:count]
+      if not np.isfinite(distances).all():
+        raise errors.TrainingDivergedError(
+          'The feature distances of the poison are not finite; expected '
+          'numbers. Check the weights of the surrogate.'
+        )
       on_iteration(float(distances.mean()))
       if (distances < spec.stop_distance).all():
         break

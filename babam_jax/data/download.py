@@ -70,8 +70,9 @@ def _download(url: str, part: pathlib.Path, by_hand: str) -> None:
     ConnectionError,
     ValueError,  # of an address that is none, or a header that is no number
   ) as error:
+    reason = ' '.join((str(error) or repr(error)).split())
     raise errors.UserError(
-      f'{url}: download failed ({error!r}). Run the command again to continue, '
+      f'{url}: download failed ({reason}). Run the command again to continue, '
       f'or download the file by hand and {by_hand}.'
     ) from None
   found = part.stat().st_size

@@ -129,13 +129,18 @@ def map_batches(
     rows: arrays of equal length.
     batch_size: the largest number of rows at a time, over all devices.
     on_batch: called with the number of rows done, for progress bars.
+
+  Raises:
+    ValueError: there are no rows.
   """
+  if not len(rows[0]):
+    raise ValueError('There are no rows.')
   shared = replicate(shared)
   batches = even_batches(len(rows[0]), batch_size)
   size = round_up(len(batches[0]))
   results = []
   for batch in batches:
-    here = slice(batch[0], batch[-1] + 1) if len(batch) else slice(0)
+    here = slice(batch[0], batch[-1] + 1)
     sharded = (shard(pad_rows(x[here], size)) for x in rows)
     results.append(unshard(fn(shared, *sharded))[: len(batch)])
     on_batch(len(batch))
