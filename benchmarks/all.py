@@ -22,6 +22,7 @@ _PEER = flags.DEFINE_string('peer', None, 'A Python with torch and ART.')
 _ONLY = flags.DEFINE_list('only', [], 'Which benchmarks; default: all.')
 _NAMES = (
   'crafting',
+  'layers',
   'convergence',
   'scoring',
   'networks',
