@@ -10,4 +10,4 @@ class UserError(ValueError):
 
 
 class TrainingDivergedError(UserError):
-  """The training loss stopped being finite: the rate is too high."""
+  """A training loss or a feature distance stopped being finite."""

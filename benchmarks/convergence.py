@@ -17,7 +17,7 @@ from babam_jax import seeds
 from babam_jax.attack import hidden_trigger, poison_set, trigger
 from babam_jax.data import image_folder
 from babam_jax.progress import say
-from benchmarks import timing
+from benchmarks import crafting, timing
 
 _DATA = flags.DEFINE_string('data', '../shared/data/lfw12', 'LFW, by person.')
 _PICTURES = flags.DEFINE_integer('pictures', 8, 'Targets, and sources.')
@@ -47,18 +47,6 @@ def _people() -> tuple[np.ndarray, np.ndarray]:
   return images[:count], trigger.stamp(images[count:], patch, corners)
 
 
-def _spec(optimizer: str, iterations: int) -> hidden_trigger.CraftingSpec:
-  return hidden_trigger.CraftingSpec(
-    eps=16,
-    optimizer=optimizer,
-    iterations=iterations,
-    stop_distance=0,
-    pairing='hungarian',
-    pair_every=50,
-    batch_size=_PICTURES.value,
-  )
-
-
 def _constant(rate: float) -> str:
   """A name for plain descent at this rate."""
   name = f'constant {rate:g}'
@@ -74,7 +62,9 @@ def measure(tap: str, targets: np.ndarray, sources: np.ndarray) -> dict:
 
   def run(optimizer: str, iterations: int) -> tuple[float, float]:
     crafter = hidden_trigger.Crafter(
-      surrogate.features, surrogate.variables, _spec(optimizer, iterations)
+      surrogate.features,
+      surrogate.variables,
+      crafting.spec(iterations, _PICTURES.value, optimizer),
     )
     made = crafter.craft(targets, sources)
     say(f'{tap} {optimizer} {iterations}: {made.distance_end.mean():.0f}')

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
-from babam_jax.attack import hidden_trigger, poison_set
+from babam_jax.attack import poison_set
 from babam_jax.defense import pirm
-from benchmarks import noise, timing
+from benchmarks import crafting, noise, timing
 
 _PICTURES = flags.DEFINE_integer('pictures', 200_000, 'To score and perturb.')
 _POISONS = flags.DEFINE_integer('poisons', 10_000, 'To craft.')
@@ -42,19 +42,10 @@ def craft(poisons: int) -> None:
   rng = np.random.default_rng(0)
   some = rng.integers(0, 256, (2, 100, _SIDE, _SIDE, 3), np.uint8)
   rows = np.arange(poisons) % 100
-  spec = hidden_trigger.CraftingSpec(
-    eps=16,
-    optimizer='sign_momentum',
-    iterations=2,
-    stop_distance=0,
-    pairing='hungarian',
-    pair_every=50,
-    batch_size=48,
-  )
   with tempfile.TemporaryDirectory() as scratch:
     poison_set.craft_set(
       poison_set.surrogate('alexnet', 'pool5', 'trunk', 0),
-      spec,
+      crafting.spec(iterations=2, batch=48),
       some[0][rows],
       some[1][rows],
       trigger_size=30,

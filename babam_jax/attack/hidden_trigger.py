@@ -79,11 +79,7 @@ def _adam(gradient, moments, progress, iteration, eps):
 
 
 def _sign_momentum(gradient, moments, progress, iteration, eps):
-  """Signs of the momentum (as MI-FGSM), cosine from eps / 8 to 0.
-
-  With a momentum of 0.8 the distance after 100 steps is 3 to 7 % lower than
-  with the usual 0.9, on pool5 as on fc7.
-  """
+  """Signs of the momentum (as MI-FGSM), cosine from eps / 8 to 0."""
   scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
   first = 0.8 * moments[0] + gradient / jnp.maximum(scale, 1e-30)
   rate = eps / 8 * 0.5 * (1 + jnp.cos(jnp.pi * progress))

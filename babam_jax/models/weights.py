@@ -98,13 +98,10 @@ def _embedded_path(model: str) -> pathlib.Path:
       "(or start from random weights with --config.fr.pretrained='none')."
     )
   folder = pathlib.Path(found.submodule_search_locations[0]) / 'weights'
-  return folder / _EMBEDDED[model][0]
-
-
-def _check_embedded(model: str) -> None:
-  path = _embedded_path(model)
+  path = folder / _EMBEDDED[model][0]
   if not path.is_file():
     raise weight_file.refused(path, 'it is not there', _REINSTALL)
+  return path
 
 
 def embedded_trunk(model: str) -> Weights:
@@ -301,7 +298,7 @@ def _where(model: str, pretrained: str, node: str = 'config.fr') -> str:
     if _cached_path(model, 'trunk').is_file():
       return 'trunk'
     if model in _EMBEDDED:
-      _check_embedded(model)
+      _embedded_path(model)  # raises if the package is not there
       return 'embedded'
   if _cached_path(model, 'full').is_file():
     return 'full'
