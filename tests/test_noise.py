@@ -11,20 +11,24 @@ from hypothesis import strategies as st
 from babam_jax.defense import babam, laplace, noise
 
 
-def slow_statistics(examples, kind):
-  """Algorithm 1, lines 2 to 5, as the paper writes them."""
-  means, largest = [], []
+def slow_sensitivities(examples, kind):
+  """Algorithm 1, lines 2 to 6, as the paper writes them."""
+  found = {}
   for k in range(len(examples.class_names)):
-    members = examples.images[examples.labels == k].astype(np.float64)
-    mean = (
-      members.mean(0) if len(members) else np.zeros(examples.images[0].shape)
-    )
-    found = [((image - mean) ** 2).sum() for image in members]
-    if kind == 'euclidean':
-      found = np.sqrt(found)
-    means.append(mean)
-    largest.append(max(found, default=0))
-  return np.array(means), np.array(largest)
+    mine = examples.labels == k
+    members = examples.images[mine].astype(np.float64)
+    squares = [((image - members.mean(0)) ** 2).sum() for image in members]
+    distances = np.sqrt(squares) if kind == 'euclidean' else squares
+    largest = max(distances, default=0)
+    for name, distance in zip(examples.ids[mine], distances, strict=True):
+      found[name] = distance / largest if largest else 0
+  return found
+
+
+def sensitivities(examples, classes, kind='squared', rows=noise.CHUNK_ROWS):
+  return noise.sensitivities(
+    noise.in_chunks(examples, rows), np.array(classes), kind
+  )
 
 
 @settings(max_examples=25, deadline=None)
@@ -35,24 +39,23 @@ def slow_statistics(examples, kind):
   st.sampled_from(noise.DISTANCES),
   st.integers(0, 99),
 )
-def test_statistics_against_plain_loops(count, classes, rows, kind, seed):
+def test_sensitivities_against_plain_loops(count, classes, rows, kind, seed):
   examples = make_examples(count, classes, size=4, seed=seed)
-  found = noise.class_statistics(
-    noise.in_chunks(examples, rows), np.arange(classes), kind
-  )
-  means, largest = slow_statistics(examples, kind)
-  np.testing.assert_allclose(found.means, means, rtol=1e-6)
-  np.testing.assert_allclose(found.max_distances, largest, rtol=1e-5)
+  found = sensitivities(examples, range(classes), kind, rows)
+  assert found == pytest.approx(slow_sensitivities(examples, kind), rel=1e-5)
 
 
-def test_statistics_of_some_classes_are_those_of_all():
+def test_sensitivities_of_some_classes_are_those_of_all():
   examples = make_examples(30, 5)
-  whole = noise.class_statistics(
-    noise.in_chunks(examples, 7), np.arange(5), 'squared'
-  )
-  some = noise.class_statistics(noise.in_chunks(examples, 7), [1, 4], 'squared')
-  np.testing.assert_array_equal(some.means, whole.means[[1, 4]])
-  np.testing.assert_array_equal(some.max_distances, whole.max_distances[[1, 4]])
+  whole = sensitivities(examples, range(5), rows=7)
+  some = sensitivities(examples, [1, 4], rows=7)
+  of_them = examples.ids[np.isin(examples.labels, [1, 4])]
+  assert some == {name: whole[name] for name in of_them}
+
+
+def test_classes_without_images_are_refused():
+  with pytest.raises(ValueError, match='no images'):
+    sensitivities(make_examples(3, 1), [4])
 
 
 def test_bits_are_those_of_threefry():
@@ -106,9 +109,12 @@ def test_sizes_that_four_does_not_divide(size):
   np.testing.assert_array_equal(found, images)
 
 
-def perturb(examples, statistics, **changes):
-  settings = dict(epsilon=0.05, kind='squared', mode='laplace', seed=0)
-  return noise.perturb(examples, statistics, **settings | changes)
+def perturb(examples, epsilon=0.05, mode='laplace', seed=0, among=None):
+  sensitivity = sensitivities(among or examples, range(9))
+  scales = np.array([sensitivity[name] for name in examples.ids]) / epsilon
+  return noise.perturb(
+    examples.images, examples.ids, scales, mode=mode, seed=seed
+  )
 
 
 def test_noise_is_laplace_with_the_scale_of_the_paper():
@@ -119,14 +125,12 @@ def test_noise_is_laplace_with_the_scale_of_the_paper():
   examples = dataclasses.replace(
     make_examples(3, 1), images=images, labels=np.zeros(3, np.int32)
   )
-  means, largest = slow_statistics(examples, 'squared')
-  statistics = noise.class_statistics(noise.in_chunks(examples), [0], 'squared')
   epsilon = 0.1
-  found = perturb(examples, statistics, epsilon=epsilon)
-  for image, noised in zip(images, found, strict=True):
-    sensitivity = ((image - means[0]) ** 2).sum() / largest[0]
+  found = perturb(examples, epsilon)
+  sensitivity = slow_sensitivities(examples, 'squared')
+  for name, image, noised in zip(examples.ids, images, found, strict=True):
     difference = noised.astype(float) - image
-    scale = sensitivity / epsilon  # E|x| of Laplace(0, scale)
+    scale = sensitivity[name] / epsilon  # E|x| of Laplace(0, scale)
     assert np.abs(difference).mean() == pytest.approx(scale, rel=0.05, abs=0.02)
     assert difference.mean() == pytest.approx(0, abs=0.2)
     # and not normal: its kurtosis is 6, not 3
@@ -139,23 +143,16 @@ def test_noise_is_laplace_with_the_scale_of_the_paper():
 def test_a_class_of_one_or_of_identical_pictures_stays(mode):
   examples = make_examples(4, 2)
   images = examples.images.copy()
-  images[2] = images[0]
+  images[[2, 3]] = images[0]
   labels = np.array([0, 1, 0, 0], np.int32)
-  labels[3] = 0
-  images[3] = images[0]
   examples = dataclasses.replace(examples, images=images, labels=labels)
-  statistics = noise.class_statistics(
-    noise.in_chunks(examples), [0, 1], 'squared'
-  )
-  np.testing.assert_array_equal(statistics.max_distances, 0)
-  found = perturb(examples, statistics, mode=mode)
-  np.testing.assert_array_equal(found, images)
+  assert not any(sensitivities(examples, [0, 1]).values())
+  np.testing.assert_array_equal(perturb(examples, mode=mode), images)
 
 
 def test_released_mode_is_the_scripts_arithmetic():
   examples = make_examples(6, 1, size=16)
-  statistics = noise.class_statistics(noise.in_chunks(examples), [0], 'squared')
-  found = perturb(examples, statistics, mode='released', epsilon=0.05)
+  found = perturb(examples, mode='released')
   # x + x * k modulo 256 for a whole number k: zero stays zero, even stays even
   zero, even = examples.images == 0, examples.images % 2 == 0
   assert zero.any() and (found[zero] == 0).all()
@@ -165,27 +162,18 @@ def test_released_mode_is_the_scripts_arithmetic():
 
 def test_noise_follows_the_id_not_the_row():
   examples = make_examples(9, 2)
-  statistics = noise.class_statistics(
-    noise.in_chunks(examples), [0, 1], 'squared'
-  )
-  whole = perturb(examples, statistics)
+  whole = perturb(examples)
   rows = np.array([7, 2, 5])
   np.testing.assert_array_equal(
-    perturb(examples.take(rows), statistics), whole[rows]
+    perturb(examples.take(rows), among=examples), whole[rows]
   )
-  assert not np.array_equal(whole, perturb(examples, statistics, seed=1))
+  assert not np.array_equal(whole, perturb(examples, seed=1))
 
 
 def test_lower_epsilon_is_more_noise():
   examples = make_examples(9, 2, size=16)
-  statistics = noise.class_statistics(
-    noise.in_chunks(examples), [0, 1], 'squared'
-  )
   changes = [
-    np.abs(
-      perturb(examples, statistics, epsilon=epsilon).astype(int)
-      - examples.images
-    ).mean()
+    np.abs(perturb(examples, epsilon).astype(int) - examples.images).mean()
     for epsilon in (0.5, 0.1, 0.05, 0.01)
   ]
   assert changes == sorted(changes) and changes[0] > 0

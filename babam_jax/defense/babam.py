@@ -27,16 +27,12 @@ def perturb_flagged(
   flagged = untrusted.take(flags)
   if not len(flagged):
     return flagged
-  statistics = noise.class_statistics(
+  sensitivity = noise.sensitivities(
     noise.in_chunks(untrusted), np.unique(flagged.labels), distance
   )
+  scales = np.array([sensitivity[name] for name in flagged.ids]) / epsilon
   images = noise.perturb(
-    flagged,
-    statistics,
-    epsilon=epsilon,
-    kind=distance,
-    mode=mode,
-    seed=seed,
+    flagged.images, flagged.ids, scales, mode=mode, seed=seed
   )
   return dataclasses.replace(flagged, images=images)
 

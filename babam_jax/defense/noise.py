@@ -5,18 +5,17 @@ to m; sensitivity s_i = d_i / max d in [0, 1]; each pixel and channel of a
 flagged image receives Laplace(0, s_i / epsilon) noise, in grey levels of
 0..255, and is clipped to that range.
 
-The statistics take two passes over chunks of `Examples`, so memory does not
-grow with the data set.
+Sensitivities take two passes over chunks of `Examples`, so that of a data set
+no more is in memory than a chunk and a number for each image.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, UInt8
+from jaxtyping import Array, Float, Float32, Int32, Shaped, UInt8
 
 from babam_jax import seeds
 from babam_jax.data.examples import Examples
@@ -27,21 +26,6 @@ MODES = ('laplace', 'released')
 DISTANCES = ('squared', 'euclidean')
 Chunks = Callable[[], Iterable[Examples]]  # called once for each pass
 CHUNK_ROWS = 256
-
-
-class ClassStatistics(NamedTuple):
-  """What Algorithm 1 needs to know of some classes.
-
-  Attributes:
-    classes: their numbers, ascending.
-    means: the mean image of each, 0..255.
-    max_distances: the largest distance of an image to its class's mean; 0 for
-      a class without images or with identical ones.
-  """
-
-  classes: Int32[np.ndarray, ' c']
-  means: Float32[np.ndarray, 'c h w 3']
-  max_distances: Float32[np.ndarray, ' c']
 
 
 def in_chunks(examples: Examples, rows: int = CHUNK_ROWS) -> Chunks:
@@ -74,50 +58,67 @@ def distances(
 
 def _of_classes(
   chunks: Chunks, classes: Int32[np.ndarray, ' c']
-) -> Iterator[tuple[UInt8[np.ndarray, 'n h w 3'], Int32[np.ndarray, ' n']]]:
-  """The images of these classes, and each one's place among `classes`."""
+) -> Iterator[tuple[Examples, Int32[np.ndarray, ' n']]]:
+  """The examples of these classes, and each one's place among `classes`."""
   for chunk in chunks():
     wanted = np.isin(chunk.labels, classes)
     if wanted.any():
-      images = chunk.images if wanted.all() else chunk.images[wanted]
-      places = np.searchsorted(classes, chunk.labels[wanted])
-      yield images, places.astype(np.int32)
+      members = chunk if wanted.all() else chunk.take(wanted)
+      places = np.searchsorted(classes, members.labels)
+      yield members, places.astype(np.int32)
 
 
-def class_statistics(
+def class_means(
+  chunks: Chunks, classes: Int32[np.ndarray, ' c']
+) -> Float32[np.ndarray, 'c h w 3']:
+  """The mean image of each class, 0..255: line 2.
+
+  Raises:
+    ValueError: none of the classes has an image.
+  """
+  counts = np.zeros(len(classes))
+  sums: np.ndarray | None = None
+  for examples, places in _of_classes(chunks, classes):
+    if sums is None:
+      sums = np.zeros((len(classes), *examples.images.shape[1:]))
+    counts += np.bincount(places, minlength=len(classes))
+    # Sums of whole numbers below 2**53: exact, in whatever order.
+    for place in np.unique(places):
+      mine = places == place
+      members = examples.images if mine.all() else examples.images[mine]
+      sums[place] += members.sum(0, np.uint32)
+  if sums is None:
+    raise ValueError('There are no images of these classes.')
+  sums /= np.maximum(counts, 1)[:, None, None, None]
+  return sums.astype(np.float32)
+
+
+def sensitivities(
   chunks: Chunks, classes: Int32[np.ndarray, ' c'], kind: str
-) -> ClassStatistics:
-  """Mean images and largest distances of classes: lines 2 to 5.
+) -> dict[str, float]:
+  """How far each image of these classes is from its mean: lines 2 to 6.
 
   Args:
     chunks: all images, these classes' among them; walked over twice.
     classes: the numbers of the classes, ascending.
     kind: one of `DISTANCES`.
-  """
-  counts = np.zeros(len(classes))
-  sums: np.ndarray | None = None
-  for images, places in _of_classes(chunks, classes):
-    if sums is None:
-      sums = np.zeros((len(classes), *images.shape[1:]))
-    counts += np.bincount(places, minlength=len(classes))
-    # Sums of whole numbers below 2**53: exact, in whatever order.
-    for place in np.unique(places):
-      mine = places == place
-      members = images if mine.all() else images[mine]
-      sums[place] += members.sum(0, np.uint32)
-  if sums is None:
-    raise ValueError('There are no images of these classes.')
-  sums /= np.maximum(counts, 1)[:, None, None, None]
-  means = sums.astype(np.float32)
 
+  Returns:
+    For each image's id, in [0, 1]: its distance over the largest of its class;
+    0 in a class of one image or of identical ones.
+  """
+  means = parallel.replicate(class_means(chunks, classes))
+  kernel = _distance_kernel(kind)
   largest = np.zeros(len(classes), np.float32)
-  on_devices = parallel.replicate(means)
-  for images, places in _of_classes(chunks, classes):
-    found = parallel.map_batches(
-      _distance_kernel(kind), on_devices, (images, places), CHUNK_ROWS
-    )
+  walked = []
+  for examples, places in _of_classes(chunks, classes):
+    rows = (examples.images, places)
+    found = parallel.map_batches(kernel, means, rows, CHUNK_ROWS)
     np.maximum.at(largest, places, found)
-  return ClassStatistics(np.asarray(classes), means, largest)
+    walked.append((examples.ids, places, found))
+  ids, places, found = map(np.concatenate, zip(*walked, strict=True))
+  shares = found / np.where(largest > 0, largest, 1)[places]
+  return dict(zip(ids.tolist(), shares.tolist(), strict=True))
 
 
 @functools.cache
@@ -147,62 +148,35 @@ def _wrap(
 
 
 @functools.cache
-def _perturbation_kernel(kind: str, mode: str) -> Callable[..., Array]:
+def _perturbation_kernel(mode: str) -> Callable[..., Array]:
   mechanism = {'laplace': _add, 'released': _wrap}[mode]
 
-  def perturb_rows(shared, images, places, hashes):
-    means, max_distances, epsilon, key = shared
-    largest = max_distances[places]
-    # A class of one image, or of identical ones, has sensitivity 0.
-    sensitivity = jnp.where(
-      largest > 0,
-      distances(images, places, means, kind)
-      / jnp.where(largest > 0, largest, 1),
-      0,
-    )
+  def perturb_rows(key, images, scales, hashes):
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, hashes)
-    return laplace.apply(
-      mechanism, jax.random.key_data(keys), images, sensitivity / epsilon
-    )
+    return laplace.apply(mechanism, jax.random.key_data(keys), images, scales)
 
   return parallel.mapped(perturb_rows, 1, 3)
 
 
 def perturb(
-  flagged: Examples,
-  statistics: ClassStatistics,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  ids: Shaped[np.ndarray, ' n'],
+  scales: Float32[np.ndarray, ' n'],
   *,
-  epsilon: float,
-  kind: str,
   mode: str,
   seed: int,
 ) -> UInt8[np.ndarray, 'n h w 3']:
-  """Lines 6 to 8, for all flagged images at once.
+  """Lines 7 and 8, for any number of images.
 
   An image's noise depends on its id, not on its place in the batch.
 
   Args:
-    flagged: the images to perturb.
-    statistics: of their classes at least, over the whole untrusted set.
-    epsilon: the budget; a lower one gives more noise.
-    kind: one of `DISTANCES`.
+    images: to perturb, at least one.
+    ids: their names.
+    scales: of their noise, in grey levels: sensitivity over epsilon.
     mode: one of `MODES`.
     seed: of the experiment.
   """
-  if not len(flagged):
-    return flagged.images
-  places = np.searchsorted(statistics.classes, flagged.labels)
-  shared = (
-    statistics.means,
-    statistics.max_distances,
-    np.float32(epsilon),
-    seeds.jax_key(seed, 'noise'),
-  )
-  inputs = (
-    flagged.images,
-    places.astype(np.int32),
-    seeds.id_hashes(flagged.ids),
-  )
-  return parallel.map_batches(
-    _perturbation_kernel(kind, mode), shared, inputs, CHUNK_ROWS
-  )
+  rows = (images, np.asarray(scales, np.float32), seeds.id_hashes(ids))
+  key = seeds.jax_key(seed, 'noise')
+  return parallel.map_batches(_perturbation_kernel(mode), key, rows, CHUNK_ROWS)

@@ -378,7 +378,7 @@ def sanitise(lab: Lab, untrusted: Dataset, flagged: Flags) -> Dataset:
     'seed': lab.config.seed,
   }
   inputs = [flagged.artifact, *untrusted.inputs]
-  artifact = lab.store.stage('noise', 2, depends, inputs, compute)
+  artifact = lab.store.stage('noise', 3, depends, inputs, compute)
   source = Source(artifact, 'noised')
   treated = read_examples(source)
   return Dataset(

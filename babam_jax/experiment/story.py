@@ -59,15 +59,15 @@ def _noise_grid(
     for poisoned in (False, True)
   ]
   shown = untrusted.take(np.array(rows))
-  statistics = noise.class_statistics(
+  sensitivity = noise.sensitivities(
     noise.in_chunks(untrusted), np.array([target_label]), config.distance
   )
+  shares = np.array([sensitivity[name] for name in shown.ids])
   columns = [shown.images] + [
     noise.perturb(
-      shown,
-      statistics,
-      epsilon=epsilon,
-      kind=config.distance,
+      shown.images,
+      shown.ids,
+      shares / epsilon,
       mode=config.mode,
       seed=lab.config.seed,
     )
