@@ -41,12 +41,18 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   # Everything random follows from this number.
   config.seed = 0
+  # Which recognisers are trained and judged: 'clean' (without attack),
+  # 'malicious' (under attack), 'protected' (behind the defense).
+  config.models = ('clean', 'malicious', 'protected')
 
   config.data = ConfigDict()
-  # 'orl', 'lfw', 'tiny_imagenet' or 'image_folder'.
+  # 'orl', 'lfw', 'celeba', 'tiny_imagenet', 'image_folder' or 'tfds:NAME', a
+  # data set that TensorFlow Datasets has prepared for random access.
   config.data.name = ''
-  # The folder of the data set; '' for its own source (orl, lfw).
+  # The folder of the data set; '' for its own source (orl, lfw, tfds).
   config.data.root = ''
+  # The only classes to use; none: all.
+  config.data.classes = ()
   # Pictures are resized to size x size pixels.
   config.data.size = 224
   # Classes with fewer pictures are left out.
@@ -73,6 +79,8 @@ def get_config() -> ConfigDict:
   config.attack = crafting()
   # Poisons per picture of the target, each with another source.
   config.attack.passes = 2
+  # The share of the poison that goes into the training set (Table 5).
+  config.attack.share = 1.0
 
   config.fr = ConfigDict()
   # The recogniser: 'alexnet', 'vgg11_bn', 'vgg16', 'resnet18' or
@@ -127,7 +135,8 @@ def get_config() -> ConfigDict:
   config.pirm.checkpoint_every = 5
 
   config.defense = ConfigDict()
-  # Who flags: 'pirm', or 'oracle' (the ground truth; paper 4.12, by hand).
+  # Who flags: 'pirm', 'oracle' (the ground truth; paper 4.12, by hand) or
+  # 'victim' (every picture of the target's class; paper 4.11).
   config.defense.flags = 'pirm'
   # What happens to flagged pictures: 'perturb', 'drop' or 'none'.
   config.defense.action = 'perturb'
@@ -135,7 +144,8 @@ def get_config() -> ConfigDict:
   config.defense.epsilon = 0.01
   # 'laplace' (additive), or 'released' (the released script's arithmetic).
   config.defense.mode = 'laplace'
-  # Distance to the class's mean image: 'squared' or 'euclidean'.
+  # Distance to the class's mean image: 'squared' or 'euclidean'; 'constant'
+  # takes every sensitivity for 1: noise without Algorithm 1's calibration.
   config.defense.distance = 'squared'
 
   config.evaluation = ConfigDict()
@@ -143,4 +153,21 @@ def get_config() -> ConfigDict:
   config.evaluation.positions = 10
   # Pictures per step, over all devices.
   config.evaluation.batch_size = 64
+
+  # A study: this experiment in variations, collected in one table. No rows: the
+  # experiment alone.
+  config.study = ConfigDict()
+  config.study.title = ''
+  # (label, what it sets, the paper's value for each column or None), where
+  # 'what it sets' reads 'fr.frozen=none fr.epochs=24'. Labels of curves read
+  # 'name of the line, name of the point'.
+  config.study.rows = ()
+  # (heading, field of metrics.json): ('ASR', 'models.malicious.asr').
+  config.study.columns = ()
+  # What the repeats of each row set; the table has their means.
+  config.study.repeats = ('seed=0',)
+  # Whether rows for the mean, the least and the most of all runs follow.
+  config.study.pooled = False
+  # The field on the x axis of the study's curves; '' for bars.
+  config.study.x = ''
   return config

@@ -1,4 +1,4 @@
-"""Runs an experiment.
+"""Runs an experiment, or a study of several.
 
 python -m launch.main --config=configs/orl_multiclass.py --workdir=DIR
 """
@@ -7,7 +7,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from babam_jax.experiment import pipeline
+from babam_jax.experiment import pipeline, study
 from launch import command
 
 
@@ -15,7 +15,8 @@ def main(
   config: ConfigDict, workdir: pathlib.Path, artifacts: pathlib.Path
 ) -> None:
   """The experiment, from pictures to report."""
-  pipeline.run(config, workdir, artifacts, command.repeat_line())
+  run = study.run if config.study.rows else pipeline.run
+  run(config, workdir, artifacts, command.repeat_line())
   print(f'report: {workdir / "report.html"}')
 
 

@@ -5,11 +5,16 @@ import os
 import pathlib
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from babam_jax import errors
-from babam_jax.data import download
-from babam_jax.data.image_folder import Picture, class_folders
+from babam_jax.data import download, prepared
+from babam_jax.data.image_folder import (
+  Picture,
+  class_folders,
+  find_images,
+  in_file,
+)
 
 # The mirror that scikit-learn and TensorFlow Datasets use; the university's
 # own site is gone.
@@ -27,7 +32,7 @@ def _orl(root: str) -> list[Picture]:
   """
   folder = pathlib.Path(root) if root else _embedded_orl_folder()
   pictures = class_folders(folder, _ROOT_FIELD)
-  return [picture for picture in pictures if picture.path.suffix == '.pgm']
+  return [picture for picture in pictures if picture.id.endswith('.pgm')]
 
 
 def _embedded_orl_folder() -> pathlib.Path:
@@ -54,6 +59,24 @@ def _tiny_imagenet(root: str) -> list[Picture]:
   return class_folders(pathlib.Path(root) / 'train', _ROOT_FIELD)
 
 
+def _celeba(root: str) -> list[Picture]:
+  """CelebA as its authors give it: `img_align_celeba/*.jpg` and
+  `identity_CelebA.txt`, with lines like `000001.jpg 2880`."""
+  listing = pathlib.Path(root) / 'identity_CelebA.txt'
+  try:
+    lines = listing.read_text('utf-8').splitlines()
+    named = [tuple(line.split()) for line in lines if line.strip()]
+    people = {name: identity for name, identity in named}
+  except (OSError, ValueError) as error:
+    raise errors.UserError(
+      f'{_ROOT_FIELD}: {listing} is no list of identities ({error}); expected '
+      'lines of a file and a number. Put it beside the folder img_align_celeba.'
+    ) from None
+  folder = pathlib.Path(root) / 'img_align_celeba'
+  ids = find_images(folder, _ROOT_FIELD)
+  return [in_file(folder / i, i, people[i]) for i in ids if i in people]
+
+
 def _image_folder(root: str) -> list[Picture]:
   """Any folder with one folder per class."""
   return class_folders(pathlib.Path(root), _ROOT_FIELD)
@@ -63,8 +86,10 @@ DATASETS: dict[str, Callable[[str], list[Picture]]] = {
   'orl': _orl,
   'lfw': _lfw,
   'tiny_imagenet': _tiny_imagenet,
+  'celeba': _celeba,
   'image_folder': _image_folder,
 }
+KNOWN = ', '.join([*DATASETS, f'{prepared.PREFIX}NAME'])
 
 
 def fetch_lfw(cache: pathlib.Path) -> pathlib.Path:
@@ -102,22 +127,42 @@ def fetch_archive(
   return folder
 
 
-def find_pictures(name: str, root: str) -> list[Picture]:
+def is_known(name: str) -> bool:
+  """Whether `find_pictures` knows the data set."""
+  return name in DATASETS or name.startswith(prepared.PREFIX)
+
+
+def find_pictures(
+  name: str, root: str, classes: Sequence[str] = ()
+) -> list[Picture]:
   """The pictures of the data set `name`.
 
   Args:
-    name: one of `DATASETS`.
+    name: one of `DATASETS`, or 'tfds:NAME'.
     root: its folder; '' for the data set's own source.
+    classes: the only ones to keep; none: all.
 
   Raises:
-    UserError: unknown name, or the data cannot be found.
+    UserError: unknown name or class, or the data cannot be found.
   """
-  if name not in DATASETS:
+  pictures = _all_pictures(name, root)
+  absent = set(classes) - {picture.class_name for picture in pictures}
+  if absent:
     raise errors.UserError(
-      f'config.data.name: no data set {name!r}; expected one of '
-      f'{", ".join(DATASETS)}.'
+      f'config.data.classes: {name} has no class {min(absent)!r}; expected '
+      'classes of the data set. Leave it out.'
     )
-  if not root and name in ('tiny_imagenet', 'image_folder'):
+  return [p for p in pictures if not classes or p.class_name in classes]
+
+
+def _all_pictures(name: str, root: str) -> list[Picture]:
+  if name.startswith(prepared.PREFIX):
+    return prepared.find(name.removeprefix(prepared.PREFIX), root)
+  if not is_known(name):
+    raise errors.UserError(
+      f'config.data.name: no data set {name!r}; expected one of {KNOWN}.'
+    )
+  if not root and name in ('tiny_imagenet', 'celeba', 'image_folder'):
     raise errors.UserError(
       f'{_ROOT_FIELD}: is empty, but the data set {name!r} has no source of '
       f'its own; expected its folder. Give it with --{_ROOT_FIELD}=DIR.'

@@ -6,10 +6,11 @@ alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes 8-bit RGB.
 
 import dataclasses
 import hashlib
+import io
 import pathlib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from absl import logging
@@ -29,14 +30,21 @@ class Picture:
   """One file of a data set, not yet read.
 
   Attributes:
-    path: where it is.
-    id: its path below the data set's folder, with forward slashes.
+    where: where it is, for messages.
+    id: unique; in a folder its path there, with forward slashes.
     class_name: the identity it shows.
+    read: gives the file's content.
   """
 
-  path: pathlib.Path
+  where: str
   id: str
   class_name: str
+  read: Callable[[], bytes] = dataclasses.field(repr=False)
+
+
+def in_file(path: pathlib.Path, picture_id: str, class_name: str) -> Picture:
+  """A picture in a file of its own."""
+  return Picture(str(path), picture_id, class_name, path.read_bytes)
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
@@ -84,7 +92,7 @@ def class_folders(root: pathlib.Path, field: str) -> list[Picture]:
   for image_id in find_images(root, field):
     name, _, rest = image_id.partition('/')
     if rest:
-      pictures.append(Picture(root / image_id, image_id, name))
+      pictures.append(in_file(root / image_id, image_id, name))
   if not pictures:
     raise errors.UserError(
       f'{field}: the images in {str(root)!r} lie in no class folders; expected '
@@ -97,7 +105,7 @@ def fingerprint(pictures: Iterable[Picture]) -> str:
   """SHA-256 over ids, classes and contents: equal only for equal data."""
   total = hashlib.sha256()
   for picture in pictures:
-    content = hashlib.sha256(picture.path.read_bytes()).hexdigest()
+    content = hashlib.sha256(picture.read()).hexdigest()
     total.update(f'{picture.id}\0{picture.class_name}\0{content}\n'.encode())
   return total.hexdigest()
 
@@ -110,8 +118,8 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
   return Image.fromarray(np.rint(values / 257).clip(0, 255).astype(np.uint8))
 
 
-def decode(path: pathlib.Path) -> Image.Image:
-  """Reads one picture as upright 8-bit RGB.
+def decode(content: bytes) -> Image.Image:
+  """A picture's file as upright 8-bit RGB.
 
   Raises:
     OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is
@@ -119,7 +127,7 @@ def decode(path: pathlib.Path) -> Image.Image:
   """
   with warnings.catch_warnings():
     warnings.simplefilter('error', Image.DecompressionBombWarning)
-    with Image.open(path, formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
       image.load()
       image = _to_eight_bits(ImageOps.exif_transpose(image))
       if image.mode in ('P', 'PA', 'LA', 'RGBA', 'La', 'RGBa'):
@@ -150,15 +158,15 @@ def load(
   images, kept = [], []
   for picture in progress(pictures, 'reading images'):
     try:
-      image = decode(picture.path)
+      image = decode(picture.read())
     except _UNREADABLE as error:
       if not skip_unreadable:
         raise errors.UserError(
-          f'{picture.path}: unreadable image ({error}); expected a complete '
+          f'{picture.where}: unreadable image ({error}); expected a complete '
           'JPEG, PNG, PGM, BMP or WebP file. Repair or remove it, or leave '
           'such files out with --config.data.skip_unreadable.'
         ) from None
-      logging.warning('Skipped the unreadable image %s.', picture.path)
+      logging.warning('Skipped the unreadable image %s.', picture.where)
       continue
     images.append(_resize(image, size))
     kept.append(picture)

@@ -23,7 +23,7 @@ from babam_jax.defense import laplace
 from babam_jax.training import parallel
 
 MODES = ('laplace', 'released')
-DISTANCES = ('squared', 'euclidean')
+DISTANCES = ('squared', 'euclidean', 'constant')
 Chunks = Callable[[], Iterable[Examples]]  # called once for each pass
 CHUNK_ROWS = 256
 
@@ -50,8 +50,11 @@ def distances(
     images: grey levels 0..255.
     places: each one's class among the means.
     means: the classes' mean images.
-    kind: 'squared': sum of squares over pixels; 'euclidean': its root.
+    kind: 'squared': sum of squares over pixels; 'euclidean': its root;
+      'constant': 1, for noise that is not calibrated.
   """
+  if kind == 'constant':
+    return jnp.ones(len(images))
   squares = jnp.sum((images - means[places]) ** 2, axis=(1, 2, 3))
   return jnp.sqrt(squares) if kind == 'euclidean' else squares
 

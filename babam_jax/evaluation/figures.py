@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.figure import Figure
 
 from babam_jax.evaluation.statistics import roc_curve
+from babam_jax.evaluation.study_table import Entry, Row
 
 _COLOURS = {
   'clean': '#4477aa',
@@ -92,17 +93,17 @@ def noise_grid(
 def training_curves(
   histories: dict[str, list[dict[str, float]]],
 ) -> Figure:
-  """Loss and training accuracy over steps, a line per model."""
+  """Loss and training accuracy over steps, a line per model (Figure 6)."""
   figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
   for ax, metric in zip(axes, ('loss', 'accuracy'), strict=True):
     for name, history in histories.items():
       ax.plot(
         [record['step'] for record in history],
         [record[metric] for record in history],
-        color=_COLOURS[name],
+        color=_COLOURS.get(name),
         label=name,
       )
-    ax.set(xlabel='step', title=f'training {metric}')
+    ax.set(xlabel='step', ylabel=metric, title=f'training {metric}')
     ax.grid(alpha=0.3)
   axes[0].set_yscale('log')
   axes[1].legend()
@@ -144,7 +145,7 @@ def detection(
     ylim=(0.5, None),
     title='PIRM scores',
   )
-  right.legend()
+  right.legend(loc='upper center')
   return figure
 
 
@@ -161,7 +162,7 @@ def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
     rates = np.array([found[metric] for metric in titles])
     intervals = np.array([found[f'{metric}_ci'] for metric in titles]).T
     places = np.arange(len(titles)) + (i - (len(models) - 1) / 2) * width
-    bars = ax.bar(
+    ax.bar(
       places,
       100 * rates,
       width * 0.9,
@@ -170,8 +171,102 @@ def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
       color=_COLOURS[name],
       label=name,
     )
-    ax.bar_label(bars, fmt='%.1f', fontsize=9, padding=2, label_type='center')
+    for place, rate in zip(places, 100 * rates, strict=True):
+      # At the foot, where no error bar strikes it through.
+      ax.annotate(
+        f'{rate:.1f}',
+        (place, 1),
+        fontsize=9,
+        ha='center',
+        va='bottom',
+        bbox={
+          'facecolor': 'white',
+          'alpha': 0.7,
+          'edgecolor': 'none',
+          'pad': 1,
+        },
+      )
   ax.set_xticks(range(len(titles)), titles.values())
   ax.set(ylabel='percent', ylim=(0, 105))
   ax.legend(loc='upper right')
   return figure
+
+
+def study(
+  headings: Sequence[str],
+  rows: Sequence[Row],
+  points: Sequence[float | None],
+) -> Figure:
+  """A study's rates: curves where rows have a place on the x axis, else bars.
+
+  Args:
+    headings: of the columns, a panel each.
+    rows: the table.
+    points: each row's place on the x axis, or None.
+  """
+  figure, axes = plt.subplots(
+    1,
+    len(headings),
+    figsize=(max(5, 3.6 * len(headings)), 4),
+    squeeze=False,
+    layout='constrained',
+  )
+  draw = _bars if all(point is None for point in points) else _curves
+  for column, (ax, heading) in enumerate(zip(axes[0], headings, strict=True)):
+    draw(ax, [(r.label, r.entries[column]) for r in rows], points)
+    ax.set(title=heading)
+    ax.grid(alpha=0.3)
+  axes[0, -1].legend(fontsize=8)
+  return figure
+
+
+def _bars(
+  ax: plt.Axes,
+  entries: Sequence[tuple[str, Entry]],
+  points: Sequence[float | None],
+) -> None:
+  del points
+  places = np.arange(len(entries))
+  ax.barh(
+    places,
+    [100 * entry.mean for _, entry in entries],
+    xerr=[100 * entry.deviation for _, entry in entries],
+    color='#88aacc',
+    capsize=3,
+    label='ours, +- deviation of runs',
+  )
+  ax.plot(
+    [np.nan if e.paper is None else e.paper for _, e in entries],
+    places,
+    'kd',
+    label='paper',
+  )
+  ax.set_yticks(places, [label for label, _ in entries], fontsize=8)
+  ax.invert_yaxis()
+  ax.set(xlabel='percent')
+
+
+def _curves(
+  ax: plt.Axes,
+  entries: Sequence[tuple[str, Entry]],
+  points: Sequence[float | None],
+) -> None:
+  lines: dict[str, list[tuple[float, Entry]]] = {}
+  for (label, entry), point in zip(entries, points, strict=True):
+    if point is None:  # no place on the axis: a level
+      colour = f'C{9 - len(lines) % 4}'
+      ax.axhline(100 * entry.mean, linestyle='--', label=label, color=colour)
+    else:
+      lines.setdefault(label.rpartition(', ')[0], []).append((point, entry))
+  for name, found in lines.items():
+    found = sorted(found, key=lambda pair: pair[0])
+    ax.errorbar(
+      [point for point, _ in found],
+      [100 * entry.mean for _, entry in found],
+      yerr=[100 * entry.deviation for _, entry in found],
+      marker='o',
+      capsize=3,
+      label=name,
+    )
+  ax.set(xscale='log', ylabel='percent', xlabel='epsilon')
+  ax.invert_xaxis()  # more noise to the right

@@ -31,7 +31,8 @@ def model_metrics(
 
   Returns:
     `accuracy`; `asr` (Eq. 6); `asr_unpatched`, the base rate (Table 4);
-    `source_accuracy_patched`. Intervals are Wilson 95 %; that of `asr` counts
+    `source_accuracy_patched`; how many test pictures there are, and how many
+    show the source. Intervals are Wilson 95 %; that of `asr` counts
     pictures, not patch positions: positions on one picture are not
     independent.
   """
@@ -47,7 +48,17 @@ def model_metrics(
     'asr_unpatched': base,
     'asr_unpatched_ci': wilson_interval(base, len(source_unpatched)),
     'source_accuracy_patched': float(np.mean(patched == source_label)),
+    'test_pictures': len(test),
+    'source_test_pictures': len(source_unpatched),
   }
+
+
+def accuracy_drop(models: dict[str, dict[str, Any]]) -> float | None:
+  """What the defense costs: the clean model's accuracy less the protected
+  one's; None if one of them was not trained."""
+  if not {'clean', 'protected'} <= models.keys():
+    return None
+  return models['clean']['accuracy'] - models['protected']['accuracy']
 
 
 def detection_metrics(

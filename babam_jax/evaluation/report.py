@@ -4,16 +4,17 @@ import base64
 import io
 import json
 import pathlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jinja2
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
 
 from babam_jax import files
 from babam_jax.evaluation import table
-
-_TEMPLATE = pathlib.Path(__file__).with_name('report.html.jinja')
 
 
 def write(
@@ -32,31 +33,88 @@ def write(
     surroundings: how to repeat the run, and what it ran on.
     figures: by name; the template knows the names.
   """
-  pictures = {}
-  for name, figure in figures.items():
-    png = _as_png(figure)
-    with files.whole_file(workdir / 'figures' / f'{name}.png') as file:
-      file.write(png)
-    pictures[name] = base64.b64encode(png).decode('ascii')
-  environment = jinja2.Environment(
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  template = environment.from_string(_TEMPLATE.read_text('utf-8'))
-  html = template.render(
+  html = _template('report').render(
     config=config,
     config_json=json.dumps(config, indent=2, sort_keys=True),
     results=results,
     surroundings=surroundings,
-    pictures=pictures,
+    pictures=_write_figures(workdir, figures),
     tables=(
       (table.MODEL_HEADER, table.model_rows(results)),
       (table.PIRM_HEADER, table.pirm_rows(results)),
     ),
   )
   files.write_text(workdir / 'report.html', html)
+
+
+class Section(NamedTuple):
+  """A table with figures.
+
+  Attributes:
+    title: its heading.
+    header: the table's first line.
+    lines: its other lines.
+    figures: by name.
+  """
+
+  title: str
+  header: Sequence[str]
+  lines: Sequence[Sequence[str]]
+  figures: dict[str, Figure]
+
+
+def write_sections(
+  path: pathlib.Path,
+  title: str,
+  sections: Sequence[Section],
+  surroundings: dict[str, Any],
+) -> None:
+  """Writes a page of tables and figures, and the figures beside it as PNG."""
+  filled = [
+    (section, _write_figures(path.parent, section.figures))
+    for section in sections
+  ]
+  html = _template('sections').render(
+    title=title, sections=filled, surroundings=surroundings
+  )
+  files.write_text(path, html)
+
+
+def as_text(
+  title: str, header: Sequence[str], lines: Sequence[Sequence[str]]
+) -> str:
+  """A table for the terminal."""
+  drawn = Table(*header, title=title)
+  for line in lines:
+    drawn.add_row(*line)
+  console = Console(width=160)
+  with console.capture() as captured:
+    console.print(drawn)
+  return captured.get()
+
+
+def _write_figures(
+  folder: pathlib.Path, figures: dict[str, Figure]
+) -> dict[str, str]:
+  """Writes `figures/<name>.png`; returns each in Base64."""
+  pictures = {}
+  for name, figure in figures.items():
+    png = _as_png(figure)
+    with files.whole_file(folder / 'figures' / f'{name}.png') as file:
+      file.write(png)
+    pictures[name] = base64.b64encode(png).decode('ascii')
+  return pictures
+
+
+def _template(name: str) -> jinja2.Template:
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  return environment.get_template(f'{name}.html.jinja')
 
 
 def _as_png(figure: Figure) -> bytes:

@@ -16,6 +16,7 @@ from babam_jax.models import networks, weights
 from babam_jax.training import optimizer, recognizer
 
 _TASKS = ('multiclass', 'binary')
+MODELS = ('clean', 'malicious', 'protected')
 _CRAFTING_CHOICES = {
   'model': tuple(networks.ARCHITECTURES),
   'pretrained': weights.PRETRAINED,
@@ -23,7 +24,6 @@ _CRAFTING_CHOICES = {
   'pairing': tuple(pairing.PAIRINGS),
 }
 _CHOICES = {
-  'data.name': tuple(datasets.DATASETS),
   'scenario.task': _TASKS,
   'fr.model': tuple(networks.ARCHITECTURES),
   'fr.pretrained': weights.PRETRAINED,
@@ -31,7 +31,7 @@ _CHOICES = {
   'fr.optimizer': optimizer.OPTIMIZERS,
   'pirm.variant': pirm.VARIANTS,
   'pirm.optimizer': optimizer.OPTIMIZERS,
-  'defense.flags': ('pirm', 'oracle'),
+  'defense.flags': ('pirm', 'oracle', 'victim'),
   'defense.action': babam.ACTIONS,
   'defense.mode': noise.MODES,
   'defense.distance': noise.DISTANCES,
@@ -73,6 +73,7 @@ _POSITIVE = (
 )
 _FRACTIONS = (
   'scenario.test_fraction',
+  'attack.share',
   'pirm.grey_fraction',
   'pirm.holdout_fraction',
   'pirm.threshold',
@@ -114,6 +115,8 @@ def check(config: ConfigDict) -> None:
     _require(config, path, lambda x: x > 0, 'a number above 0')
   for path in _FRACTIONS:
     _require(config, path, lambda x: 0 <= x <= 1, 'a fraction from 0 to 1')
+  _require(config, 'data.name', datasets.is_known, f'one of {datasets.KNOWN}')
+  _require(config, 'attack.share', lambda x: x > 0, 'a share above 0')
   _require(config, 'seed', lambda x: x >= 0, '0 or more')
   _require(
     config,
@@ -126,6 +129,12 @@ def check(config: ConfigDict) -> None:
     'pirm.holdout_fraction',
     lambda x: 0 < x < 1,
     'a fraction between 0 and 1',
+  )
+  _require(
+    config,
+    'models',
+    lambda x: x and set(x) <= set(MODELS),
+    f'some of {", ".join(MODELS)}',
   )
   for node in _FEATURE_NODES:
     _check_crafting(config, node)

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from babam_jax import files
-from babam_jax.evaluation import report, table
+from babam_jax.evaluation import metrics, report, table
 from babam_jax.experiment import (
   config_check,
   environment,
@@ -46,44 +46,46 @@ def run(
   config_check.check_workdir(workdir, config)
   lab = Lab(config, Store(artifacts), workdir)
 
-  # The face data: who attacks whom (4.2, 4.3), and a model without attack.
+  # The face data: who attacks whom (4.2, 4.3).
   data = stages.load_scenario(lab)
   detector = pirm_stages.obtain_pirm(lab)
   config_check.write_config(workdir, config)
-  clean_model = stages.train_recognizer(lab, 'clean', data.train)
 
   # The attack: hidden-trigger poison slips into the training set (3.3).
   poison = stages.craft_poison(lab, data)
   untrusted = join(data.train, poison)
-  malicious_model = stages.train_recognizer(lab, 'malicious', untrusted)
 
-  # The defense: flag, add calibrated noise to what is flagged, train (3.6).
+  # The defense: flag, and add calibrated noise to what is flagged (3.6).
   flagged = stages.flag(lab, detector, untrusted, data)
   sanitised = stages.sanitise(lab, untrusted, flagged)
-  protected_model = malicious_model
-  if sanitised is not untrusted:  # nothing may have been flagged
-    protected_model = stages.train_recognizer(lab, 'protected', sanitised)
+
+  # The recognisers: without attack, under attack, behind the defense.
+  training_sets = {
+    'clean': data.train,
+    'malicious': untrusted,
+    'protected': sanitised,
+  }
+  models = stages.train_recognizers(lab, training_sets)
 
   # The judgement: the attacker comes with the trigger (4.5).
-  models = {
-    'clean': clean_model,
-    'malicious': malicious_model,
-    'protected': protected_model,
-  }
   patched = evaluation_stages.patch_test_pictures(lab, data)
+  judged = {
+    name: evaluation_stages.evaluate(lab, model, data, patched)
+    for name, model in models.items()
+  }
   results = {
-    'models': {
-      name: evaluation_stages.evaluate(lab, model, data, patched)
-      for name, model in models.items()
-    },
+    'models': judged,
     'pirm': evaluation_stages.evaluate_detection(
       lab, detector, flagged, untrusted, data
     ),
-    'poison': poison.sources[0].artifact.json('summary'),
+    'poison': poison.sources[0].artifact.json('summary')
+    | {'count': len(poison.examples)},
     'weights': {
-      'recogniser': clean_model.artifact.json('origin'),
+      'recogniser': models[config.models[0]].artifact.json('origin'),
       'surrogate': poison.sources[0].artifact.json('origin'),
     },
+    'accuracy_drop': metrics.accuracy_drop(judged),
+    'flagged': int(flagged.flags.sum()),
     'stages': lab.store.account(),
     'seed': config.seed,
   }

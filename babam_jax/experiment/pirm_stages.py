@@ -57,7 +57,7 @@ def natural_pictures(config: ConfigDict, seed: int) -> list:
     )
   order = seeds.numpy_rng(seed, 'natural pictures').permutation(len(ids))
   chosen = [ids[i] for i in order[:needed]]
-  return [image_folder.Picture(root / i, i, 'clean') for i in chosen]
+  return [image_folder.in_file(root / i, i, 'clean') for i in chosen]
 
 
 def make_pirm_data(lab: Lab) -> Artifact:

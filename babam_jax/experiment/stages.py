@@ -61,7 +61,7 @@ class Data(NamedTuple):
 def load_scenario(lab: Lab) -> Data:
   """Stage: find, divide, decode and resize the pictures."""
   config = lab.config.data
-  pictures = datasets.find_pictures(config.name, config.root)
+  pictures = datasets.find_pictures(config.name, config.root, config.classes)
   divided = scenario.split(
     pictures,
     **lab.config.scenario.to_dict(),
@@ -164,6 +164,7 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
 
   # Poison depends on its pictures alone: other tasks on them share it.
   depends = config.to_dict() | {
+    'share': None,  # is cut below
     'weights': weights.fingerprint(config.model, config.pretrained),
     'seed': lab.config.seed,
     'targets': targets.fingerprint(),
@@ -172,6 +173,8 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
   artifact = lab.store.stage('poison', 3, depends, [], compute)
   source = Source(artifact, 'poison')
   poison = read_examples(source)
+  used = np.arange(max(1, round(config.share * len(poison))))
+  poison = poison.take(used)
   label = np.int32(data.scenario.target_label)
   labelled = dataclasses.replace(
     poison,
@@ -243,6 +246,20 @@ def recognizer_inputs(
   return np.stack([row_of[name] for name in dataset.examples.ids])
 
 
+def train_recognizers(
+  lab: Lab, datasets: dict[str, Dataset]
+) -> dict[str, Model]:
+  """The models that the config asks for, each trained on its data set."""
+  models: dict[str, Model] = {}
+  for name in lab.config.models:
+    twins = [other for other in models if datasets[other] is datasets[name]]
+    # Nothing was flagged: the protected model is the malicious one.
+    models[name] = (
+      models[twins[0]] if twins else train_recognizer(lab, name, datasets[name])
+    )
+  return models
+
+
 def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
   """Stage: train face recognition on a data set, whatever is in it.
 
@@ -312,7 +329,8 @@ class Flags(NamedTuple):
   """What the detector says of the untrusted training set.
 
   Attributes:
-    flags: which pictures are taken for poison, by the PIRM or the oracle.
+    flags: which pictures are taken for poison, as `config.defense.flags` has
+      it.
     scores: the PIRM's probability of poison.
     test_scores: the same for the clean test pictures.
     artifact: where the scores are stored.
@@ -343,13 +361,16 @@ def flag(
       }
     files.write_arrays(output / 'scores.npz', arrays)
 
+  pictures = {'pictures': len(untrusted.examples)}  # some poison is cut off
   artifact = lab.store.stage(
-    'scores', 1, {}, [detector_artifact, *untrusted.inputs], compute
+    'scores', 2, pictures, [detector_artifact, *untrusted.inputs], compute
   )
   scores = artifact.arrays('scores')
   flags = scores['train'] > config.threshold
   if lab.config.defense.flags == 'oracle':
     flags = untrusted.examples.poisoned
+  if lab.config.defense.flags == 'victim':
+    flags = untrusted.examples.labels == data.scenario.target_label
   return Flags(flags, scores['train'], scores['test'], artifact)
 
 

@@ -93,7 +93,7 @@ def tell(
 ) -> Story:
   """Picks the pictures."""
   collisions = poison.sources[0].artifact.arrays('collisions')
-  rows = _some(lab, len(poison.examples))
+  rows = _some(lab, len(poison.examples))  # a share: the first of all poisons
   kept = np.isin(sanitised.examples.ids, untrusted.examples.ids[flagged.flags])
   treated = sanitised.examples.take(kept)
   seen = treated.take(_some(lab, len(treated))) if len(treated) else treated

@@ -1,9 +1,10 @@
-"""Training metrics, per epoch, as JSON lines and for TensorBoard."""
+"""Training metrics, per epoch and step, as JSON lines and for TensorBoard."""
 
 import json
 import pathlib
 import shutil
 from types import TracebackType
+from typing import Any
 
 import tensorboardX
 
@@ -19,7 +20,7 @@ class MetricLog:
 
   def __init__(self, folder: pathlib.Path, name: str):
     self._path = folder / f'{name}.jsonl'
-    self._records: list[dict[str, float]] = []
+    self._records: list[dict[str, Any]] = []
     shutil.rmtree(folder / name, ignore_errors=True)  # an earlier run's
     self._events = tensorboardX.SummaryWriter(str(folder / name))
 
@@ -34,12 +35,15 @@ class MetricLog:
   ) -> None:
     self._events.close()
 
-  def add(self, record: dict[str, float]) -> None:
+  def add(self, record: dict[str, Any]) -> None:
     """Appends the metrics of an epoch; `record['step']` is its last step."""
     self._records.append(record)
     lines = ''.join(json.dumps(r) + '\n' for r in self._records)
     files.write_text(self._path, lines)
+    last = int(record['step'])
     for name, value in record.items():
-      if name != 'step':
-        self._events.add_scalar(name, value, int(record['step']))
+      values = value if isinstance(value, list) else [value]
+      for step, one in enumerate(values, last - len(values) + 1):
+        if name != 'step':
+          self._events.add_scalar(name, one, step)
     self._events.flush()

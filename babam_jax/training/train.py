@@ -59,18 +59,22 @@ class Network(NamedTuple):
   loss_weights: tuple[float, ...] = (1.0,)
 
 
+EpochRecord = dict[str, Any]
+
+
 class Trained(NamedTuple):
   """What training gives back, on the host.
 
   Attributes:
     params: the trained parameters.
     stats: the batch statistics.
-    history: per epoch: last `step`, mean `loss` and `accuracy`.
+    history: per epoch: last `step`, mean `loss` and `accuracy`, and the lists
+      `step_loss` and `step_accuracy` of its steps.
   """
 
   params: PyTree
   stats: PyTree
-  history: list[dict[str, float]]
+  history: list[EpochRecord]
 
 
 def make_update(network: Network, tx: optax.GradientTransformation) -> Callable:
@@ -113,13 +117,16 @@ def make_update(network: Network, tx: optax.GradientTransformation) -> Callable:
   return parallel.mapped_update(update, num_shared=2)
 
 
-def _epoch_record(metrics: list[dict[str, Any]], step: int) -> dict[str, float]:
-  """Sums the metrics of an epoch's steps; stops at a non-finite loss."""
-  totals = jax.tree.map(lambda *x: float(np.sum(np.asarray(x))), *metrics)
+def _epoch_record(metrics: list[dict[str, Any]], step: int) -> EpochRecord:
+  """The metrics of an epoch and its steps; stops at a non-finite loss."""
+  found = jax.tree.map(lambda *x: np.asarray(jax.device_get(x)), *metrics)
+  rows = found['rows']
   record = {
     'step': step,
-    'loss': totals['loss'] / totals['rows'],
-    'accuracy': totals['hits'] / totals['rows'],
+    'loss': float(found['loss'].sum() / rows.sum()),
+    'accuracy': float(found['hits'].sum() / rows.sum()),
+    'step_loss': (found['loss'] / rows).tolist(),
+    'step_accuracy': (found['hits'] / rows).tolist(),
   }
   if not np.isfinite(record['loss']):
     raise errors.TrainingDivergedError(
@@ -138,7 +145,7 @@ def fit(
   seed: int,
   folder: pathlib.Path,
   title: str,
-  on_epoch: Callable[[dict[str, float]], None] = lambda record: None,
+  on_epoch: Callable[[EpochRecord], None] = lambda record: None,
 ) -> Trained:
   """Trains a classifier; continues from the checkpoints in `folder`.
 

@@ -1,0 +1,86 @@
+"""Data sets that TensorFlow Datasets has prepared, read without TensorFlow.
+
+The files must allow random access (ArrayRecord): prepare them once with
+`tfds.builder(NAME, file_format='array_record').download_and_prepare()`.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from babam_jax import errors
+from babam_jax.data.image_folder import Picture
+
+PREFIX = 'tfds:'
+_CLASS_FIELDS = ('label', 'identity')  # as lfw, imagenet...; celeb_a name them
+_IMAGE_FIELD = 'image'
+
+
+def find(name: str, root: str) -> list[Picture]:
+  """The pictures of all splits of a prepared data set.
+
+  Args:
+    name: `lfw`, `celeb_a`, `imagenet_resized/64x64`, `NAME:VERSION` ...
+    root: TFDS's data folder; '' for its own default.
+
+  Raises:
+    UserError: there is no such data set, it is not prepared for random access,
+      or it has no pictures with one class each.
+  """
+  # Heavy, and needed by those alone who ask for it.
+  import tensorflow_datasets as tfds
+
+  try:
+    builder = tfds.builder(name, data_dir=root or None)
+    features = builder.info.features
+    label = next((f for f in _CLASS_FIELDS if f in features), None)
+    if label is None or _IMAGE_FIELD not in features:
+      raise ValueError(
+        f'its fields are {", ".join(features)}; expected {_IMAGE_FIELD} and '
+        f'one of {", ".join(_CLASS_FIELDS)}'
+      )
+    sources = {
+      split: builder.as_data_source(
+        split, decoders={_IMAGE_FIELD: tfds.decode.SkipDecoding()}
+      )
+      for split in sorted(builder.info.splits)
+    }
+  except (
+    ValueError,
+    NotImplementedError,
+    AttributeError,
+    FileNotFoundError,
+    tfds.core.DatasetNotFoundError,
+    tfds.core.registered.DatasetNotFoundError,
+  ) as error:
+    raise errors.UserError(
+      f'config.data.name: tfds cannot read {name!r} below '
+      f'{root or "its default folder"} ({" ".join(str(error).split())[:200]}). '
+      f"Prepare it with tfds.builder({name!r}, file_format='array_record')"
+      '.download_and_prepare(); give its folder with --config.data.root=DIR.'
+    ) from None
+  return [
+    Picture(
+      where=f'{PREFIX}{name}, {split}, record {number}',
+      id=f'{split}/{number:07d}',
+      class_name=_class_name(features[label], record[label]),
+      read=functools.partial(_encoded, source, number),
+    )
+    for split, source in sources.items()
+    for number, record in enumerate(source)
+  ]
+
+
+def _class_name(feature: Any, value: Any) -> str:
+  """A class as text: a name, a number, or `celeb_a`'s {'Identity_No': 5}."""
+  if isinstance(value, Mapping):
+    (value,) = value.values()
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  names = getattr(feature, 'names', None)
+  return names[int(value)] if names else str(value)
+
+
+def _encoded(source: Any, number: int) -> bytes:
+  """A picture's file, as it was stored."""
+  return source[number][_IMAGE_FIELD]

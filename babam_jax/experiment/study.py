@@ -1,0 +1,254 @@
+"""A study: one experiment in variations, collected in one table.
+
+The paper's tables and figures are studies (`configs/paper/`). Each run of a
+study is an experiment of its own, in a folder of its own, and shares with the
+others, through the artifact store, whatever they have in common.
+"""
+
+import ast
+import json
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from babam_jax import errors, files
+from babam_jax.evaluation import figures, report, study_table
+from babam_jax.evaluation.study_table import Row
+from babam_jax.experiment import config_check, environment, pipeline
+from babam_jax.progress import say
+
+
+class Run(NamedTuple):
+  """One run of a study.
+
+  Attributes:
+    row: the label of the row it belongs to.
+    config: of this run alone.
+    folder: where its results go.
+  """
+
+  row: str
+  config: ConfigDict
+  folder: pathlib.Path
+
+
+class Study(NamedTuple):
+  """A study whose runs are all done.
+
+  Attributes:
+    title: what it shows.
+    headings: of its columns.
+    rows: its table.
+    points: for each row the value on the x axis, None if it has none.
+    histories: how the malicious model of each row trained.
+  """
+
+  title: str
+  headings: list[str]
+  rows: list[Row]
+  points: list[float | None]
+  histories: dict[str, list[dict[str, float]]]
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text  # a bare word
+
+
+def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
+  """A copy of a config in which some fields are set.
+
+  Args:
+    config: what to start from.
+    overrides: `fr.frozen=none fr.epochs=24`.
+    where: the field that holds `overrides`, for error messages.
+
+  Raises:
+    UserError: no such field, or a value of another type.
+  """
+  changed = ConfigDict(config).copy_and_resolve_references()
+  for assignment in overrides.split():
+    path, _, text = assignment.partition('=')
+    try:
+      changed.update_from_flattened_dict({path: _literal(text)})
+      changed.lock()
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+      raise errors.UserError(
+        f'{where}: cannot set {assignment!r} ({_first_line(error)}); expected '
+        'field=value with a field of configs/common.py and a value of its type.'
+      ) from None
+  return changed
+
+
+def _first_line(error: BaseException) -> str:
+  return ' '.join(str(error).split()).strip('\'"')[:120]
+
+
+def _slug(text: str) -> str:
+  """A folder name for a label: letters, digits, dots."""
+  return re.sub(r'[^A-Za-z0-9.]+', '_', text).strip('_') or 'run'
+
+
+def plan(config: ConfigDict, workdir: pathlib.Path) -> list[Run]:
+  """The runs of a study, row by row.
+
+  Raises:
+    UserError: a row or a repeat sets what cannot be set, two rows share a
+      folder, or a run's config is out of range.
+  """
+  alone = override(config, 'study.title= study.rows=() study.columns=()', '')
+  runs = []
+  for label, overrides, _ in config.study.rows:
+    for repeat in config.study.repeats:
+      changed = override(alone, overrides, f'config.study.rows, {label!r}')
+      changed = override(changed, repeat, 'config.study.repeats')
+      config_check.check(changed)
+      runs.append(Run(label, changed, workdir / _slug(label) / _slug(repeat)))
+  if len({run.folder for run in runs}) < len(runs):
+    raise errors.UserError(
+      'config.study.rows: two rows or repeats have the same name; expected '
+      'labels that differ in letters, digits or dots. Rename one.'
+    )
+  return runs
+
+
+def run(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  artifacts: pathlib.Path,
+  command: str,
+) -> dict[str, Any]:
+  """Runs a study, and writes its table and its page.
+
+  Args:
+    config: with `study.rows`.
+    workdir: where results go; each run has a folder of its own in it.
+    artifacts: where stage results are kept and found.
+    command: how to repeat the study.
+
+  Returns:
+    What is written to `metrics.json`.
+  """
+  runs = plan(config, workdir)
+  config_check.check_workdir(workdir, config)
+  config_check.write_config(workdir, config)
+  for number, one in enumerate(runs, 1):
+    say(f'run {number} of {len(runs)}: {one.folder.relative_to(workdir)}')
+    if not (one.folder / 'metrics.json').exists():
+      pipeline.run(one.config, one.folder, artifacts, command)
+  return publish(workdir, command)
+
+
+def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
+  """Writes `metrics.json`, `table.md` and `report.html` of a finished study."""
+  study = collect(workdir)
+  header = study_table.header(study.headings, study.rows)
+  lines = study_table.lines(study.rows)
+  results = {
+    'title': study.title,
+    'rows': study_table.as_json(study.headings, study.rows),
+  }
+  surroundings = environment.describe(command)
+  files.write_json(workdir / 'metrics.json', results)
+  files.write_json(workdir / 'environment.json', surroundings)
+  files.write_text(
+    workdir / 'table.md',
+    f'{study.title}\n\n{study_table.markdown(header, lines)}',
+  )
+  drawn = {
+    'figure': figures.study(study.headings, study.rows, study.points),
+    'training': figures.training_curves(study.histories),
+  }
+  section = report.Section(study.title, header, lines, drawn)
+  report.write_sections(
+    workdir / 'report.html', study.title, [section], surroundings
+  )
+  print(report.as_text(study.title, header, lines))
+  return results
+
+
+def missing(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """The folders of a study's runs that have no results."""
+  runs = plan(_read_config(workdir), workdir)
+  return [
+    one.folder for one in runs if not (one.folder / 'metrics.json').exists()
+  ]
+
+
+def _read_config(workdir: pathlib.Path) -> ConfigDict:
+  """The config of a study, from its folder."""
+  stored = json.loads((workdir / 'config.json').read_text('utf-8'))
+  return ConfigDict(_with_tuples(stored))
+
+
+def _with_tuples(value: Any) -> Any:
+  """JSON has lists where a config has tuples."""
+  if isinstance(value, dict):
+    return {name: _with_tuples(found) for name, found in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_with_tuples, value))
+  return value
+
+
+def collect(workdir: pathlib.Path) -> Study:
+  """The table of a study from the results of its runs.
+
+  Raises:
+    UserError: some have not run; a half-filled table would mislead.
+  """
+  absent = missing(workdir)
+  if absent:
+    raise errors.UserError(
+      f'{workdir}: {len(absent)} runs of this study have no results: '
+      f'{", ".join(str(folder.relative_to(workdir)) for folder in absent)}; '
+      'expected all. Give the command of the study again; what is done is kept.'
+    )
+  config = _read_config(workdir)
+  runs = plan(config, workdir)
+  rows, points, histories = [], [], {}
+  for label, _, paper in config.study.rows:
+    mine = [one for one in runs if one.row == label]
+    found = [files.read_json(one.folder / 'metrics.json') for one in mine]
+    rows.append(Row(label, _entries(config, found, paper)))
+    points.append(_point(config, mine[0]))
+    log = mine[0].folder / 'training' / 'malicious.jsonl'
+    if log.exists():
+      records = log.read_text('utf-8').splitlines()
+      histories[label] = [json.loads(record) for record in records]
+  if config.study.pooled:
+    pooled = study_table.pooled(rows)
+    rows += pooled
+    points += [None] * len(pooled)
+  headings = [heading for heading, _ in config.study.columns]
+  return Study(config.study.title, headings, rows, points, histories)
+
+
+def _entries(
+  config: ConfigDict, runs: list[dict[str, Any]], paper: Any
+) -> list[study_table.Entry]:
+  columns = config.study.columns
+  theirs = paper or [None] * len(columns)
+  try:
+    return [
+      study_table.entry(runs, field, value)
+      for (_, field), value in zip(columns, theirs, strict=True)
+    ]
+  except KeyError as error:
+    raise errors.UserError(
+      f'config.study.columns: the metrics have no {error}; expected a field of '
+      'metrics.json, of a model that config.models asks for.'
+    ) from None
+
+
+def _point(config: ConfigDict, one: Run) -> float | None:
+  """Where a row stands on the x axis: only rows 'line, point' do."""
+  if not config.study.x or ', ' not in one.row:
+    return None
+  value = one.config
+  for name in config.study.x.split('.'):
+    value = value[name]
+  return float(value)

@@ -1,0 +1,52 @@
+"""The headline over pairs of people and seeds: does BA-BAM hold?
+
+  python -m launch.main --config=configs/paper/headline.py \
+    --config.data.root=DIR
+
+The five people with most pictures in a ring, each attacking the next one up:
+chosen before anything was run. The first pair is the paper's, with its split;
+the others have fewer pictures and so 140 poisons instead of 372. The paper: ASR
+at most 20 % after the defense, accuracy at most 2.4 points lower. 55 minutes,
+three seeds.
+"""
+
+from configs import lfw_multiclass, paper
+
+_RING = (
+  ('Tony_Blair', 'Colin_Powell'),
+  ('Donald_Rumsfeld', 'Tony_Blair'),
+  ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
+  ('George_W_Bush', 'Gerhard_Schroeder'),
+)
+_FEWER = 'scenario.poison_images=70 scenario.test_images=25'
+
+
+def get_config():
+  config = lfw_multiclass.get_config()
+  config.study.title = 'Headline: five pairs of people, LFW multi-class'
+  config.study.columns = (
+    ('malicious ASR %', 'models.malicious.asr'),
+    ('its base %', 'models.malicious.asr_unpatched'),
+    ('protected ASR %', 'models.protected.asr'),
+    ('clean accuracy %', 'models.clean.accuracy'),
+    ('accuracy drop %', 'accuracy_drop'),
+    ('PIRM accuracy %', 'pirm.training_set.accuracy'),
+  )
+  config.study.rows = (
+    (
+      'Colin_Powell as George_W_Bush',
+      '',
+      (100.0, 25.4, 20.0, None, 2.4, 99.15),
+    ),
+    *(
+      (
+        f'{source} as {target}',
+        f'scenario.source={source} scenario.target={target} {_FEWER}',
+        None,
+      )
+      for source, target in _RING
+    ),
+  )
+  config.study.repeats = paper.SEEDS
+  config.study.pooled = True
+  return config

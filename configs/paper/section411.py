@@ -1,0 +1,31 @@
+"""Section 4.11: noise on every picture of the victim, epsilon 0.5, binary LFW.
+
+  python -m launch.main --config=configs/paper/section411.py \
+    --config.data.root=DIR
+
+The paper: ASR 0 %, accuracy 50 %. Additive noise of at most 2 grey levels, as
+its text has it, can do neither; the arithmetic of the released script, which
+destroys a picture at any epsilon, can. 25 minutes, three seeds; two minutes
+after `table2.py`.
+"""
+
+from configs import lfw_binary, paper
+
+
+def get_config():
+  config = lfw_binary.get_config()
+  config.models = ('protected',)
+  config.defense.flags = 'victim'
+  config.defense.epsilon = 0.5
+  config.study.title = 'Section 4.11: noise on the whole class, LFW'
+  config.study.columns = (
+    ('accuracy %', 'models.protected.accuracy'),
+    ('ASR %', 'models.protected.asr'),
+  )
+  config.study.rows = (
+    ('additive noise', 'defense.mode=laplace', (50.0, 0.0)),
+    ('the released script', 'defense.mode=released', (50.0, 0.0)),
+    ('additive, epsilon 0.005', 'defense.epsilon=0.005', None),
+  )
+  config.study.repeats = paper.SEEDS
+  return config

@@ -1,0 +1,26 @@
+"""Table 2: accuracy and attack success of the malicious models on LFW.
+
+  python -m launch.main --config=configs/paper/table2.py --config.data.root=DIR
+
+Its training curves are the LFW half of Figure 6. The paper trains fc8 of an
+ImageNet AlexNet; the embedded weights end at pool5, so here all dense layers
+train. `table2_imagenet.py` has the other two rows. 25 minutes, three seeds.
+"""
+
+from configs import lfw_multiclass, paper
+
+
+def get_config():
+  config = lfw_multiclass.get_config()
+  config.models = ('malicious',)
+  config.study.title = 'Table 2: malicious models on LFW'
+  config.study.columns = (
+    ('accuracy %', 'models.malicious.accuracy'),
+    ('ASR %', 'models.malicious.asr'),
+  )
+  config.study.rows = (
+    ('binary LFW', paper.BINARY, (78.3, 100.0)),
+    ('multi-class LFW', 'scenario.task=multiclass', (42.5, 100.0)),
+  )
+  config.study.repeats = paper.SEEDS
+  return config
