@@ -73,10 +73,10 @@ def _one_line(error: BaseException) -> str:
   return ' '.join(str(text).split()).strip('"').rstrip('.')
 
 
-def repeat_line() -> str:
+def repeat_line(module: str = 'launch.main') -> str:
   """The command that was given, without where its results go."""
   kept = [a for a in sys.argv[1:] if a.startswith(('--config', '--noconfig'))]
-  return f'python -m launch.main {shlex.join(kept)}'
+  return f'python -m {module} {shlex.join(kept)}'
 
 
 def _default_workdir() -> pathlib.Path:

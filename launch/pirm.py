@@ -2,6 +2,9 @@
 
   python -m launch.pirm --config=configs/pirm_natural.py \
     --config.pirm.root=DIR --output=pirm.npz
+
+The working folder receives a page with what it reached on pictures held out,
+and how it trained (Figure 7 of the paper).
 """
 
 import pathlib
@@ -9,9 +12,11 @@ import pathlib
 from absl import flags
 
 from babam_jax.defense import pirm
+from babam_jax.evaluation import figures, report, table
 from babam_jax.experiment import (
   artifacts,
   config_check,
+  environment,
   lab,
   pirm_stages,
 )
@@ -21,13 +26,30 @@ _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
 
 
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
-  """Trains, saves, and prints what it reached on the pictures held out."""
+  """Trains, saves, and tells what it reached on the pictures held out."""
   config_check.check(config)
   config_check.check_pirm_training(config)
+  config_check.check_workdir(workdir, config)
+  config_check.write_config(workdir, config)
   laboratory = lab.Lab(config, artifacts.Store(root), workdir)
-  model, _ = pirm_stages.train_pirm(laboratory)
+  model, artifact = pirm_stages.train_pirm(laboratory)
   pirm.save(model, pathlib.Path(_OUTPUT.value))
-  print(_OUTPUT.value, model.meta['holdout'])
+
+  lines = table.pirm_rows({'pirm': {'held_out': model.meta['holdout']}})
+  section = report.Section(
+    f'{config.pirm.variant}: {model.meta["training_pictures"]} pictures',
+    table.PIRM_HEADER,
+    lines,
+    {'training': figures.first_epoch(artifact.json('history'))},
+  )
+  report.write_sections(
+    workdir / 'report.html',
+    'The poison image recognition model',
+    [section],
+    environment.describe(command.repeat_line('launch.pirm')),
+  )
+  print(report.as_text('PIRM', table.PIRM_HEADER, lines))
+  print(f'{_OUTPUT.value}; report: {workdir / "report.html"}')
 
 
 if __name__ == '__main__':

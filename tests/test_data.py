@@ -1,8 +1,10 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import write_faces
+from conftest import REPOSITORY, write_faces
 from PIL import Image
 
 from babam_jax import errors
@@ -113,6 +115,137 @@ def test_embedded_orl_faces():
   assert len(pictures) == 400 and len(set(names)) == 40
   assert names[0] == 's1' and names[-1] == 's40'
   assert image_folder.decode(pictures[0].read()).size == (92, 112)
+
+
+def write_celeba(root, listing):
+  folder = root / 'img_align_celeba'
+  folder.mkdir()
+  for i in range(1, 5):
+    red().save(folder / f'{i:06d}.jpg')
+  (root / 'identity_CelebA.txt').write_text(listing)
+
+
+def test_celeba_layout(tmp_path):
+  write_celeba(tmp_path, '000001.jpg 2880\n000002.jpg 7\n000003.jpg 2880\n')
+  found = datasets.find_pictures('celeba', str(tmp_path))
+  assert [(p.id, p.class_name) for p in found] == [
+    ('000001.jpg', '2880'),
+    ('000002.jpg', '7'),
+    ('000003.jpg', '2880'),
+  ]
+  assert image_folder.decode(found[0].read()).size == (20, 10)
+
+
+@pytest.mark.parametrize('listing', ['000001.jpg\n', '1 2 3\n', None])
+def test_celeba_without_a_list_of_identities(tmp_path, listing):
+  write_celeba(tmp_path, listing or '')
+  if listing is None:
+    (tmp_path / 'identity_CelebA.txt').unlink()
+  with pytest.raises(errors.UserError, match='identity_CelebA.txt'):
+    datasets.find_pictures('celeba', str(tmp_path))
+
+
+def test_some_classes_only(tmp_path):
+  write_faces(tmp_path, 4, 2)
+  names = ('person3', 'person1')
+  found = datasets.find_pictures('image_folder', str(tmp_path), names)
+  assert {p.class_name for p in found} == set(names) and len(found) == 4
+  with pytest.raises(errors.UserError, match="'person9'"):
+    datasets.find_pictures('image_folder', str(tmp_path), ('person9',))
+
+
+def png(value):
+  buffer = io.BytesIO()
+  Image.new('RGB', (9, 8), (value, value, value)).save(buffer, 'PNG')
+  buffer.seek(0)
+  return buffer
+
+
+@pytest.fixture(scope='module')
+def prepared_root(tmp_path_factory):
+  """Three small data sets, named as those of TFDS name their fields."""
+  tfds = pytest.importorskip('tensorflow_datasets')
+  root = str(tmp_path_factory.mktemp('tfds'))
+  people = tfds.features.ClassLabel(names=['ann', 'bob'])
+  kinds = {
+    'LikeLfw': (('label', tfds.features.Text()), ['Ann_B', 'Bob_C']),
+    'LikeCelebA': (
+      ('identity', tfds.features.FeaturesDict({'Identity_No': np.int64})),
+      [{'Identity_No': 2880}, {'Identity_No': 7}],
+    ),
+    'LikeImagenet': (('label', people), ['ann', 'bob']),
+    'WithoutClasses': (('caption', tfds.features.Text()), ['a', 'b']),
+  }
+  for name, ((field, feature), values) in kinds.items():
+
+    def info(self, field=field, feature=feature):
+      features = {'image': tfds.features.Image(), field: feature}
+      return tfds.core.DatasetInfo(
+        builder=self, features=tfds.features.FeaturesDict(features)
+      )
+
+    def generate(self, first, field=field, values=values):
+      for i in range(first, first + 4):
+        yield i, {'image': png(i), field: values[i % 2]}
+
+    builder = type(
+      name,
+      (tfds.core.GeneratorBasedBuilder,),
+      {
+        'VERSION': tfds.core.Version('1.0.0'),
+        '_info': info,
+        '_generate_examples': generate,
+        '_split_generators': lambda self, _: {
+          'train': self._generate_examples(0),
+          'test': self._generate_examples(4),
+        },
+      },
+    )
+    builder(data_dir=root, file_format='array_record').download_and_prepare()
+  return root
+
+
+@pytest.mark.parametrize(
+  'name,classes',
+  [
+    ('like_lfw', {'Ann_B', 'Bob_C'}),
+    ('like_celeb_a', {'2880', '7'}),
+    ('like_imagenet', {'ann', 'bob'}),
+  ],
+)
+def test_prepared_data_sets(prepared_root, name, classes):
+  found = datasets.find_pictures(f'tfds:{name}', prepared_root)
+  assert len(found) == len({p.id for p in found}) == 8
+  assert {p.class_name for p in found} == classes
+  values = {
+    int(np.asarray(image_folder.decode(p.read()))[0, 0, 0]): p for p in found
+  }
+  assert sorted(values) == list(range(8))  # each picture once
+  for value, picture in values.items():
+    assert picture.class_name == values[value % 2].class_name
+  assert image_folder.fingerprint(found) == image_folder.fingerprint(
+    datasets.find_pictures(f'tfds:{name}', prepared_root)
+  )
+
+
+@pytest.mark.parametrize('name', ['nothing', 'no name', 'without_classes'])
+def test_what_is_not_prepared_is_told(prepared_root, name):
+  with pytest.raises(errors.UserError, match='download_and_prepare'):
+    datasets.find_pictures(f'tfds:{name}', prepared_root)
+
+
+def test_prepared_data_sets_need_no_tensorflow(prepared_root):
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-c',
+      'import sys; from babam_jax.data import datasets;'
+      f'found = datasets.find_pictures("tfds:like_lfw", {prepared_root!r});'
+      'assert found[0].read(); assert "tensorflow" not in sys.modules',
+    ],
+    cwd=REPOSITORY,
+  )
+  assert done.returncode == 0
 
 
 def test_tiny_imagenet_layout(tmp_path):

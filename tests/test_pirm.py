@@ -5,15 +5,21 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, write_faces
 
 from babam_jax import errors, files
 from babam_jax.attack import poison_set
 from babam_jax.data import datasets, image_folder
 from babam_jax.defense import pirm
-from babam_jax.experiment import stages
+from babam_jax.experiment import (
+  artifacts,
+  lab,
+  pirm_data,
+  pirm_stages,
+  stages,
+)
 from babam_jax.training import train
-from configs import common
+from configs import common, pirm_natural
 
 LFW = REPOSITORY.parent / 'shared' / 'data' / 'lfw12'
 
@@ -168,27 +174,27 @@ def test_other_files_are_refused(tmp_path):
       pirm.load(path)
 
 
-def test_natural_pictures_and_their_parts(tmp_path):
-  """A tiny PIRM from folder to file, through the stages."""
-  from conftest import write_faces
-
-  from babam_jax.experiment import artifacts, lab, pirm_stages
-  from configs import pirm_natural
-
+def small_pirm(tmp_path):
   config = pirm_natural.get_config()
   config.pirm.root = str(write_faces(tmp_path / 'natural', 3, 10))
   config.pirm.num_poison, config.pirm.num_clean = 6, 9
   config.pirm.poison.iterations = 2
   config.pirm.poison.trigger_size = 16
   config.pirm.epochs, config.data.size = 2, 72
-  store = artifacts.Store(tmp_path / 'store')
-  here = lab.Lab(config, store, tmp_path / 'work')
-  data = pirm_stages.make_pirm_data(here)
-  parts = {
-    part: lab.read_examples(lab.Source(data, part))
-    for part in pirm_stages.PARTS
-  }
-  assert [len(parts[p]) for p in ('train', 'holdout')] == [14, 7]
+  return config
+
+
+def in_lab(config, tmp_path, name='store'):
+  return lab.Lab(config, artifacts.Store(tmp_path / name), tmp_path / 'work')
+
+
+def test_natural_pictures_and_their_parts(tmp_path):
+  """A tiny PIRM from folder to file, through the stages."""
+  config = small_pirm(tmp_path)
+  here = in_lab(config, tmp_path)
+  data = pirm_data.make(here)
+  parts = {part: pirm_data.read(data, part) for part in ('train', 'holdout')}
+  assert [len(examples) for examples in parts.values()] == [14, 7]
   originals = {
     part: {str(i).removeprefix('poison/') for i in examples.ids}
     for part, examples in parts.items()
@@ -197,17 +203,94 @@ def test_natural_pictures_and_their_parts(tmp_path):
   for examples in parts.values():
     np.testing.assert_array_equal(examples.labels == 1, examples.poisoned)
     assert 0 < examples.poisoned.sum() < len(examples)
-  model, _ = pirm_stages.train_pirm(here)
+    rows = {name: row for row, name in enumerate(examples.ids)}
+    for name, row in rows.items():
+      if name.startswith('poison/'):  # close to its original, not equal
+        original = examples.images[rows[name.removeprefix('poison/')]]
+        change = examples.images[row].astype(int) - original
+        assert 0 < np.abs(change).max() <= config.pirm.poison.eps
+  model, artifact = pirm_stages.train_pirm(here)
   assert model.meta['training_pictures'] == 14
   assert model.meta['holdout']['num_poisoned'] == 2
+  history = artifact.json('history')
+  assert [len(record['step_loss']) for record in history] == [1, 1]
+  assert history[0]['step_loss'][0] == pytest.approx(history[0]['loss'])
+
+
+def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
+  """Small chunks, and a kill between two of them."""
+  config = small_pirm(tmp_path)
+  monkeypatch.setattr(pirm_data, '_CHUNK', 4)
+  whole = pirm_data.make(in_lab(config, tmp_path))
+
+  calls = []
+  craft_set = poison_set.craft_set
+
+  def craft_once(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    return craft_set(*args, **kwargs)
+
+  monkeypatch.setattr(poison_set, 'craft_set', craft_once)
+  again = in_lab(config, tmp_path, 'again')
+  with pytest.raises(KeyboardInterrupt):
+    pirm_data.make(again)
+  resumed = pirm_data.make(again)
+  assert len(calls) == 3  # the first chunk was not made again
+
+  for part in ('train', 'holdout'):
+    expected = pirm_data.read(whole, part)
+    found = pirm_data.read(resumed, part)
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    # Clean rows hold the very pictures that their ids name.
+    root = tmp_path / 'natural'
+    chosen = pirm_data.choose(config.pirm, config.seed)
+    for row in np.flatnonzero(~found.poisoned):
+      name = str(found.ids[row])
+      picture = image_folder.in_file(root / name, name, 'clean')
+      image = image_folder.load([picture], ('clean',), 72, False).images[0]
+      if chosen.grey[name]:
+        assert (found.images[row] == found.images[row][..., :1]).all()
+      else:
+        np.testing.assert_array_equal(found.images[row], image)
 
 
 def test_too_few_natural_pictures(tmp_path):
-  from conftest import write_faces
-
-  from babam_jax.experiment import pirm_stages
-
   config = common.get_config().pirm
   config.root = str(write_faces(tmp_path, 1, 5))
   with pytest.raises(errors.UserError, match='5 images below'):
-    pirm_stages.natural_pictures(config, 0)
+    pirm_data.choose(config, 0)
+
+
+def test_a_pirm_from_the_command_line(tmp_path):
+  root = write_faces(tmp_path / 'natural', 3, 10)
+  fields = {
+    'data.size': 72,
+    'pirm.root': root,
+    'pirm.num_poison': 6,
+    'pirm.num_clean': 9,
+    'pirm.epochs': 2,
+    'pirm.poison.iterations': 2,
+    'pirm.poison.trigger_size': 16,
+  }
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'launch.pirm',
+      '--config=configs/pirm_natural.py',
+      f'--workdir={tmp_path / "work"}',
+      f'--artifacts={tmp_path / "store"}',
+      f'--output={tmp_path / "pirm.npz"}',
+      *(f'--config.{name}={value}' for name, value in fields.items()),
+    ],
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert pirm.load(tmp_path / 'pirm.npz').variant == 'compact'
+  page = (tmp_path / 'work' / 'report.html').read_text()
+  assert '<img' in page and '14 pictures' in page

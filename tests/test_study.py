@@ -20,8 +20,7 @@ from babam_jax.experiment import config_check, study
 from configs import common
 
 PAPER = sorted(
-  path.stem
-  for path in (REPOSITORY / 'configs' / 'paper').glob('[a-z]*.py')
+  path.stem for path in (REPOSITORY / 'configs' / 'paper').glob('[a-z]*.py')
 )
 ARGUMENTS = {
   'table2_imagenet': ['', 'small'],

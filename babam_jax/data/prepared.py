@@ -48,10 +48,8 @@ def find(name: str, root: str) -> list[Picture]:
   except (
     ValueError,
     NotImplementedError,
-    AttributeError,
-    FileNotFoundError,
-    tfds.core.DatasetNotFoundError,
-    tfds.core.registered.DatasetNotFoundError,
+    OSError,
+    AssertionError,  # files that are not there
   ) as error:
     raise errors.UserError(
       f'config.data.name: tfds cannot read {name!r} below '

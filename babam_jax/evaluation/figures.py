@@ -110,6 +110,34 @@ def training_curves(
   return figure
 
 
+def first_epoch(history: Sequence[dict[str, Any]]) -> Figure:
+  """Loss and accuracy over the steps of the first epoch (Figure 7), and over
+  the epochs if there are several."""
+  panels = [
+    ('first epoch', history[0]['step_loss'], history[0]['step_accuracy'])
+  ]
+  if len(history) > 1:
+    panels.append(
+      (
+        'all epochs',
+        [record['loss'] for record in history],
+        [record['accuracy'] for record in history],
+      )
+    )
+  figure, axes = plt.subplots(
+    1, len(panels), figsize=(9, 3), squeeze=False, layout='constrained'
+  )
+  for ax, (title, losses, accuracies) in zip(axes[0], panels, strict=True):
+    steps = np.arange(1, len(losses) + 1)
+    ax.plot(steps, losses, color=_COLOURS['malicious'], label='loss')
+    ax.plot(steps, accuracies, color=_COLOURS['clean'], label='accuracy')
+    ax.set(title=title, xlabel='epoch', ylim=(0, None))
+    ax.grid(alpha=0.3)
+  axes[0, 0].set_xlabel('step')
+  axes[0, 0].legend()
+  return figure
+
+
 def detection(
   scores: Float[np.ndarray, ' n'],
   poisoned: Bool[np.ndarray, ' n'],

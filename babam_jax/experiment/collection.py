@@ -1,4 +1,4 @@
-"""Many working folders on one page: a table for each study, one for all else."""
+"""Many working folders on one page: a table a study, one for all else."""
 
 import pathlib
 from typing import Any
@@ -76,11 +76,7 @@ def _study_section(folder: pathlib.Path) -> report.Section:
     found.title,
     study_table.header(found.headings, found.rows),
     study_table.lines(found.rows),
-    {
-      f'{folder.name}': figures.study(
-        found.headings, found.rows, found.points
-      )
-    },
+    {f'{folder.name}': figures.study(found.headings, found.rows, found.points)},
   )
 
 

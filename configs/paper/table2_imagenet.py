@@ -6,10 +6,10 @@
     --config.data.root=CALTECH101
 
 The attacker is `warplane`, the victim `french_bulldog`; multi-class adds the 20
-classes of the ten random pairs of Saha et al. 2020. A folder of ImageNet's
-training half holds one folder per WordNet id. `:small` is a stand-in: 30 pictures
-a class of Caltech-101, ten minutes, three seeds. Its training curves are the
-ImageNet half of Figure 6.
+classes of the ten random pairs of Saha et al. 2020. ImageNet's training half
+holds one folder per WordNet id. `:small` is a stand-in: 30 pictures a class of
+Caltech-101, ten minutes, three seeds. The training curves are the ImageNet half
+of Figure 6.
 """
 
 from configs import common, paper
