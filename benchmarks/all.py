@@ -27,6 +27,7 @@ _NAMES = (
   'scoring',
   'networks',
   'noise',
+  'defense_cost',
   'startup',
   'settings',
   'memory',
@@ -57,7 +58,10 @@ def rows(name: str, figures: Any, path: tuple[str, ...] = ()) -> list[str]:
       for row in rows(name, value, (*path, key))
     ]
   if isinstance(figures, dict):
-    figures = ' '.join(f'{k} {v}' for k, v in figures.items())
+    figures = ' '.join(
+      f'{k} {v["median"] if isinstance(v, dict) else v}'
+      for k, v in figures.items()
+    )
   return [f'| {name} | {" / ".join(path)} | {figures} |']
 
 

@@ -145,6 +145,37 @@ def test_other_actions(undisturbed, faces, tmp_path, action):
   assert found['models']['protected'] == metrics['models'][same_as]
 
 
+def test_some_models_and_a_share_of_the_poison(undisturbed, faces, tmp_path):
+  folder, metrics = undisturbed
+  changes = {'models': "('malicious',)", 'attack.share': 0.5}
+  found = run(faces, tmp_path, folder / 'artifacts', **changes)
+  assert found['stages']['poison']['reused']
+  assert set(found['models']) == {'malicious'}
+  assert found['accuracy_drop'] is None
+  assert found['poison']['count'] == 3
+  assert found['pirm']['training_set']['num_poisoned'] == 3
+  clean = metrics['pirm']['training_set']['num_clean']
+  assert found['pirm']['training_set']['num_clean'] == clean
+
+
+def test_noise_on_the_whole_class_of_the_victim(undisturbed, faces, tmp_path):
+  folder, metrics = undisturbed
+  changes = {'defense.flags': 'victim', 'defense.distance': 'constant'}
+  found = run(faces, tmp_path, folder / 'artifacts', **changes)
+  key = found['stages']['noise']['key'][:16]
+  noised = np.load(folder / 'artifacts' / f'noise-{key}' / 'noised.npz')
+  ids = [str(name) for name in noised['ids']]
+  # Each of them shows person0, and so does each poison.
+  assert all('person0/' in name for name in ids)
+  assert sum(name.startswith('poison') for name in ids) == 6
+  assert found['flagged'] == len(ids) > 6
+  # Constant: everybody receives noise of the same scale, 100 grey levels.
+  extreme = ((noised['images'] == 0) | (noised['images'] == 255)).mean(
+    (1, 2, 3)
+  )
+  assert extreme.min() > 0.3 and np.ptp(extreme) < 0.25
+
+
 def test_binary_task_shares_the_poison(undisturbed, faces, tmp_path):
   folder, metrics = undisturbed
   found = run(

@@ -43,6 +43,7 @@ class Study(NamedTuple):
     rows: its table.
     points: for each row the value on the x axis, None if it has none.
     histories: how the malicious model of each row trained.
+    seconds: what all its stages took, whoever made them; each counts once.
   """
 
   title: str
@@ -50,6 +51,7 @@ class Study(NamedTuple):
   rows: list[Row]
   points: list[float | None]
   histories: dict[str, list[dict[str, float]]]
+  seconds: float
 
 
 def _literal(text: str) -> Any:
@@ -150,6 +152,7 @@ def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
   lines = study_table.lines(study.rows)
   results = {
     'title': study.title,
+    'seconds': study.seconds,
     'rows': study_table.as_json(study.headings, study.rows),
   }
   surroundings = environment.describe(command)
@@ -224,7 +227,18 @@ def collect(workdir: pathlib.Path) -> Study:
     rows += pooled
     points += [None] * len(pooled)
   headings = [heading for heading, _ in config.study.columns]
-  return Study(config.study.title, headings, rows, points, histories)
+  return Study(
+    config.study.title, headings, rows, points, histories, _seconds(runs)
+  )
+
+
+def _seconds(runs: list[Run]) -> float:
+  stages = [
+    stage
+    for one in runs
+    for stage in files.read_json(one.folder / 'metrics.json')['stages'].values()
+  ]
+  return round(sum({s['key']: s['seconds'] for s in stages}.values()), 1)
 
 
 def _entries(
