@@ -47,6 +47,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     'The poison image recognition model',
     [section],
     environment.describe(command.repeat_line('launch.pirm')),
+    workdir / 'figures',
   )
   print(report.as_text('PIRM', table.PIRM_HEADER, lines))
   print(f'{_OUTPUT.value}; report: {workdir / "report.html"}')

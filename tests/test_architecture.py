@@ -8,7 +8,7 @@ ORDER = (
   ('training',),
   ('attack', 'defense'),
   ('evaluation',),
-  ('experiment',),
+  ('experiment', 'sanitizer'),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

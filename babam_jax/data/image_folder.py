@@ -1,7 +1,8 @@
 """Folders of pictures: finding, fingerprinting and decoding them.
 
-Accepts what people have: JPEG, PNG, PGM/PPM, BMP and WebP; grey, palette, with
-alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes 8-bit RGB.
+Accepts what people have: JPEG, PNG, PGM/PPM, BMP, WebP, TIFF and JPEG 2000;
+grey, palette, with alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes
+8-bit RGB.
 """
 
 import dataclasses
@@ -21,8 +22,20 @@ from babam_jax import errors
 from babam_jax.data.examples import Examples
 from babam_jax.progress import progress
 
-_SUFFIXES = ('.jpg', '.jpeg', '.png', '.pgm', '.ppm', '.bmp', '.webp')
-_FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP')  # as Pillow names them
+_SUFFIXES = (
+  '.jpg',
+  '.jpeg',
+  '.png',
+  '.pgm',
+  '.ppm',
+  '.bmp',
+  '.webp',
+  '.tif',
+  '.tiff',
+  '.jp2',
+)
+# As Pillow names them.
+FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP', 'TIFF', 'JPEG2000')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +140,7 @@ def decode(content: bytes) -> Image.Image:
   """
   with warnings.catch_warnings():
     warnings.simplefilter('error', Image.DecompressionBombWarning)
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
       image.load()
       image = _to_eight_bits(ImageOps.exif_transpose(image))
       if image.mode in ('P', 'PA', 'LA', 'RGBA', 'La', 'RGBa'):
@@ -163,8 +176,8 @@ def load(
       if not skip_unreadable:
         raise errors.UserError(
           f'{picture.where}: unreadable image ({error}); expected a complete '
-          'JPEG, PNG, PGM, BMP or WebP file. Repair or remove it, or leave '
-          'such files out with --config.data.skip_unreadable.'
+          'picture file. Repair or remove it, or leave such files out with '
+          '--config.data.skip_unreadable.'
         ) from None
       logging.warning('Skipped the unreadable image %s.', picture.where)
       continue

@@ -6,6 +6,7 @@ machines that looks at native resolution.
 """
 
 import functools
+import hashlib
 import json
 import pathlib
 import zipfile
@@ -26,8 +27,8 @@ from babam_jax.training.recognizer import to_unit
 VARIANTS = ('compact', 'vgg16')
 POISON = 1  # the label; 0 is clean
 SHIPPED = pathlib.Path(__file__).parents[1] / 'assets' / 'pirm_compact.npz'
-_CROP = 64  # pixels a side
-_VGG_INPUT = (178, 218)  # height and width
+CROP = 64  # pixels a side
+VGG_INPUT = (178, 218)  # height and width
 _META = 'meta'
 
 
@@ -49,12 +50,12 @@ def compact_network(seed: int) -> train.Network:
   """The compact variant, to be trained on random crops."""
   model = compact_pirm.CompactPirm()
   variables = model.init(
-    seeds.jax_key(seed, 'pirm init'), jnp.zeros((1, _CROP, _CROP, 3))
+    seeds.jax_key(seed, 'pirm init'), jnp.zeros((1, CROP, CROP, 3))
   )
 
   def apply(params, stats, frozen, images, keys, row_weights):
     crops = jax.vmap(augment.crop_and_flip, (0, 0, None))(
-      keys, to_unit(images), _CROP
+      keys, to_unit(images), CROP
     )
     logits, updated = model.apply(
       {'params': params, 'batch_stats': stats},
@@ -68,7 +69,7 @@ def compact_network(seed: int) -> train.Network:
 
 
 def _vgg_input(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n 178 218 3']:
-  shape = (len(images), *_VGG_INPUT, 3)
+  shape = (len(images), *VGG_INPUT, 3)
   return jax.image.resize(to_unit(images), shape, 'linear')
 
 
@@ -84,7 +85,7 @@ def vgg16_network(
     pretrained: whether to start from the embedded ImageNet trunk.
   """
   model = vgg.PaperPirm()
-  init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *_VGG_INPUT, 3))))
+  init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *VGG_INPUT, 3))))
   params = init(seeds.jax_key(seed, 'pirm init'))['params']
   if pretrained:
     embedded = weights.find('vgg16', 'trunk')
@@ -127,13 +128,18 @@ def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
 
 
 @functools.cache
-def _probability_kernel(variant: str) -> Callable[..., Array]:
+def _kernel(variant: str, what: str) -> Callable[..., Array]:
   logits_fn = _logits_fn(variant)
 
   def probabilities(variables, images):
     return jax.nn.softmax(logits_fn(variables, images))[:, POISON]
 
-  return parallel.mapped(probabilities, 1, 1)
+  def evidence(variables, images):
+    logits = logits_fn(variables, images)
+    return logits[:, POISON] - logits[:, 1 - POISON]
+
+  fn = {'probabilities': probabilities, 'evidence': evidence}[what]
+  return parallel.mapped(fn, 1, 1)
 
 
 def score(
@@ -144,12 +150,25 @@ def score(
 ) -> Float[np.ndarray, ' n']:
   """The probability of poison for each picture."""
   return parallel.map_batches(
-    _probability_kernel(pirm.variant),
+    _kernel(pirm.variant, 'probabilities'),
     pirm.variables,
     (images,),
     batch_size,
     on_batch,
   )
+
+
+def evidence(
+  pirm: Pirm, images: UInt8[np.ndarray, 'n h w 3'], batch_size: int
+) -> Float[np.ndarray, ' n']:
+  """The logarithm of the odds of poison for each picture."""
+  kernel = _kernel(pirm.variant, 'evidence')
+  return parallel.map_batches(kernel, pirm.variables, (images,), batch_size)
+
+
+def fingerprint(path: pathlib.Path) -> str:
+  """SHA-256 of a PIRM's file."""
+  return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save(pirm: Pirm, path: pathlib.Path) -> None:
@@ -162,8 +181,8 @@ def save(pirm: Pirm, path: pathlib.Path) -> None:
 
 def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
   model, size = {
-    'compact': (compact_pirm.CompactPirm(), (_CROP, _CROP)),
-    'vgg16': (vgg.PaperPirm(), _VGG_INPUT),
+    'compact': (compact_pirm.CompactPirm(), (CROP, CROP)),
+    'vgg16': (vgg.PaperPirm(), VGG_INPUT),
   }[variant]
   variables = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, *size, 3))), jax.random.key(0)

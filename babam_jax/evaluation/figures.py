@@ -1,5 +1,6 @@
 """The figures of the report, as matplotlib figures."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ matplotlib.use('Agg')  # no screen needed
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
 
 from babam_jax.evaluation.statistics import roc_curve
@@ -23,6 +24,7 @@ _COLOURS = {
 }
 _MAGNIFICATION = 8  # of the difference between target and poison
 
+Picture = UInt8[np.ndarray, 'h w 3']
 Pictures = UInt8[np.ndarray, 'n h w 3']
 
 
@@ -174,6 +176,47 @@ def detection(
     title='PIRM scores',
   )
   right.legend(loc='upper center')
+  return figure
+
+
+def score_histogram(
+  counts: Int[np.ndarray, ' bins'], threshold: float
+) -> Figure:
+  """How many pictures have which score, in equal bins from 0 to 1."""
+  figure, ax = plt.subplots(figsize=(9, 2.6), layout='constrained')
+  edges = np.linspace(0, 1, len(counts) + 1)
+  ax.bar(
+    edges[:-1], counts, np.diff(edges), align='edge', color=_COLOURS['clean']
+  )
+  ax.axvline(threshold, color='black', linewidth=1, linestyle=':')
+  ax.set(
+    xlabel='PIRM score (dotted: the threshold)',
+    ylabel='pictures',
+    yscale='log',
+    ylim=(0.5, None),
+  )
+  return figure
+
+
+def worst_offenders(
+  shown: Sequence[tuple[str, Picture, Picture]],
+) -> Figure:
+  """Flagged pictures, each as (title, before, after)."""
+  figure, axes = plt.subplots(
+    2,
+    len(shown),
+    figsize=(1.6 * len(shown) + 0.4, 3.6),
+    squeeze=False,
+    layout='constrained',
+  )
+  for (before, after), (title, *pictures) in zip(axes.T, shown, strict=True):
+    before.set_title('\n'.join(textwrap.wrap(title, 18)[:3]), fontsize=7)
+    for ax, picture in zip((before, after), pictures, strict=True):
+      ax.imshow(picture)
+      ax.set_xticks([])
+      ax.set_yticks([])
+  axes[0, 0].set_ylabel('as found', fontsize=9)
+  axes[1, 0].set_ylabel('as written', fontsize=9)
   return figure
 
 

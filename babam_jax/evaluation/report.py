@@ -38,7 +38,7 @@ def write(
     config_json=json.dumps(config, indent=2, sort_keys=True),
     results=results,
     surroundings=surroundings,
-    pictures=_write_figures(workdir, figures),
+    pictures=_embedded(figures, workdir / 'figures'),
     tables=(
       (table.MODEL_HEADER, table.model_rows(results)),
       (table.PIRM_HEADER, table.pirm_rows(results)),
@@ -68,11 +68,19 @@ def write_sections(
   title: str,
   sections: Sequence[Section],
   surroundings: dict[str, Any],
+  figure_folder: pathlib.Path | None,
 ) -> None:
-  """Writes a page of tables and figures, and the figures beside it as PNG."""
+  """Writes a page of tables and figures, and closes the figures.
+
+  Args:
+    path: of the page, one self-contained file.
+    title: its heading.
+    sections: one table each.
+    surroundings: how to repeat it, and what it ran on.
+    figure_folder: where the figures go as PNG files, too; None: nowhere.
+  """
   filled = [
-    (section, _write_figures(path.parent, section.figures))
-    for section in sections
+    (section, _embedded(section.figures, figure_folder)) for section in sections
   ]
   html = _template('sections').render(
     title=title, sections=filled, surroundings=surroundings
@@ -93,15 +101,16 @@ def as_text(
   return captured.get()
 
 
-def _write_figures(
-  folder: pathlib.Path, figures: dict[str, Figure]
+def _embedded(
+  figures: dict[str, Figure], folder: pathlib.Path | None
 ) -> dict[str, str]:
-  """Writes `figures/<name>.png`; returns each in Base64."""
+  """Each figure as PNG in Base64; writes `<folder>/<name>.png` too."""
   pictures = {}
   for name, figure in figures.items():
     png = _as_png(figure)
-    with files.whole_file(folder / 'figures' / f'{name}.png') as file:
-      file.write(png)
+    if folder:
+      with files.whole_file(folder / f'{name}.png') as file:
+        file.write(png)
     pictures[name] = base64.b64encode(png).decode('ascii')
   return pictures
 

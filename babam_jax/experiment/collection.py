@@ -40,6 +40,7 @@ def write_page(folder: pathlib.Path, command: str) -> list[pathlib.Path]:
     f'All runs in {folder.name}',
     sections,
     environment.describe(command),
+    None,
   )
   return absent
 

@@ -3,7 +3,6 @@
 The PIRM never sees the faces that it will judge.
 """
 
-import hashlib
 import pathlib
 from typing import Any
 
@@ -88,7 +87,7 @@ def obtain_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
     return train_pirm(lab)
   path = pirm.SHIPPED if where == 'shipped' else pathlib.Path(where)
   model = pirm.load(path)
-  content = hashlib.sha256(path.read_bytes()).hexdigest()
+  content = pirm.fingerprint(path)
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     pirm.save(model, output / 'pirm.npz')

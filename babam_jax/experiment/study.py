@@ -168,7 +168,11 @@ def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
   }
   section = report.Section(study.title, header, lines, drawn)
   report.write_sections(
-    workdir / 'report.html', study.title, [section], surroundings
+    workdir / 'report.html',
+    study.title,
+    [section],
+    surroundings,
+    workdir / 'figures',
   )
   print(report.as_text(study.title, header, lines))
   return results

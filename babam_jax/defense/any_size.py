@@ -1,0 +1,103 @@
+"""PIRM scores and noise for pictures of any size, with few compiled shapes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from babam_jax.defense import noise, pirm
+from babam_jax.training import parallel
+
+_MOST_TILES = 4  # along each side
+_ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
+
+Picture = UInt8[np.ndarray, 'h w 3']
+View = UInt8[np.ndarray, 't i j 3']
+
+
+def _starts(length: int, tile: int) -> list[int]:
+  """Where tiles begin along a side, from edge to edge at equal distances."""
+  count = min(_MOST_TILES, -(-length // tile))
+  return np.linspace(0, length - tile, count).round().astype(int).tolist()
+
+
+def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
+  """Squares of a picture at its own resolution, at most 16.
+
+  A picture smaller than a tile is continued by its mirror image.
+  """
+  height, width = picture.shape[:2]
+  missing = [(0, max(0, size - side)) for side in (height, width)]
+  if any(after for _, after in missing):
+    picture = np.pad(picture, (*missing, (0, 0)), 'symmetric')
+    height, width = picture.shape[:2]
+  return np.stack(
+    [
+      picture[top : top + size, left : left + size]
+      for top in _starts(height, size)
+      for left in _starts(width, size)
+    ]
+  )
+
+
+def view(variant: str, picture: Picture) -> View:
+  """What a PIRM looks at: tiles at native resolution, of a size for all.
+
+  The paper's variant sees the whole picture at its own input size.
+  """
+  if variant == 'vgg16':
+    height, width = pirm.VGG_INPUT
+    resized = Image.fromarray(picture).resize((width, height))
+    return np.asarray(resized)[None]
+  return tiles(picture, pirm.CROP)
+
+
+def score(model: pirm.Pirm, views: Sequence[View]) -> Float[np.ndarray, ' n']:
+  """The probability of poison for each picture, by the mean evidence of its
+  view."""
+  counts = [len(found) for found in views]
+  step = _ROWS_PER_STEP[model.variant]
+  rows = _filled(np.concatenate(views), step)
+  evidence = pirm.evidence(model, rows, step)
+  owner = np.repeat(np.arange(len(views)), counts)
+  means = np.bincount(owner, evidence[: len(owner)]) / counts
+  return 1 / (1 + np.exp(-means))
+
+
+def _filled(rows: np.ndarray, step: int) -> np.ndarray:
+  """Repeats rows up to a multiple of `step`: one compiled shape for all."""
+  step = parallel.round_up(step)
+  return parallel.pad_rows(rows, -(-len(rows) // step) * step)
+
+
+def perturb(
+  pixels: UInt8[np.ndarray, 'h w c'],
+  name: str,
+  scale: float,
+  *,
+  mode: str,
+  seed: int,
+) -> UInt8[np.ndarray, 'h w c']:
+  """Algorithm 1's noise at the picture's own resolution.
+
+  Args:
+    pixels: grey levels, of one channel or three.
+    name: the noise is drawn by it.
+    scale: of the noise: sensitivity over epsilon.
+    mode: one of `noise.MODES`.
+    seed: of the run.
+  """
+  # As one line of pixels, padded to a power of two: a dozen compiled shapes
+  # serve all sizes.
+  count = pixels.size
+  line = np.zeros(1 << max(12, (count - 1).bit_length()), np.uint8)
+  line[:count] = pixels.ravel()
+  noised = noise.perturb(
+    line.reshape(1, 1, -1, 1),
+    np.array([name]),
+    np.array([scale]),
+    mode=mode,
+    seed=seed,
+  )
+  return noised.ravel()[:count].reshape(pixels.shape)

@@ -1,0 +1,88 @@
+"""What lies in an untrusted folder: classes, files, and what is no file."""
+
+import dataclasses
+import os
+import pathlib
+import stat
+from collections.abc import Iterator
+
+NO_CLASS = '.'  # of files that lie in no class folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """One thing in the folder.
+
+  Attributes:
+    path: below the folder; may hold bytes that are no UTF-8, as in `os`.
+    fault: why it is no picture, before anything was read; '' if it may be one.
+  """
+
+  path: pathlib.PurePosixPath
+  fault: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFolder:
+  """A class: all that lies, at any depth, below one folder of the root.
+
+  Attributes:
+    name: the folder's, or `NO_CLASS`.
+    entries: what is in it, in order.
+    empty_folders: folders in it, itself included, that hold nothing.
+  """
+
+  name: str
+  entries: list[Entry]
+  empty_folders: list[pathlib.PurePosixPath]
+
+
+def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
+  """The classes of a folder, one at a time, in order of their names.
+
+  Never follows a link to a folder, nor one that leaves the root.
+  """
+  inside = root.resolve()
+  loose, folders = [], []
+  for name in sorted(os.listdir(root)):
+    path = pathlib.PurePosixPath(name)
+    if (root / name).is_dir() and not (root / name).is_symlink():
+      folders.append(path)
+    else:
+      loose.append(Entry(path, _fault(root / name, inside)))
+  if loose:
+    yield ClassFolder(NO_CLASS, loose, [])
+  for folder in folders:
+    yield _walk(root, folder, inside)
+
+
+def _walk(
+  root: pathlib.Path, folder: pathlib.PurePosixPath, inside: pathlib.Path
+) -> ClassFolder:
+  entries, empty = [], []
+  for here, folders, names in os.walk(root / folder):
+    folders.sort()
+    relative = pathlib.PurePosixPath(here).relative_to(root.as_posix())
+    links = [f for f in folders if (pathlib.Path(here) / f).is_symlink()]
+    for name in sorted(names + links):
+      fault = _fault(pathlib.Path(here) / name, inside)
+      entries.append(Entry(relative / name, fault))
+    if not folders and not names:
+      empty.append(relative)
+  return ClassFolder(folder.name, entries, empty)
+
+
+def _fault(path: pathlib.Path, inside: pathlib.Path) -> str:
+  """Why a path cannot be a picture; '' if it is a file that can be read."""
+  try:
+    if path.is_symlink():
+      target = path.resolve(strict=True)
+      if not target.is_relative_to(inside):
+        return 'a link that leaves the folder'
+      if target.is_dir():
+        return 'a link to a folder'
+    if not stat.S_ISREG(path.stat().st_mode):
+      return 'no regular file'
+  except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+    return f'cannot be looked at ({getattr(error, "strerror", None) or error})'
+  return ''

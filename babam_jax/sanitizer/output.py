@@ -1,0 +1,158 @@
+"""The sanitised folder while it is being made: nothing half written, and what
+is done is not done again."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from babam_jax import errors, files
+
+_STATE = '.sanitize-unfinished'
+_SETTINGS = 'settings.json'
+_TEMPORARY = 'unfinished'
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """What was found in one file, and what was done with it.
+
+  Attributes:
+    path: below the input folder.
+    class_name: the folder it belongs to.
+    score: the probability of poison; None if it could not be judged.
+    flagged: whether the score is above the threshold.
+    sensitivity: Algorithm 1's, in [0, 1]; None where no noise was added.
+    scale: of its noise, in grey levels; None where no noise was added.
+    action: 'kept', 'perturbed', 'dropped', 'reported' or 'not judged'.
+    output: its file below the output folder; '' if it has none.
+    note: why it could not be judged.
+  """
+
+  path: str
+  class_name: str
+  score: float | None = None
+  flagged: bool = False
+  sensitivity: float | None = None
+  scale: float | None = None
+  action: str = 'not judged'
+  output: str = ''
+  note: str = ''
+
+
+class Output:
+  """A folder that is being filled, class by class.
+
+  A class is done when its records are in the folder's state; a run that was
+  killed begins with the first class that is not.
+  """
+
+  def __init__(
+    self, source: pathlib.Path, root: pathlib.Path, settings: dict[str, Any]
+  ):
+    """Opens an empty folder, or one that the same command has begun.
+
+    Raises:
+      UserError: the folder is in the input or the input in it, or it holds
+        something else.
+    """
+    self._source, self.root = source, root
+    self._state = root / _STATE
+    _check_apart(source, root)
+    path = self._state / _SETTINGS
+    if not path.exists():
+      if root.exists() and any(root.iterdir()):
+        raise errors.UserError(
+          f'--output: {root} is not empty; expected a new or an empty folder. '
+          'Choose another one.'
+        )
+      files.write_json(path, settings)
+    elif files.read_json(path) != settings:
+      raise errors.UserError(
+        f'--output: {root} was begun with other settings '
+        f'({json.dumps(files.read_json(path))}); expected the same. Give them, '
+        'or choose another folder.'
+      )
+
+  def records(self, class_name: str) -> list[Record] | None:
+    """What was found in a class; None if it is not done."""
+    path = self._journal(class_name)
+    if not path.exists():
+      return None
+    return [Record(**fields) for fields in files.read_json(path)]
+
+  def finish_class(self, class_name: str, records: list[Record]) -> None:
+    """From here on the class is done."""
+    files.write_json(
+      self._journal(class_name),
+      [dataclasses.asdict(record) for record in records],
+    )
+
+  def _journal(self, class_name: str) -> pathlib.Path:
+    digest = hashlib.sha256(os.fsencode(class_name)).hexdigest()
+    return self._state / 'classes' / f'{digest[:32]}.json'
+
+  def make_folder(self, path: pathlib.PurePosixPath) -> None:
+    """A folder that is empty in the input too."""
+    (self.root / path).mkdir(parents=True, exist_ok=True)
+
+  def copy(self, path: pathlib.PurePosixPath, link: bool) -> None:
+    """Copies a file of the input, byte for byte, or links it."""
+    temporary = self._temporary()
+    source = self._source / path
+    if link:
+      os.link(source.resolve(), temporary)
+    else:
+      shutil.copy2(source, temporary)
+    self._place(temporary, path)
+
+  def write_png(
+    self, path: pathlib.PurePosixPath, pixels: UInt8[np.ndarray, 'h w *c']
+  ) -> None:
+    """Writes a picture without loss."""
+    temporary = self._temporary()
+    Image.fromarray(pixels).save(temporary, 'PNG')
+    self._place(temporary, path)
+
+  def _temporary(self) -> pathlib.Path:
+    # A short name: that of the picture may be as long as names can be.
+    path = self._state / _TEMPORARY
+    path.unlink(missing_ok=True)
+    return path
+
+  def _place(
+    self, temporary: pathlib.Path, path: pathlib.PurePosixPath
+  ) -> None:
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+      os.fsync(descriptor)
+    finally:
+      os.close(descriptor)
+    final = self.root / path
+    final.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(temporary, final)
+
+  def close(self) -> None:
+    """The folder is whole: its state goes."""
+    shutil.rmtree(self._state)
+
+
+def _check_apart(source: pathlib.Path, root: pathlib.Path) -> None:
+  inside, outside = source.resolve(), root.resolve()
+  if inside.is_relative_to(outside) or outside.is_relative_to(inside):
+    raise errors.UserError(
+      f'--output: {root} and the input {source} lie in each other; expected '
+      'two folders apart. Choose another output.'
+    )
+  if (source / _STATE).exists():
+    raise errors.UserError(
+      f'--input: {source} is the unfinished output of this command; expected a '
+      'folder of class folders. Finish it first.'
+    )

@@ -1,0 +1,83 @@
+"""Reading one picture of an untrusted folder, or saying why it cannot be."""
+
+import io
+import pathlib
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from babam_jax.data import image_folder
+
+LARGEST_FILE = 256 << 20  # bytes
+LARGEST = 64_000_000  # pixels
+SMALLEST = 32  # pixels a side
+_GREY_MODES = ('1', 'L', 'LA', 'I', 'F')
+
+
+class UnjudgedError(ValueError):
+  """A file that cannot be judged; the message says why."""
+
+
+class Read(NamedTuple):
+  """A picture.
+
+  Attributes:
+    pixels: upright 8-bit RGB.
+    grey: whether the file has no colours.
+    format: as Pillow names it.
+  """
+
+  pixels: UInt8[np.ndarray, 'h w 3']
+  grey: bool
+  format: str
+
+
+def read(path: pathlib.Path) -> Read:
+  """Reads a picture; its content decides what it is, not its name.
+
+  Raises:
+    UnjudgedError: empty, no picture, truncated, animated, too large or small.
+  """
+  try:
+    size = path.stat().st_size
+    if not size:
+      raise UnjudgedError('empty file')
+    if size > LARGEST_FILE:
+      raise UnjudgedError(f'a file of {size >> 20} MiB')
+    content = path.read_bytes()
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # told below, or of no concern
+      return _decode(content)
+  except UnjudgedError:
+    raise
+  except Image.UnidentifiedImageError:
+    raise UnjudgedError('no picture of a known format') from None
+  except Image.DecompressionBombError:
+    raise UnjudgedError('too many pixels') from None
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise UnjudgedError(f'unreadable ({reason})') from None
+  except (ValueError, SyntaxError, EOFError, KeyError, TypeError) as error:
+    raise UnjudgedError(f'unreadable ({error})') from None
+  except (MemoryError, OverflowError, ArithmeticError) as error:
+    raise UnjudgedError(f'unreadable ({error})') from None
+
+
+def _decode(content: bytes) -> Read:
+  with Image.open(io.BytesIO(content), formats=image_folder.FORMATS) as image:
+    width, height = image.size
+    if width * height > LARGEST:
+      raise UnjudgedError(f'{width} x {height} pixels: too many')
+    if min(width, height) < SMALLEST:
+      raise UnjudgedError(
+        f'{width} x {height} pixels: less than {SMALLEST} a side'
+      )
+    if getattr(image, 'n_frames', 1) > 1:
+      raise UnjudgedError(f'animated: {image.n_frames} pictures in one')
+    grey = image.mode.startswith(_GREY_MODES)
+    kind = image.format
+  pixels = np.asarray(image_folder.decode(content))
+  return Read(pixels, grey, kind)

@@ -1,0 +1,173 @@
+"""What was found, as `scores.csv`, `summary.json` and `report.html`."""
+
+import csv
+import heapq
+import pathlib
+from collections import Counter
+from typing import Any, TextIO
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from babam_jax import files
+from babam_jax.evaluation import figures, report
+from babam_jax.sanitizer import picture
+from babam_jax.sanitizer.output import Record
+
+_SHOWN = 8  # the worst offenders
+_CLASSES_SHOWN = 100
+_BINS = 40
+_COLUMNS = (
+  'path',
+  'class',
+  'score',
+  'flagged',
+  'sensitivity',
+  'noise_scale',
+  'action',
+  'output',
+  'note',
+)
+_CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
+
+
+class Findings:
+  """Counts of what was found; its memory does not grow with the pictures."""
+
+  def __init__(self, csv_file: TextIO):
+    self._table = csv.writer(csv_file, lineterminator='\n')
+    self._table.writerow(_COLUMNS)
+    self.actions: Counter[str] = Counter()
+    self.unjudged: list[tuple[str, str]] = []
+    self.classes: list[tuple[str, int, int, int]] = []
+    self.histogram = np.zeros(_BINS, int)
+    # The highest scores among the flagged: (score, path, output).
+    self.worst: list[tuple[float, str, str]] = []
+
+  def add(self, records: list[Record]) -> None:
+    """The records of one class."""
+    for record in records:
+      self._table.writerow(_row(record))
+      self.actions[record.action] += 1
+      if record.score is None:
+        self.unjudged.append((record.path, record.note))
+        continue
+      place = min(int(record.score * _BINS), _BINS - 1)
+      self.histogram[place] += 1
+      if record.flagged:
+        item = (record.score, record.path, record.output)
+        self.worst = heapq.nlargest(_SHOWN, [*self.worst, item])
+    if records:
+      flagged = sum(record.flagged for record in records)
+      unjudged = sum(record.score is None for record in records)
+      name = records[0].class_name
+      self.classes.append((name, len(records), flagged, unjudged))
+
+  @property
+  def flagged(self) -> int:
+    """How many pictures were flagged."""
+    return sum(flagged for _, _, flagged, _ in self.classes)
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+  def number(value: float | None) -> str:
+    return '' if value is None else repr(value)
+
+  flagged = '' if record.score is None else str(record.flagged).lower()
+  return (
+    record.path,
+    record.class_name,
+    number(record.score),
+    flagged,
+    number(record.sensitivity),
+    number(record.scale),
+    record.action,
+    record.output,
+    record.note,
+  )
+
+
+def summary(findings: Findings, settings: dict[str, Any]) -> dict[str, Any]:
+  """What `summary.json` holds."""
+  return {
+    'settings': settings,
+    'files': sum(findings.actions.values()),
+    'flagged': findings.flagged,
+    'actions': dict(sorted(findings.actions.items())),
+    'classes': len(findings.classes),
+    'not_judged': [
+      {'path': path, 'note': note} for path, note in findings.unjudged
+    ],
+  }
+
+
+def write(
+  root: pathlib.Path,
+  source: pathlib.Path,
+  findings: Findings,
+  table: str,
+  settings: dict[str, Any],
+  surroundings: dict[str, Any],
+) -> None:
+  """Writes the three files.
+
+  Args:
+    root: the output folder.
+    source: the input folder.
+    findings: of all classes.
+    table: the text of `scores.csv`.
+    settings: what the run was told.
+    surroundings: how to repeat it, and what it ran on.
+  """
+  found = summary(findings, settings)
+  files.write_text(root / 'scores.csv', table)
+  files.write_json(root / 'summary.json', found)
+  drawn = {
+    'scores': figures.score_histogram(findings.histogram, settings['threshold'])
+  }
+  sections = [
+    report.Section(
+      'What was found',
+      ('', 'files'),
+      [
+        ('all', str(found['files'])),
+        ('flagged', str(found['flagged'])),
+        *((action, str(n)) for action, n in found['actions'].items()),
+      ],
+      drawn | _worst_pictures(root, source, findings),
+    ),
+    report.Section('Classes', _CLASS_HEADER, _class_lines(findings), {}),
+  ]
+  if findings.unjudged:
+    lines = findings.unjudged[:_CLASSES_SHOWN]
+    sections.append(report.Section('Not judged', ('file', 'why'), lines, {}))
+  report.write_sections(
+    root / 'report.html',
+    f'Sanitised: {source.name}',
+    sections,
+    surroundings,
+    None,
+  )
+
+
+def _class_lines(findings: Findings) -> list[tuple[str, ...]]:
+  ordered = sorted(findings.classes, key=lambda c: (-c[2] / c[1], c[0]))
+  return [
+    (name, str(count), str(flagged), f'{100 * flagged / count:.1f}', str(not_))
+    for name, count, flagged, not_ in ordered[:_CLASSES_SHOWN]
+  ]
+
+
+def _worst_pictures(
+  root: pathlib.Path, source: pathlib.Path, findings: Findings
+) -> dict[str, Figure]:
+  """The highest scores as pictures, beside what became of them."""
+  shown = []
+  for score, path, output in findings.worst:
+    try:
+      before = picture.read(source / path).pixels
+      after = picture.read(root / output).pixels if output else before
+    except picture.UnjudgedError:  # an escaped name, for instance
+      continue
+    shown.append((f'{score:.3f} {path}', before, after))
+  return {'worst': figures.worst_offenders(shown)} if shown else {}

@@ -1,0 +1,248 @@
+"""From an untrusted folder of pictures to one that can be trained on.
+
+Algorithm 2 without a training: the PIRM scores every picture, what it flags
+receives Algorithm 1's noise at its own resolution, the rest stays byte for
+byte. A class is in hand at a time, a few pictures of it in memory.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from babam_jax import errors
+from babam_jax.defense import any_size, pirm
+from babam_jax.progress import progress_bar
+from babam_jax.sanitizer import folder, picture
+from babam_jax.sanitizer.folder import ClassFolder, Entry
+from babam_jax.sanitizer.output import Output, Record
+
+ACTIONS = ('perturb', 'drop', 'report')
+_IN_MEMORY = 64  # pictures
+# Classes mix sizes: means and distances are those of copies of this size.
+_COMMON_SIZE = 224
+
+
+class Settings(NamedTuple):
+  """What to do with a picture.
+
+  Attributes:
+    action: one of `ACTIONS`.
+    threshold: a picture with a higher probability of poison is flagged.
+    epsilon: Algorithm 1's budget.
+    link: whether unflagged files are hard links instead of copies.
+    seed: of the noise.
+  """
+
+  action: str
+  threshold: float
+  epsilon: float
+  link: bool
+  seed: int
+
+
+def run(
+  source: pathlib.Path, output: Output, model: pirm.Pirm, settings: Settings
+) -> Iterator[list[Record]]:
+  """Treats class after class; gives the records of each."""
+  total = sum(len(found.entries) for found in folder.classes(source))
+  with (
+    progress_bar(total, 'sanitising', 'file') as bar,
+    concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+  ):
+    for found in folder.classes(source):
+      records = output.records(found.name)
+      if records is None:
+        one = _Class(source, found, model, pool)
+        records = one.treat(output, settings)
+        output.finish_class(found.name, records)
+      bar.update(len(found.entries))
+      yield records
+
+
+def printable(path: pathlib.PurePosixPath) -> str:
+  """A path as text; bytes that are no UTF-8 are written as escapes."""
+  return os.fsencode(path).decode('utf-8', 'backslashreplace')
+
+
+def _small(pixels: UInt8[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 's s 3']:
+  size = (_COMMON_SIZE, _COMMON_SIZE)
+  resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+  return np.asarray(resized)
+
+
+class _Look(NamedTuple):
+  """What is kept of a picture, however large it is.
+
+  Attributes:
+    view: what the PIRM looks at.
+    small: a copy of the common size.
+  """
+
+  view: any_size.View
+  small: UInt8[np.ndarray, 's s 3']
+
+
+class _Class:
+  """One class of the untrusted folder."""
+
+  def __init__(
+    self,
+    source: pathlib.Path,
+    found: ClassFolder,
+    model: pirm.Pirm,
+    pool: concurrent.futures.ThreadPoolExecutor,
+  ):
+    self._source, self._found = source, found
+    self._model, self._pool = model, pool
+
+  def treat(self, output: Output, settings: Settings) -> list[Record]:
+    """Scores, perturbs, copies."""
+    records, mean = self._score(settings.threshold)
+    if settings.action == 'report':
+      return [
+        dataclasses.replace(record, action='reported')
+        if record.score is not None
+        else record
+        for record in records
+      ]
+    if settings.action == 'perturb' and any(r.flagged for r in records):
+      records = self._with_sensitivities(records, mean)
+    for path in self._found.empty_folders:
+      output.make_folder(path)
+    taken = {entry.path for entry in self._found.entries}
+    return [
+      self._write(output, entry, record, settings, taken)
+      for entry, record in zip(self._found.entries, records, strict=True)
+    ]
+
+  def _read(self, entry: Entry) -> picture.Read:
+    if entry.fault:
+      raise picture.UnjudgedError(entry.fault)
+    return picture.read(self._source / entry.path)
+
+  def _look(self, entry: Entry) -> _Look | str:
+    """At a picture, or why it cannot be judged."""
+    try:
+      pixels = self._read(entry).pixels
+    except picture.UnjudgedError as error:
+      return str(error)
+    return _Look(any_size.view(self._model.variant, pixels), _small(pixels))
+
+  def _looks(
+    self, entries: list[Entry]
+  ) -> Iterator[list[tuple[Entry, _Look | str]]]:
+    for start in range(0, len(entries), _IN_MEMORY):
+      batch = entries[start : start + _IN_MEMORY]
+      yield list(zip(batch, self._pool.map(self._look, batch), strict=True))
+
+  def _score(
+    self, threshold: float
+  ) -> tuple[list[Record], Float[np.ndarray, 's s 3']]:
+    """First pass: scores, and the mean picture of the class."""
+    records, count = [], 0
+    total = np.zeros((_COMMON_SIZE, _COMMON_SIZE, 3))
+    for batch in self._looks(self._found.entries):
+      looks = [look for _, look in batch if isinstance(look, _Look)]
+      views = [look.view for look in looks]
+      scores = iter(any_size.score(self._model, views) if looks else ())
+      for look in looks:
+        total += look.small
+      count += len(looks)
+      for entry, found in batch:
+        record = Record(printable(entry.path), self._found.name)
+        if isinstance(found, str):
+          records.append(dataclasses.replace(record, note=found))
+          continue
+        score = float(next(scores))
+        records.append(
+          dataclasses.replace(record, score=score, flagged=score > threshold)
+        )
+    return records, total / max(count, 1)
+
+  def _with_sensitivities(
+    self, records: list[Record], mean: Float[np.ndarray, 's s 3']
+  ) -> list[Record]:
+    """Second pass: Algorithm 1, lines 3 to 6, for what is flagged."""
+    judged = [
+      entry
+      for entry, record in zip(self._found.entries, records, strict=True)
+      if record.score is not None
+    ]
+    distances = {}
+    for entry, look in itertools.chain.from_iterable(self._looks(judged)):
+      if isinstance(look, str):
+        raise self._changed(entry, look)
+      distance = float(np.sum((look.small - mean) ** 2))
+      distances[printable(entry.path)] = distance
+    largest = max(distances.values())
+    return [
+      dataclasses.replace(
+        record,
+        # A class of one picture, or of identical ones, has sensitivity 0.
+        sensitivity=distances[record.path] / largest if largest else 0.0,
+      )
+      if record.flagged
+      else record
+      for record in records
+    ]
+
+  def _changed(self, entry: Entry, fault: str) -> errors.UserError:
+    return errors.UserError(
+      f'{self._source / entry.path}: has changed while it was being judged '
+      f'({fault}); expected an input that stays. Give the command again.'
+    )
+
+  def _write(
+    self,
+    output: Output,
+    entry: Entry,
+    record: Record,
+    settings: Settings,
+    taken: set[pathlib.PurePosixPath],
+  ) -> Record:
+    if record.score is None:
+      return record
+    if not record.flagged:
+      output.copy(entry.path, settings.link)
+      return dataclasses.replace(record, action='kept', output=record.path)
+    if settings.action == 'drop':
+      return dataclasses.replace(record, action='dropped')
+    try:
+      read = self._read(entry)
+    except picture.UnjudgedError as error:
+      raise self._changed(entry, str(error)) from None
+    scale = record.sensitivity / settings.epsilon
+    # A grey picture stays grey.
+    pixels = read.pixels[:, :, :1] if read.grey else read.pixels
+    noised = any_size.perturb(
+      pixels, record.path, scale, mode='laplace', seed=settings.seed
+    )
+    path = _png_name(entry.path, taken)
+    output.write_png(path, noised[:, :, 0] if read.grey else noised)
+    return dataclasses.replace(
+      record, scale=scale, action='perturbed', output=printable(path)
+    )
+
+
+def _png_name(
+  path: pathlib.PurePosixPath, taken: set[pathlib.PurePosixPath]
+) -> pathlib.PurePosixPath:
+  """The same stem with the ending .png, or another where that is taken."""
+  if path.suffix.lower() == '.png':
+    return path
+  for stem in itertools.chain(
+    [path.stem, path.name], (f'{path.stem}.{n}' for n in itertools.count(1))
+  ):
+    free = path.with_name(f'{stem}.png')
+    if free not in taken:
+      taken.add(free)
+      return free
+  raise AssertionError('there is always a next number')

@@ -1,0 +1,103 @@
+"""Sanitises an untrusted folder of pictures, without any training.
+
+  python -m launch.sanitize --input=enrolments/ --output=clean/
+
+The input holds one folder per class. Every picture is scored by the PIRM that
+comes with the project; what it flags is replaced by a PNG with Algorithm 1's
+noise (or dropped, or only reported), the rest is copied byte for byte. The
+input is never changed. Killed and started again, it continues.
+
+Exit status: 0 all files judged; 2 a mistake, told in one line; 3 some files
+could not be judged: they are in `scores.csv`, and not in the output.
+"""
+
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from babam_jax import errors
+from babam_jax.defense import pirm
+from babam_jax.experiment import environment
+from babam_jax.sanitizer import report, sanitize
+from babam_jax.sanitizer.output import Output
+from launch import command
+
+_INPUT = flags.DEFINE_string('input', None, 'A folder of class folders.')
+_OUTPUT = flags.DEFINE_string('output', None, 'A new or empty folder.')
+_PIRM = flags.DEFINE_string('pirm', None, 'A PIRM; default: the shipped one.')
+_ACTION = flags.DEFINE_enum(
+  'action', 'perturb', sanitize.ACTIONS, 'What happens to flagged pictures.'
+)
+_THRESHOLD = flags.DEFINE_float(
+  'threshold', 0.5, 'Higher probabilities of poison are flagged.', 0, 1
+)
+_EPSILON = flags.DEFINE_float(
+  'epsilon', 0.01, 'The noise budget; a lower one gives more noise.', 1e-9
+)
+_LINK = flags.DEFINE_bool(
+  'link', False, 'Hard links instead of copies of what is not flagged.'
+)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', 0)
+_EXIT_UNJUDGED = 3
+
+
+def _folder(flag: flags.FlagHolder, expected: str) -> pathlib.Path:
+  if not flag.value:
+    raise errors.UserError(
+      f'--{flag.name}: is missing; expected {expected}. Give one with '
+      f'--{flag.name}=DIR.'
+    )
+  return pathlib.Path(flag.value)
+
+
+def main(arguments: Sequence[str]) -> None:
+  """Scores, perturbs, reports."""
+  if arguments:
+    raise errors.UserError(
+      f'command line: unexpected {arguments[0]!r}; expected --flag=value only.'
+    )
+  source = _folder(_INPUT, 'a folder of class folders')
+  root = _folder(_OUTPUT, 'a new or empty folder')
+  if not source.is_dir():
+    raise errors.UserError(
+      f'--input: no folder {str(source)!r}; expected a folder of class folders.'
+    )
+  checkpoint = pathlib.Path(_PIRM.value) if _PIRM.value else pirm.SHIPPED
+  model = pirm.load(checkpoint)
+  settings = sanitize.Settings(
+    _ACTION.value,
+    _THRESHOLD.value,
+    _EPSILON.value,
+    _LINK.value,
+    _SEED.value,
+  )
+  told = settings._asdict() | {'pirm_sha256': pirm.fingerprint(checkpoint)}
+  output = Output(source, root, told)
+  table = io.StringIO(newline='')
+  findings = report.Findings(table)
+  for records in sanitize.run(source, output, model, settings):
+    findings.add(records)
+  report.write(
+    root,
+    source,
+    findings,
+    table.getvalue(),
+    told,
+    environment.describe('python -m launch.sanitize'),
+  )
+  output.close()
+  print(f'{findings.flagged} flagged; report: {root / "report.html"}')
+  if findings.unjudged:
+    print(
+      f'{len(findings.unjudged)} files could not be judged and are not in the '
+      f'output; they are named in {root / "scores.csv"}.',
+      file=sys.stderr,
+    )
+    sys.exit(_EXIT_UNJUDGED)
+
+
+if __name__ == '__main__':
+  command.run_tool(main)

@@ -1,0 +1,368 @@
+"""An untrusted folder through `launch.sanitize`, with all that people have."""
+
+import csv
+import filecmp
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from babam_jax.defense import any_size, pirm
+from babam_jax.sanitizer import picture
+
+LONG = 'x' * 250
+
+
+def faces(folder, count, size=(70, 90), mode='RGB', suffix='.png', seed=0):
+  """Smooth pictures, each another."""
+  rng = np.random.default_rng(seed)
+  folder.mkdir(parents=True, exist_ok=True)
+  for i in range(count):
+    coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8))
+    image = coarse.resize(size, Image.Resampling.BICUBIC).convert(mode)
+    image.save(folder / f'{i}{suffix}')
+
+
+def command(source, output, *options):
+  return [
+    sys.executable,
+    '-m',
+    'launch.sanitize',
+    f'--input={source}',
+    f'--output={output}',
+    *options,
+  ]
+
+
+def run(source, output, *options):
+  return subprocess.run(
+    command(source, output, *options),
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+  )
+
+
+def rows(output):
+  with open(output / 'scores.csv', encoding='utf-8', newline='') as file:
+    return {row['path']: row for row in csv.DictReader(file)}
+
+
+def tree(root):
+  """Every file below a folder, with its content."""
+  return {
+    os.path.relpath(os.path.join(here, name), root): pathlib.Path(
+      here, name
+    ).read_bytes()
+    for here, _, names in os.walk(root)
+    for name in names
+  }
+
+
+REPORTS = {'scores.csv', 'summary.json', 'report.html'}
+
+
+@pytest.fixture(scope='module')
+def untrusted(tmp_path_factory):
+  """What nobody wants to find in a folder, and some pictures."""
+  root = tmp_path_factory.mktemp('untrusted') / 'in'
+  faces(root / 'ann', 4)
+  faces(root / 'ann' / 'deeper' / 'still', 1, (200, 300), seed=1)
+  faces(root / 'bob', 3, (64, 64), 'L', '.jpg', seed=2)
+  faces(root / 'figures', 2, (40, 33), 'RGBA', '.webp', seed=3)
+  faces(root / 'Jürgen 名', 2, (301, 77), 'P', '.bmp', seed=4)
+  faces(root / 'wide', 1, (1500, 40), 'CMYK', '.tif', seed=5)
+  bob = root / 'bob'
+  good = (root / 'ann' / '0.png').read_bytes()
+  (bob / 'zero.jpg').write_bytes(b'')
+  (bob / 'half.png').write_bytes(good[: len(good) // 2])
+  (bob / 'text.jpg').write_text('no picture')
+  (bob / 'misnamed.jpg').write_bytes(good)
+  (bob / '0.jpeg').write_bytes((bob / '0.jpg').read_bytes())  # the same stem
+  (bob / f'{LONG}.png').write_bytes(good)
+  (bob / 'line\nbreak,"quoted".png').write_bytes(good)
+  Image.new('RGB', (20, 20)).save(bob / 'small.png')
+  frames = [Image.new('RGB', (50, 50), (i, 0, 0)) for i in range(3)]
+  frames[0].save(
+    bob / 'moving.webp', save_all=True, append_images=frames[1:], lossless=True
+  )
+  Image.new('1', (9000, 9000)).save(bob / 'bomb.png')
+  os.symlink('/etc/hostname', bob / 'outside.png')
+  os.symlink(root / 'ann' / '1.png', bob / 'inside.png')
+  os.symlink(root / 'ann', bob / 'folder')
+  os.symlink('circle.png', bob / 'circle.png')
+  os.symlink('nowhere.png', bob / 'broken.png')
+  os.mkfifo(bob / 'pipe.png')
+  with open(os.fsencode(bob) + b'/\xff\xfe.png', 'wb') as file:
+    file.write(good)
+  (root / 'empty').mkdir()
+  (root / 'notes.txt').write_text('about the data')
+  return root
+
+
+UNJUDGED = {
+  'bob/zero.jpg': 'empty file',
+  'bob/half.png': 'unreadable',
+  'bob/text.jpg': 'no picture',
+  'bob/small.png': 'less than 32',
+  'bob/moving.webp': 'animated',
+  'bob/bomb.png': 'too many',
+  'bob/outside.png': 'leaves the folder',
+  'bob/folder': 'a link to a folder',
+  'bob/circle.png': 'cannot be looked at',
+  'bob/broken.png': 'cannot be looked at',
+  'bob/pipe.png': 'no regular file',
+  'notes.txt': 'no picture',
+}
+
+
+@pytest.fixture(scope='module')
+def sanitised(untrusted, tmp_path_factory):
+  """All flagged: the threshold is 0."""
+  output = tmp_path_factory.mktemp('sanitised') / 'out'
+  before = tree_without_pipes(untrusted)
+  done = run(untrusted, output, '--threshold=0')
+  assert tree_without_pipes(untrusted) == before  # the input is as it was
+  return output, done
+
+
+def tree_without_pipes(root):
+  return {
+    os.path.join(here, name): os.lstat(os.path.join(here, name))[:9:4]
+    for here, _, names in os.walk(root)
+    for name in names
+  }
+
+
+def test_what_cannot_be_judged_is_named_and_left_out(sanitised):
+  output, done = sanitised
+  assert done.returncode == 3, done.stderr
+  assert f'{len(UNJUDGED)} files could not be judged' in done.stderr
+  assert 'Traceback' not in done.stderr
+  found = rows(output)
+  for path, note in UNJUDGED.items():
+    assert note in found[path]['note'], path
+    assert found[path]['action'] == 'not judged'
+    assert not found[path]['score'] and not found[path]['output']
+    assert not (output / path).exists()
+  summary = json.loads((output / 'summary.json').read_text())
+  assert {f['path'] for f in summary['not_judged']} == set(UNJUDGED)
+  assert summary['files'] == len(found)
+  assert summary['flagged'] == len(found) - len(UNJUDGED)
+
+
+def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
+  output, _ = sanitised
+  found = rows(output)
+  written = {row['output'] for row in found.values() if row['output']}
+  judged = [row for row in found.values() if row['score']]
+  assert len(written) == len(judged)  # nobody wrote over another
+  assert (output / 'empty').is_dir()
+  for row in judged:
+    assert row['flagged'] == 'true' and row['action'] == 'perturbed'
+    assert row['output'].endswith('.png')
+    if '\\' in row['path']:  # bytes that are no UTF-8
+      continue
+    before = picture.read(untrusted / row['path'])
+    with Image.open(output / row['output']) as after:
+      assert after.format == 'PNG'
+      assert after.size == before.pixels.shape[1::-1]
+      assert (after.mode == 'L') == before.grey
+  # The same stem twice: the first in order has it.
+  assert found['bob/0.jpeg']['output'] == 'bob/0.png'
+  assert found['bob/0.jpg']['output'] == 'bob/0.jpg.png'
+  assert set(os.listdir(output)) == REPORTS | {
+    'ann', 'bob', 'figures', 'Jürgen 名', 'wide', 'empty'
+  }  # fmt: skip
+
+
+def test_noise_has_the_scale_of_algorithm_1(sanitised, untrusted):
+  """Against a plain version of it, on one class."""
+  output, _ = sanitised
+  found = {p: r for p, r in rows(output).items() if r['class'] == 'ann'}
+  small = {
+    path: np.asarray(
+      Image.fromarray(picture.read(untrusted / path).pixels).resize(
+        (224, 224), Image.Resampling.BILINEAR
+      ),
+      float,
+    )
+    for path in found
+  }
+  mean = np.mean(list(small.values()), 0)
+  distances = {path: ((x - mean) ** 2).sum() for path, x in small.items()}
+  largest = max(distances.values())
+  for path, row in found.items():
+    sensitivity = distances[path] / largest
+    assert float(row['sensitivity']) == pytest.approx(sensitivity, rel=1e-4)
+    assert float(row['noise_scale']) == pytest.approx(
+      100 * sensitivity, rel=1e-4
+    )
+
+
+def test_the_report_is_one_page(sanitised):
+  output, _ = sanitised
+  page = (output / 'report.html').read_text()
+  assert page.count('<img') == 2 and 'Not judged' in page
+  assert 'src="http' not in page
+
+
+def test_unflagged_files_are_byte_for_byte_copies(untrusted, tmp_path):
+  done = run(untrusted, tmp_path / 'out', '--threshold=1')
+  assert done.returncode == 3
+  found = rows(tmp_path / 'out')
+  kept = [path for path, row in found.items() if row['action'] == 'kept']
+  assert len(kept) == len(found) - len(UNJUDGED)
+  for path in kept:
+    if '\\' not in path:
+      assert filecmp.cmp(untrusted / path, tmp_path / 'out' / path, False)
+      assert not (tmp_path / 'out' / path).is_symlink()
+
+
+def test_drop_report_and_links(tmp_path):
+  source = tmp_path / 'in'
+  faces(source / 'ann', 5)
+  run(source, tmp_path / 'r', '--action=report')
+  scores = [float(row['score']) for row in rows(tmp_path / 'r').values()]
+  assert set(os.listdir(tmp_path / 'r')) == REPORTS
+  middle = f'--threshold={sorted(scores)[2]}'
+
+  done = run(source, tmp_path / 'd', '--action=drop', middle)
+  assert done.returncode == 0, done.stderr
+  actions = [row['action'] for row in rows(tmp_path / 'd').values()]
+  assert sorted(actions) == ['dropped'] * 2 + ['kept'] * 3
+  assert len(os.listdir(tmp_path / 'd' / 'ann')) == 3
+
+  run(source, tmp_path / 'l', '--action=drop', middle, '--link')
+  for name in os.listdir(tmp_path / 'l' / 'ann'):
+    linked = tmp_path / 'l' / 'ann' / name
+    assert linked.samefile(source / 'ann' / name)
+
+
+def test_kill_and_continue_gives_the_same_bytes(tmp_path):
+  source = tmp_path / 'in'
+  for i in range(12):
+    faces(source / f'p{i:02d}', 6, (200, 200), seed=i)
+  done = run(source, tmp_path / 'whole', '--threshold=0')
+  assert done.returncode == 0, done.stderr
+  output = tmp_path / 'killed'
+  journal = output / '.sanitize-unfinished' / 'classes'
+  for wanted in (1, 4, 8):
+    process = subprocess.Popen(
+      command(source, output, '--threshold=0'),
+      cwd=REPOSITORY,
+      stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None:
+      if journal.is_dir() and len(os.listdir(journal)) >= wanted:
+        process.send_signal(signal.SIGKILL)
+      time.sleep(0.002)
+    if process.returncode == 0:
+      break
+    assert not (output / 'summary.json').exists()
+  else:
+    # Other settings would mix two outputs.
+    done = run(source, output, '--threshold=0', '--epsilon=0.5')
+    assert done.returncode == 2 and 'other settings' in done.stderr
+    done = run(source, output, '--threshold=0')
+    assert done.returncode == 0, done.stderr
+  found, whole = tree(output), tree(tmp_path / 'whole')
+  assert found.keys() == whole.keys()
+  for path in whole:
+    assert found[path] == whole[path], path
+
+
+@pytest.mark.parametrize(
+  'options,told',
+  [
+    ([], '--input: is missing'),
+    (['--input=nowhere', '--output=out'], "--input: no folder 'nowhere'"),
+    (['--input={in}', '--output={in}/out'], 'lie in each other'),
+    (['--input={in}/ann', '--output={in}'], 'lie in each other'),
+    (['--input={in}', '--output={full}'], 'is not empty'),
+    (['--input={in}', '--output=out', '--threshold=2'], '--threshold'),
+    (['--input={in}', '--output=out', '--action=pray'], '--action'),
+    (['--input={in}', '--output={file}/x'], 'Not a directory'),
+    (['--input={in}', '--output=o', '--pirm={file}'], 'cannot be read'),
+  ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, options, told):
+  faces(tmp_path / 'in' / 'ann', 1)
+  (tmp_path / 'full').mkdir()
+  (tmp_path / 'full' / 'x').write_text('mine')
+  places = {
+    '{in}': tmp_path / 'in',
+    '{full}': tmp_path / 'full',
+    '{file}': tmp_path / 'full' / 'x',
+  }
+  for mark, path in places.items():
+    options = [option.replace(mark, str(path)) for option in options]
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.sanitize', *options],
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 2, done.stderr
+  errors = [x for x in done.stderr.splitlines() if x.startswith('error:')]
+  assert len(errors) == 1 and told in errors[0]
+  assert 'Traceback' not in done.stderr
+  assert (tmp_path / 'full' / 'x').read_text() == 'mine'
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 9))
+def test_tiles_cover_a_picture_from_edge_to_edge(height, width, seed):
+  rng = np.random.default_rng(seed)
+  image = rng.integers(0, 256, (height, width, 3), np.uint8)
+  found = any_size.tiles(image, 64)
+  assert 1 <= len(found) <= 16 and found.shape[1:] == (64, 64, 3)
+  first = image[:64, :64]
+  np.testing.assert_array_equal(
+    found[0][: first.shape[0], : first.shape[1]], first
+  )
+  np.testing.assert_array_equal(
+    found[-1][-1, -1] if min(height, width) >= 64 else 0,
+    image[-1, -1] if min(height, width) >= 64 else 0,
+  )
+  assert np.isin(found, image).all()
+
+
+def test_scores_are_those_of_each_picture_alone(rng):
+  model = pirm.load(pirm.SHIPPED)
+  pictures = [
+    rng.integers(0, 256, (*size, 3), np.uint8)
+    for size in ((64, 64), (40, 300), (128, 65))
+  ]
+  views = [any_size.view('compact', p) for p in pictures]
+  together = any_size.score(model, views)
+  alone = [any_size.score(model, [view])[0] for view in views]
+  np.testing.assert_allclose(together, alone, rtol=1e-4)
+  # One tile is the whole picture: the score of the experiments.
+  whole = pirm.score(model, pictures[0][None], 1)
+  np.testing.assert_allclose(together[0], whole[0], rtol=1e-4)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([1, 3]))
+def test_noise_at_any_size(height, width, channels):
+  image = np.full((height, width, channels), 128, np.uint8)
+  found = any_size.perturb(image, 'a', 10.0, mode='laplace', seed=0)
+  assert found.shape == image.shape and found.dtype == np.uint8
+  again = any_size.perturb(image, 'a', 10.0, mode='laplace', seed=0)
+  np.testing.assert_array_equal(found, again)
+  if image.size > 3000:
+    assert np.abs(found.astype(int) - 128).mean() == pytest.approx(10, rel=0.1)
+    other = any_size.perturb(image, 'b', 10.0, mode='laplace', seed=0)
+    assert (found != other).mean() > 0.8
