@@ -158,6 +158,8 @@ def get_config() -> ConfigDict:
   # experiment alone.
   config.study = ConfigDict()
   config.study.title = ''
+  # What the reader must know to compare its figures with the paper's.
+  config.study.note = ''
   # (label, what it sets, the paper's value for each column or None), where
   # 'what it sets' reads 'fr.frozen=none fr.epochs=24'. Labels of curves read
   # 'name of the line, name of the point'.

@@ -9,15 +9,15 @@ sources: 15 GB on disk, meant for accelerators. (The paper poisons 50,000.)
 `:small` poisons 320, for two cores: some ten minutes.
 """
 
-from configs import pirm_vgg16
+from configs import paper, pirm_vgg16
 
 
 def get_config(scale='paper'):
   config = pirm_vgg16.get_config()
   config.pirm.trainable_convs = 3
   config.pirm.grey_fraction = 0.0
-  config.pirm.num_poison, config.pirm.num_clean = {
-    'paper': (48_000, 4000),
-    'small': (320, 320),
-  }[scale]
+  paper.check_variant(scale, ('paper', 'small'))
+  config.pirm.num_poison, config.pirm.num_clean = (
+    (48_000, 4000) if scale == 'paper' else (320, 320)
+  )
   return config

@@ -30,9 +30,9 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   config_check.check(config)
   config_check.check_pirm_training(config)
   config_check.check_workdir(workdir, config)
-  config_check.write_config(workdir, config)
   laboratory = lab.Lab(config, artifacts.Store(root), workdir)
   model, artifact = pirm_stages.train_pirm(laboratory)
+  config_check.write_config(workdir, config)
   pirm.save(model, pathlib.Path(_OUTPUT.value))
 
   lines = table.pirm_rows({'pirm': {'held_out': model.meta['holdout']}})
@@ -41,6 +41,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     table.PIRM_HEADER,
     lines,
     {'training': figures.first_epoch(artifact.json('history'))},
+    'Judged on pictures held out, at the threshold of the config.',
   )
   report.write_sections(
     workdir / 'report.html',

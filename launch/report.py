@@ -8,6 +8,7 @@ exit status is 2.
 """
 
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 from absl import flags
@@ -28,13 +29,14 @@ def main(arguments: Sequence[str]) -> None:
       '--runs=DIR.'
     )
   folder = pathlib.Path(_RUNS.value)
-  absent = collection.write_page(folder, f'python -m launch.report {folder}')
+  line = shlex.join(['python', '-m', 'launch.report', f'--runs={folder}'])
+  absent = collection.write_page(folder, line)
   print(f'report: {folder / "report.html"}')
   if absent:
     raise errors.UserError(
-      f'--runs: {len(absent)} runs have no results: '
-      f'{", ".join(map(str, absent))}; their studies are left out. Give the '
-      "studies' commands again; what is done is kept."
+      f'--runs: {len(absent)} are left out: '
+      f'{"; ".join(f"{path} {why}" for path, why in absent)}. Give their '
+      'commands again; what is done is kept.'
     )
 
 

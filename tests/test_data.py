@@ -228,7 +228,9 @@ def test_prepared_data_sets(prepared_root, name, classes):
   )
 
 
-@pytest.mark.parametrize('name', ['nothing', 'no name', 'without_classes'])
+@pytest.mark.parametrize(
+  'name', ['nothing', 'no name', 'without_classes', 'lfw', 'huggingface:mnist']
+)
 def test_what_is_not_prepared_is_told(prepared_root, name):
   with pytest.raises(errors.UserError, match='download_and_prepare'):
     datasets.find_pictures(f'tfds:{name}', prepared_root)

@@ -236,8 +236,17 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
   again = in_lab(config, tmp_path, 'again')
   with pytest.raises(KeyboardInterrupt):
     pirm_data.make(again)
+
+  # A second kill: all is made, but its folder has not got its name yet.
+  def killed(*args):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as broken:
+    broken.setattr(artifacts.os, 'rename', killed)
+    with pytest.raises(KeyboardInterrupt):
+      pirm_data.make(again)
   resumed = pirm_data.make(again)
-  assert len(calls) == 3  # the first chunk was not made again
+  assert len(calls) == 3  # no chunk was made twice
 
   for part in ('train', 'holdout'):
     expected = pirm_data.read(whole, part)

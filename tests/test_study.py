@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from test_pipeline import FIELDS, command
 
 from babam_jax import errors, files
-from babam_jax.evaluation import study_table
+from babam_jax.evaluation import figures, study_table
 from babam_jax.experiment import config_check, study
 from configs import common
 
@@ -54,6 +55,11 @@ def test_every_config_of_the_paper_can_be_planned(name, argument):
   module = importlib.import_module(f'configs.paper.{name}')
   config = module.get_config(*[argument][: bool(argument)])
   config_check.check(config)
+  assert 'python -m launch.' in module.__doc__
+  with pytest.raises((ValueError, TypeError)):
+    module.get_config('nothing')
+  if name in ('figure3', 'figure7'):  # single runs
+    return
   runs = study.plan(config, pathlib.Path('x'))
   rows = len(config.study.rows)
   assert len(runs) == rows * len(config.study.repeats)
@@ -61,7 +67,6 @@ def test_every_config_of_the_paper_can_be_planned(name, argument):
     assert paper is None or len(paper) == len(config.study.columns)
   for run in runs:
     assert not run.config.study.rows  # a run is no study itself
-  assert 'python -m launch.' in module.__doc__
 
 
 def test_a_run_differs_from_the_study_in_what_its_row_sets():
@@ -93,6 +98,69 @@ def test_a_row_that_cannot_be_set_is_named(row, told):
   config.study.rows = (('a', row, None),)
   with pytest.raises(errors.UserError, match=told):
     study.plan(config, pathlib.Path('x'))
+
+
+@pytest.mark.parametrize(
+  'field,value,told',
+  [
+    ('rows', (('a', 'seed=1'),), 'config.study.rows'),
+    ('rows', (('a', 'seed=1', (1.0,)),), 'config.study.rows'),
+    ('rows', ((1, 'seed=1', None),), 'config.study.rows'),
+    ('rows', ((None, None, None),), 'config.study.rows'),
+    ('rows', (('..', 'seed=1', None),), 'config.study.rows'),
+    ('rows', (('a', 'defense.epsilon=None', None),), 'defense.epsilon'),
+    ('columns', (), 'config.study.columns'),
+    ('columns', (('ASR',),), 'config.study.columns'),
+    ('repeats', (), 'config.study.repeats'),
+    ('repeats', (1,), 'config.study.repeats'),
+    ('x', 'defense.epsilom', 'config.study.x'),
+    ('x', 'defense.action', 'config.study.x'),
+  ],
+)
+def test_a_malformed_study_is_refused(field, value, told):
+  config = small_study()
+  config.study.rows = (('a', '', None),)
+  config.study[field] = value
+  with pytest.raises(errors.UserError, match=told):
+    study.plan(config, pathlib.Path('x'))
+
+
+@pytest.mark.parametrize(
+  'field', ['models', 'models.clean', 'nothing', 'pirm.holdout.tpr']
+)
+def test_a_column_that_is_no_number_is_told(field):
+  metrics = {'models': {'clean': {}}, 'pirm': {'holdout': None}}
+  with pytest.raises(KeyError):
+    study_table.entry([metrics], field, None)
+
+
+def test_figures_of_a_study():
+  def row(label, rate, count):
+    entries = [
+      study_table.Entry([rate], None, 50.0),
+      study_table.Entry([count], None, None),
+    ]
+    return study_table.Row(label, entries, 1)
+
+  rows = [
+    row('nothing', 0.9, 7),
+    row('left out', 0.1, 8),
+    row('noise, 0.1', 0.5, 9),
+    row('noise, 0.01', 0.2, 9),
+  ]
+  headings = ['ASR', 'pictures']
+  bars = figures.study(headings, rows, [None] * 4, '')
+  assert len(bars.axes) == 1  # a count has no percent axis
+  widths = [bar.get_width() for bar in bars.axes[0].patches]
+  assert widths == pytest.approx([90, 10, 50, 20])
+
+  curves = figures.study(headings, rows, [None, None, 0.1, 0.01], 'epsilon')
+  (ax,) = curves.axes
+  assert ax.get_xlabel() == 'epsilon'
+  styles = {line.get_label(): line.get_linestyle() for line in ax.lines}
+  assert styles['nothing'] != styles['left out']  # two levels, told apart
+  (line,) = [found for found in ax.containers if found.get_label() == 'noise']
+  assert list(line[0].get_ydata()) == pytest.approx([20, 50])
 
 
 def test_two_rows_in_one_folder_are_refused():
@@ -129,8 +197,8 @@ def test_entries_against_plain_arithmetic(runs):
 def test_the_papers_figures_stand_beside_ours():
   entry = study_table.Entry([0.5, 0.7], None, 61.5)
   rows = [
-    study_table.Row('a', [entry, study_table.Entry([3, 3], None, None)]),
-    study_table.Row('b', [study_table.Entry([0.1], None, None)] * 2),
+    study_table.Row('a', [entry, study_table.Entry([3, 3], None, None)], 2),
+    study_table.Row('b', [study_table.Entry([0.1], None, None)] * 2, 1),
   ]
   assert study_table.header(['ASR', 'n'], rows) == [
     '', 'ASR', 'paper', 'n', 'runs'
@@ -140,7 +208,11 @@ def test_the_papers_figures_stand_beside_ours():
     ['b', '10.0', '-', '10.0', '1'],
   ]
   pooled = study_table.pooled([rows[0]])
-  assert [str(row.entries[0]) for row in pooled] == ['60.0', '50.0', '70.0']
+  assert [str(row.entries[0]) for row in pooled] == [
+    '60.0 ± 14.1', '50.0', '70.0'
+  ]  # fmt: skip
+  assert {row.runs for row in pooled} == {2}
+  assert str(pooled[0].entries[1]) == '3'  # a count stays a count
 
 
 def report(folder):
@@ -191,7 +263,7 @@ def test_a_study_from_the_command_line(faces, tmp_path):
   done = report(tmp_path / 'runs')
   assert done.returncode == 0, done.stderr
   page = (tmp_path / 'runs' / 'report.html').read_text()
-  assert page.count('<h2>') == 1 and 'left out' in page
+  assert page.count('<h2>') == 2 and 'left out' in page
 
   # A run that is gone: the study is not shown, and the run is named.
   (folder / 'left_out' / 'seed_1' / 'metrics.json').unlink()
@@ -199,7 +271,25 @@ def test_a_study_from_the_command_line(faces, tmp_path):
   assert done.returncode == 2 and 'left_out/seed_1' in done.stderr
   assert 'Traceback' not in done.stderr
   page = (tmp_path / 'runs' / 'report.html').read_text()
-  assert 'left out' not in page
+  assert 'left out' not in page and 'left_out/seed_1' in page
+
+  # A single run beside it, one that is not finished, and a stranger.
+  shutil.copytree(folder / 'noise_0.1' / 'seed_0', tmp_path / 'runs' / 'one')
+  shutil.copytree(folder / 'noise_0.1' / 'seed_1', tmp_path / 'runs' / 'two')
+  (tmp_path / 'runs' / 'two' / 'metrics.json').unlink()
+  (tmp_path / 'runs' / 'theirs').mkdir()
+  (tmp_path / 'runs' / 'theirs' / 'config.json').write_text('[]')
+  done = report(tmp_path / 'runs')
+  assert done.returncode == 2 and 'Traceback' not in done.stderr
+  for name in ('two', 'theirs', 'left_out/seed_1'):
+    assert name in done.stderr
+  page = (tmp_path / 'runs' / 'report.html').read_text()
+  assert 'Single runs' in page and '<td>one</td>' in page
+
+  # The page of a working folder is its own.
+  own = (folder / 'report.html').read_bytes()
+  assert report(folder).returncode == 2
+  assert (folder / 'report.html').read_bytes() == own
 
 
 @pytest.mark.parametrize('there', [False, True])

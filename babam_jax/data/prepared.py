@@ -45,10 +45,13 @@ def find(name: str, root: str) -> list[Picture]:
       )
       for split in sorted(builder.info.splits)
     }
+    if not sources:
+      raise ValueError('it is known, but not prepared')
   except (
     ValueError,
     NotImplementedError,
     OSError,
+    ImportError,  # of what a data set's own reader needs
     AssertionError,  # files that are not there
   ) as error:
     raise errors.UserError(

@@ -1,5 +1,6 @@
 """The figures of the report, as matplotlib figures."""
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -267,36 +268,45 @@ def study(
   headings: Sequence[str],
   rows: Sequence[Row],
   points: Sequence[float | None],
+  x: str,
 ) -> Figure:
   """A study's rates: curves where rows have a place on the x axis, else bars.
 
   Args:
-    headings: of the columns, a panel each.
+    headings: of the columns. Rates have a panel each, counts have none.
     rows: the table.
     points: each row's place on the x axis, or None.
+    x: what the x axis shows.
   """
+  rates = [
+    column
+    for column in range(len(headings))
+    if not any(row.entries[column].is_count for row in rows)
+  ]
   figure, axes = plt.subplots(
     1,
-    len(headings),
-    figsize=(max(5, 3.6 * len(headings)), 4),
+    max(1, len(rates)),
+    figsize=(max(6, 3.4 * len(rates)), 4),
+    sharey=True,
     squeeze=False,
     layout='constrained',
   )
-  draw = _bars if all(point is None for point in points) else _curves
-  for column, (ax, heading) in enumerate(zip(axes[0], headings, strict=True)):
-    draw(ax, [(r.label, r.entries[column]) for r in rows], points)
-    ax.set(title=heading)
+  for ax, column in zip(axes[0], rates, strict=False):
+    entries = [(row.label, row.entries[column]) for row in rows]
+    if all(point is None for point in points):
+      _bars(ax, entries)
+    else:
+      _curves(ax, entries, points, x)
+    ax.set(title=headings[column])
     ax.grid(alpha=0.3)
-  axes[0, -1].legend(fontsize=8)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(
+    handles, labels, fontsize=8, loc='outside lower center', ncols=3
+  )
   return figure
 
 
-def _bars(
-  ax: plt.Axes,
-  entries: Sequence[tuple[str, Entry]],
-  points: Sequence[float | None],
-) -> None:
-  del points
+def _bars(ax: plt.Axes, entries: Sequence[tuple[str, Entry]]) -> None:
   places = np.arange(len(entries))
   ax.barh(
     places,
@@ -313,20 +323,23 @@ def _bars(
     label='paper',
   )
   ax.set_yticks(places, [label for label, _ in entries], fontsize=8)
-  ax.invert_yaxis()
-  ax.set(xlabel='percent')
+  ax.set(xlabel='percent', ylim=(len(entries) - 0.5, -0.5))
 
 
 def _curves(
   ax: plt.Axes,
   entries: Sequence[tuple[str, Entry]],
   points: Sequence[float | None],
+  x: str,
 ) -> None:
   lines: dict[str, list[tuple[float, Entry]]] = {}
+  levels = itertools.cycle(('--', ':', '-.'))
   for (label, entry), point in zip(entries, points, strict=True):
     if point is None:  # no place on the axis: a level
-      colour = f'C{9 - len(lines) % 4}'
-      ax.axhline(100 * entry.mean, linestyle='--', label=label, color=colour)
+      style = next(levels)
+      ax.axhline(
+        100 * entry.mean, linestyle=style, label=label, color='#555555'
+      )
     else:
       lines.setdefault(label.rpartition(', ')[0], []).append((point, entry))
   for name, found in lines.items():
@@ -339,5 +352,5 @@ def _curves(
       capsize=3,
       label=name,
     )
-  ax.set(xscale='log', ylabel='percent', xlabel='epsilon')
-  ax.invert_xaxis()  # more noise to the right
+  ax.set(xscale='log', ylabel='percent', xlabel=x, ylim=(-3, 103))
+  ax.invert_xaxis()  # of epsilon: more noise to the right

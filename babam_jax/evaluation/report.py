@@ -55,12 +55,14 @@ class Section(NamedTuple):
     header: the table's first line.
     lines: its other lines.
     figures: by name.
+    note: what to know when reading it.
   """
 
   title: str
   header: Sequence[str]
   lines: Sequence[Sequence[str]]
   figures: dict[str, Figure]
+  note: str
 
 
 def write_sections(

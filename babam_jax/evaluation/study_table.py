@@ -20,7 +20,6 @@ _TRIALS = {
     'fpr': ('num_clean',),
   },
 }
-_POOLED = (('mean', np.mean), ('least', np.min), ('most', np.max))
 
 Metrics = dict[str, Any]  # what is in `metrics.json`
 
@@ -40,6 +39,11 @@ class Entry(NamedTuple):
   paper: float | None
 
   @property
+  def is_count(self) -> bool:
+    """Whether it counts pictures, and is no rate."""
+    return all(isinstance(value, int) for value in self.values)
+
+  @property
   def mean(self) -> float:
     """Over the runs."""
     return float(np.mean(self.values))
@@ -50,7 +54,7 @@ class Entry(NamedTuple):
     return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
   def __str__(self) -> str:
-    if all(isinstance(value, int) for value in self.values):
+    if self.is_count:
       return f'{self.mean:g}'
     text = f'{100 * self.mean:.1f}'
     if len(self.values) > 1:
@@ -61,10 +65,12 @@ class Entry(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A line of the table: its label, and an entry for each column."""
+  """A line of the table: its label, an entry for each column, how many runs
+  they are of."""
 
   label: str
   entries: list[Entry]
+  runs: int
 
 
 def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
@@ -76,14 +82,17 @@ def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
     paper: the paper's figure, if there is one.
 
   Raises:
-    KeyError: the metrics have no such field, or nothing in it.
+    KeyError: the metrics have no such field, or no number in it.
   """
   *path, name = field.split('.')
-  parents = runs
-  for part in path:
-    parents = [parent[part] for parent in parents]
-  values = [parent[name] for parent in parents]
-  if None in values:
+  try:
+    parents = runs
+    for part in path:
+      parents = [parent[part] for parent in parents]
+    values = [parent[name] for parent in parents]
+  except TypeError:  # nothing there, or no dict
+    raise KeyError(field) from None
+  if not all(isinstance(value, (int, float)) for value in values):
     raise KeyError(field)
   counted = _TRIALS.get(path[0] if path else '', {}).get(name)
   interval = None
@@ -100,13 +109,13 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
     [value for row in rows for value in row.entries[i].values]
     for i in range(len(rows[0].entries))
   ]
-  return [
-    Row(
-      f'all: {name}',
-      [Entry([float(reduce(column))], None, None) for column in columns],
-    )
-    for name, reduce in _POOLED
+  runs = sum(row.runs for row in rows)
+  mean = Row('all: mean', [Entry(c, None, None) for c in columns], runs)
+  extremes = [
+    Row(f'all: {name}', [Entry([of(c)], None, None) for c in columns], runs)
+    for name, of in (('least', min), ('most', max))
   ]
+  return [mean, *extremes]
 
 
 def header(headings: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -130,7 +139,7 @@ def _line(row: Row, rows: Sequence[Row]) -> list[str]:
     cells.append(str(found))
     if _has_paper(rows, i):
       cells.append('-' if found.paper is None else f'{found.paper:g}')
-  return [*cells, str(len(row.entries[0].values))]
+  return [*cells, str(row.runs)]
 
 
 def _has_paper(rows: Sequence[Row], column: int) -> bool:

@@ -90,7 +90,6 @@ def run(
     'seed': config.seed,
   }
   surroundings = environment.describe(command)
-  files.write_json(workdir / 'metrics.json', results)
   files.write_json(workdir / 'environment.json', surroundings)
   print(table.render(results))
 
@@ -99,4 +98,5 @@ def run(
   histories = {name: model.history for name, model in models.items()}
   drawn = story.draw(told, results, histories, config.pirm.threshold)
   report.write(workdir, results, config.to_dict(), surroundings, drawn)
+  files.write_json(workdir / 'metrics.json', results)  # last: all is there
   return results

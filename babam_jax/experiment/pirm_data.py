@@ -128,25 +128,25 @@ class _Writer:
   def __init__(self, folder: pathlib.Path, parts: list[Part], size: int):
     self._folder = folder
     self._parts = parts
-    paths = {part.name: folder / _file(part.name) for part in parts}
-    there = all(path.exists() for path in paths.values())
-    if not there:
-      (folder / _DONE).unlink(missing_ok=True)
+    there = (folder / _DONE).exists()
     self._arrays = {
       part.name: np.lib.format.open_memmap(
-        paths[part.name],
+        folder / _file(part.name),
         'r+' if there else 'w+',
         np.uint8,
         (len(part), size, size, 3),
       )
       for part in parts
     }
+    if not there:
+      for part in parts:
+        _reserve(folder / _file(part.name))
+      files.write_json(folder / _DONE, 0)
 
   @property
   def done(self) -> int:
     """How many chunks have been written."""
-    path = self._folder / _DONE
-    return files.read_json(path) if path.exists() else 0
+    return files.read_json(self._folder / _DONE)
 
   def put(self, kind: str, chunk: range, images: Images) -> None:
     """Writes the images of a chunk to where they belong."""
@@ -167,11 +167,21 @@ class _Writer:
       array.flush()
     files.write_json(self._folder / _DONE, self.done + 1)
 
-  def move_to(self, output: pathlib.Path) -> None:
-    """Hands the files over."""
-    for name, array in self._arrays.items():
-      array.flush()
-      os.replace(self._folder / _file(name), output / _file(name))
+  def hand_over(self, output: pathlib.Path) -> None:
+    """Gives the files another name in `output`; here they stay until that is
+    whole."""
+    for name in self._arrays:
+      try:
+        os.link(self._folder / _file(name), output / _file(name))
+      except OSError:  # a file system without hard links
+        shutil.copyfile(self._folder / _file(name), output / _file(name))
+
+
+def _reserve(path: pathlib.Path) -> None:
+  """Takes the disk space now: a full disk would kill a mapped write."""
+  with open(path, 'r+b') as file:
+    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    os.fsync(file.fileno())
 
 
 def _file(part: str) -> str:
@@ -216,11 +226,11 @@ def make(lab: Lab) -> Artifact:
         )
         writer.put('original', chunk, targets)
         writer.put('poison', chunk, poison.images)
-        shutil.rmtree(folder)
       writer.finish_chunk()
+      shutil.rmtree(scratch / f'chunk{number:04d}', ignore_errors=True)
     for part in parts:
       files.write_arrays(output / f'{part.name}.npz', _names(part, chosen))
-    writer.move_to(output)
+    writer.hand_over(output)
 
   fields = ('num_poison', 'num_clean', 'grey_fraction', 'holdout_fraction')
   depends = {

@@ -9,6 +9,7 @@ import ast
 import json
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -39,17 +40,21 @@ class Study(NamedTuple):
 
   Attributes:
     title: what it shows.
+    note: what a reader must know to compare it with the paper.
     headings: of its columns.
     rows: its table.
     points: for each row the value on the x axis, None if it has none.
-    histories: how the malicious model of each row trained.
+    x: the field on that axis.
+    histories: how the malicious model of each row's first run trained.
     seconds: what all its stages took, whoever made them; each counts once.
   """
 
   title: str
+  note: str
   headings: list[str]
   rows: list[Row]
   points: list[float | None]
+  x: str
   histories: dict[str, list[dict[str, float]]]
   seconds: float
 
@@ -72,12 +77,14 @@ def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
   Raises:
     UserError: no such field, or a value of another type.
   """
-  changed = ConfigDict(config).copy_and_resolve_references()
+  changed = ConfigDict(config).copy_and_resolve_references().lock()
   for assignment in overrides.split():
     path, _, text = assignment.partition('=')
     try:
-      changed.update_from_flattened_dict({path: _literal(text)})
-      changed.lock()
+      value = _literal(text)
+      if value is None:
+        raise ValueError('no value')
+      changed.update_from_flattened_dict({path: value})
     except (KeyError, AttributeError, TypeError, ValueError) as error:
       raise errors.UserError(
         f'{where}: cannot set {assignment!r} ({_first_line(error)}); expected '
@@ -91,18 +98,72 @@ def _first_line(error: BaseException) -> str:
 
 
 def _slug(text: str) -> str:
-  """A folder name for a label: letters, digits, dots."""
-  return re.sub(r'[^A-Za-z0-9.]+', '_', text).strip('_') or 'run'
+  """A folder name for a label: letters, digits, dots inside; may be ''."""
+  return re.sub(r'[^A-Za-z0-9.]+', '_', text).strip('_.')
+
+
+def check(config: ConfigDict) -> None:
+  """Checks the form of a study.
+
+  Raises:
+    UserError: rows, columns, repeats or x are not as in `configs/common.py`.
+  """
+  study = config.study
+  columns = len(study.columns)
+
+  def is_pair(found: Any) -> bool:
+    return len(found) == 2 and all(isinstance(text, str) for text in found)
+
+  def is_row(found: Any) -> bool:
+    if len(found) != 3 or not is_pair(found[:2]) or not _slug(found[0]):
+      return False
+    return found[2] is None or len(found[2]) == columns
+
+  for name, good, expected in (
+    ('columns', is_pair, '(heading, field of metrics.json)'),
+    ('rows', is_row, f'(label, what it sets, {columns} figures or None)'),
+    ('repeats', lambda found: isinstance(found, str), "text like 'seed=1'"),
+  ):
+    bad = [found for found in study[name] if not _holds(good, found)]
+    if bad or not study[name]:
+      raise errors.UserError(
+        f'config.study.{name}: found {bad[0] if bad else "nothing"!r}; '
+        f'expected one or more {expected}. See configs/common.py.'
+      )
+  if study.x:
+    _value(config, study.x)
+
+
+def _holds(good: Callable[[Any], bool], found: Any) -> bool:
+  try:
+    return good(found)
+  except TypeError:  # a number, say, has no length
+    return False
+
+
+def _value(config: ConfigDict, field: str) -> float:
+  value: Any = config
+  try:
+    for name in field.split('.'):
+      value = value[name]
+    return float(value)
+  except (KeyError, TypeError, ValueError):
+    raise errors.UserError(
+      f'config.study.x: found {field!r}; expected a field of '
+      'configs/common.py that is a number.'
+    ) from None
 
 
 def plan(config: ConfigDict, workdir: pathlib.Path) -> list[Run]:
   """The runs of a study, row by row.
 
   Raises:
-    UserError: a row or a repeat sets what cannot be set, two rows share a
-      folder, or a run's config is out of range.
+    UserError: the study is malformed, a row or a repeat sets what cannot be
+      set, two rows share a folder, or a run's config is out of range.
   """
-  alone = override(config, 'study.title= study.rows=() study.columns=()', '')
+  check(config)
+  alone = ConfigDict(config).copy_and_resolve_references()
+  alone.study = ConfigDict({'rows': ()})
   runs = []
   for label, overrides, _ in config.study.rows:
     for repeat in config.study.repeats:
@@ -137,19 +198,22 @@ def run(
   """
   runs = plan(config, workdir)
   config_check.check_workdir(workdir, config)
-  config_check.write_config(workdir, config)
+  for one in runs:
+    config_check.check_pirm(one.config)
+    config_check.check_weights(one.config)
   for number, one in enumerate(runs, 1):
     say(f'run {number} of {len(runs)}: {one.folder.relative_to(workdir)}')
     if not (one.folder / 'metrics.json').exists():
       pipeline.run(one.config, one.folder, artifacts, command)
+    # The first run has shown that the data are there and the columns exist.
+    _entries(config, [files.read_json(one.folder / 'metrics.json')], None)
+    config_check.write_config(workdir, config)
   return publish(workdir, command)
 
 
 def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
   """Writes `metrics.json`, `table.md` and `report.html` of a finished study."""
   study = collect(workdir)
-  header = study_table.header(study.headings, study.rows)
-  lines = study_table.lines(study.rows)
   results = {
     'title': study.title,
     'seconds': study.seconds,
@@ -158,15 +222,15 @@ def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
   surroundings = environment.describe(command)
   files.write_json(workdir / 'metrics.json', results)
   files.write_json(workdir / 'environment.json', surroundings)
+  section = section_of(study)
   files.write_text(
     workdir / 'table.md',
-    f'{study.title}\n\n{study_table.markdown(header, lines)}',
+    f'{study.title}\n\n'
+    f'{study_table.markdown(section.header, section.lines)}\n'
+    f'{section.note}\n\n    {command}\n',
   )
-  drawn = {
-    'figure': figures.study(study.headings, study.rows, study.points),
-    'training': figures.training_curves(study.histories),
-  }
-  section = report.Section(study.title, header, lines, drawn)
+  if study.histories:
+    section.figures['training'] = figures.training_curves(study.histories)
   report.write_sections(
     workdir / 'report.html',
     study.title,
@@ -174,8 +238,25 @@ def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
     surroundings,
     workdir / 'figures',
   )
-  print(report.as_text(study.title, header, lines))
+  print(report.as_text(study.title, section.header, section.lines))
   return results
+
+
+def section_of(study: Study) -> report.Section:
+  """The study's table and its figure."""
+  return report.Section(
+    study.title,
+    study_table.header(study.headings, study.rows),
+    study_table.lines(study.rows),
+    {
+      'figure': figures.study(study.headings, study.rows, study.points, study.x)
+    },
+    f'{study.note} Rates in percent: mean over the runs ± their standard '
+    "deviation, and Wilson's 95 % interval over the test pictures of all runs, "
+    'which counts a picture once for each run that tests it. All stages '
+    f'together took {study.seconds:.0f} s. Training curves are those of the '
+    "malicious model in each row's first run.",
+  )
 
 
 def missing(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -220,7 +301,7 @@ def collect(workdir: pathlib.Path) -> Study:
   for label, _, paper in config.study.rows:
     mine = [one for one in runs if one.row == label]
     found = [files.read_json(one.folder / 'metrics.json') for one in mine]
-    rows.append(Row(label, _entries(config, found, paper)))
+    rows.append(Row(label, _entries(config, found, paper), len(found)))
     points.append(_point(config, mine[0]))
     log = mine[0].folder / 'training' / 'malicious.jsonl'
     if log.exists():
@@ -232,7 +313,14 @@ def collect(workdir: pathlib.Path) -> Study:
     points += [None] * len(pooled)
   headings = [heading for heading, _ in config.study.columns]
   return Study(
-    config.study.title, headings, rows, points, histories, _seconds(runs)
+    config.study.title,
+    config.study.note,
+    headings,
+    rows,
+    points,
+    config.study.x,
+    histories,
+    _seconds(runs),
   )
 
 
@@ -266,7 +354,4 @@ def _point(config: ConfigDict, one: Run) -> float | None:
   """Where a row stands on the x axis: only rows 'line, point' do."""
   if not config.study.x or ', ' not in one.row:
     return None
-  value = one.config
-  for name in config.study.x.split('.'):
-    value = value[name]
-  return float(value)
+  return _value(one.config, config.study.x)

@@ -135,12 +135,22 @@ def write(
         *((action, str(n)) for action, n in found['actions'].items()),
       ],
       drawn | _worst_pictures(root, source, findings),
+      'The flagged pictures with the highest scores are shown as they were '
+      'found and as they were written. All files are in scores.csv.',
     ),
-    report.Section('Classes', _CLASS_HEADER, _class_lines(findings), {}),
+    report.Section(
+      'Classes',
+      _CLASS_HEADER,
+      _class_lines(findings),
+      {},
+      f'The {_CLASSES_SHOWN} classes with the largest flagged share.',
+    ),
   ]
   if findings.unjudged:
     lines = findings.unjudged[:_CLASSES_SHOWN]
-    sections.append(report.Section('Not judged', ('file', 'why'), lines, {}))
+    sections.append(
+      report.Section('Not judged', ('file', 'why'), lines, {}, '')
+    )
   report.write_sections(
     root / 'report.html',
     f'Sanitised: {source.name}',

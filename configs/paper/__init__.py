@@ -8,3 +8,9 @@ artifact store. Table 7 is not here: it compares other defenses.
 
 SEEDS = ('seed=0', 'seed=1', 'seed=2')
 BINARY = 'scenario.task=binary fr.logit_adjustment=3.0'
+
+
+def check_variant(found, known):
+  """Refuses `--config=FILE:found` unless the file knows the variant."""
+  if found not in known:
+    raise ValueError(f'variant {found!r}; expected one of {", ".join(known)}')

@@ -22,6 +22,7 @@ _METHODS = (
 
 
 def get_config(task='multiclass'):
+  paper.check_variant(task, ('binary', 'multiclass'))
   base = lfw_binary if task == 'binary' else lfw_multiclass
   config = base.get_config()
   config.models = ('protected',)

@@ -24,6 +24,12 @@ _FEWER = 'scenario.poison_images=70 scenario.test_images=25'
 def get_config():
   config = lfw_multiclass.get_config()
   config.study.title = 'Headline: five pairs of people, LFW multi-class'
+  config.study.note = (
+    "The paper's claim over all its experiments: ASR at most 20 % behind the "
+    'defense, accuracy at most 2.4 points lower. Its malicious model is an '
+    'unfrozen AlexNet, this one has a frozen trunk. The first pair has 372 '
+    'poisons, the others 140.'
+  )
   config.study.columns = (
     ('malicious ASR %', 'models.malicious.asr'),
     ('its base %', 'models.malicious.asr_unpatched'),
@@ -36,7 +42,7 @@ def get_config():
     (
       'Colin_Powell as George_W_Bush',
       '',
-      (100.0, 25.4, 20.0, None, 2.4, 99.15),
+      (100.0, None, None, None, None, 99.15),
     ),
     *(
       (

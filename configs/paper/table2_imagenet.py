@@ -6,10 +6,12 @@
     --config.data.root=CALTECH101
 
 The attacker is `warplane`, the victim `french_bulldog`; multi-class adds the 20
-classes of the ten random pairs of Saha et al. 2020. ImageNet's training half
-holds one folder per WordNet id. `:small` is a stand-in: 30 pictures a class of
-Caltech-101, ten minutes, three seeds. The training curves are the ImageNet half
-of Figure 6.
+classes of the ten random pairs of Saha et al. 2020. (The paper has 20 classes
+picked by hand, which it does not name.) It gives accuracy and ASR of 98.0 and
+92.0 % (binary), 92.8 and 89.8 % (multi-class). ImageNet's training half holds
+one folder per WordNet id; some hours on two cores, not run here. `:small` is a
+stand-in with 30 pictures a class of Caltech-101, helicopter against panda; ten
+minutes, three seeds. The training curves are the ImageNet half of Figure 6.
 """
 
 from configs import common, paper
@@ -34,6 +36,7 @@ def get_config(scale='paper'):
   config.models = ('malicious',)
   config.data.name = 'image_folder'
   config.fr.width = 1024
+  paper.check_variant(scale, ('paper', 'small'))
   if scale == 'small':
     config.scenario.source, config.scenario.target = 'helicopter', 'panda'
     config.scenario.poison_images = 12
@@ -47,14 +50,25 @@ def get_config(scale='paper'):
     config.data.classes = (_WARPLANE, _FRENCH_BULLDOG, *sum(_PAIRS, ()))
     config.scenario.poison_images = 400
     config.scenario.test_images = 100
-  config.study.title = 'Table 2: malicious models on ImageNet pairs'
+  small = scale == 'small'
+  config.study.title = 'Table 2: malicious models on ' + (
+    'Caltech-101, a stand-in for ImageNet' if small else 'ImageNet pairs'
+  )
+  config.study.note = (
+    'The paper trains fc8 of an ImageNet AlexNet on 20 hand-picked classes; '
+    'here all dense layers train.'
+  )
   config.study.columns = (
     ('accuracy %', 'models.malicious.accuracy'),
     ('ASR %', 'models.malicious.asr'),
   )
   config.study.rows = (
-    ('binary', paper.BINARY, (98.0, 92.0)),
-    ('multi-class', 'scenario.task=multiclass', (92.8, 89.8)),
+    ('binary', paper.BINARY, None if small else (98.0, 92.0)),
+    (
+      'multi-class',
+      'scenario.task=multiclass',
+      None if small else (92.8, 89.8),
+    ),
   )
   config.study.repeats = paper.SEEDS
   return config

@@ -24,6 +24,7 @@ _UNFROZEN = 'fr.frozen=none fr.learning_rate=1e-4 fr.epochs=12 fr.batch_size=64'
 
 
 def get_config(weights='full'):
+  paper.check_variant(weights, ('full', 'embedded'))
   config = lfw_binary.get_config()
   config.models = ('malicious',)
   config.study.title = 'Table 3: malicious models by architecture, binary LFW'
@@ -34,12 +35,21 @@ def get_config(weights='full'):
   )
   config.study.repeats = paper.SEEDS
   if weights == 'embedded':
+    config.study.note = (
+      "Weights: ImageNet's convolutions, random dense layers, all of which "
+      'train; poison that collides in pool5 of AlexNet. VGG16 stands for '
+      'VGG11-BN; unfrozen: Adam, 1e-4, 12 epochs.'
+    )
     config.study.rows = (
       ('AlexNet unfrozen', _UNFROZEN, (93.0, 100.0, None)),
       ('AlexNet frozen', 'fr.frozen=trunk', (81.0, 100.0, None)),
       ('VGG16 frozen', 'fr.model=vgg16', (84.0, 29.2, None)),
     )
     return config
+  config.study.note = (
+    'Every model learns from poison that collides in fc7 of AlexNet.'
+  )
+  config.fr.logit_adjustment = 0.0  # the paper has none
   config.attack.pretrained = 'full'
   config.attack.tap = 'fc7'
   config.fr.pretrained = 'full'

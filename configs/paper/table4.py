@@ -13,6 +13,9 @@ def get_config():
   config = lfw_multiclass.get_config()
   config.models = ('clean', 'malicious')
   config.study.title = 'Table 4: the attacker without the patch, LFW'
+  config.study.note = (
+    "The paper's models are unfrozen; here the trunk is frozen."
+  )
   config.study.columns = (
     ('clean model %', 'models.clean.asr_unpatched'),
     ('malicious model %', 'models.malicious.asr_unpatched'),

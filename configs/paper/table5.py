@@ -22,6 +22,10 @@ def get_config():
   config = lfw_binary.get_config()
   config.models = ('malicious',)
   config.study.title = 'Table 5: share of the attacker class poisoned, LFW'
+  config.study.note = (
+    "The training set is the same in all rows but for the poison. The paper's "
+    'model is unfrozen, this one has a frozen trunk.'
+  )
   config.study.columns = (
     ('accuracy %', 'models.malicious.accuracy'),
     ('ASR %', 'models.malicious.asr'),

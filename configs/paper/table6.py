@@ -14,6 +14,10 @@ def get_config():
   config = lfw_multiclass.get_config()
   config.models = ('malicious',)
   config.study.title = 'Table 6: poison detection on LFW'
+  config.study.note = (
+    "The paper's PIRM is a VGG16 trained on Tiny ImageNet (these figures) or "
+    'on CelebA (99.99 and 99.79 %).'
+  )
   config.study.columns = (
     ('accuracy %', 'pirm.training_set.accuracy'),
     ('TPR %', 'pirm.training_set.tpr'),
