@@ -28,6 +28,7 @@ _NAMES = (
   'networks',
   'noise',
   'defense_cost',
+  'sanitizing',
   'startup',
   'settings',
   'memory',

@@ -13,6 +13,7 @@ could not be judged: they are in `scores.csv`, and not in the output.
 
 import io
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -86,7 +87,9 @@ def main(arguments: Sequence[str]) -> None:
     findings,
     table.getvalue(),
     told,
-    environment.describe('python -m launch.sanitize'),
+    environment.describe(
+      shlex.join(['python', '-m', 'launch.sanitize', *sys.argv[1:]])
+    ),
   )
   output.close()
   print(f'{findings.flagged} flagged; report: {root / "report.html"}')
