@@ -26,6 +26,7 @@ _NAMES = (
   'convergence',
   'scoring',
   'networks',
+  'resnet_step',
   'noise',
   'defense_cost',
   'sanitizing',
