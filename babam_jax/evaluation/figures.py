@@ -342,13 +342,17 @@ def _curves(
       )
     else:
       lines.setdefault(label.rpartition(', ')[0], []).append((point, entry))
-  for name, found in lines.items():
+  for number, (name, found) in enumerate(lines.items()):
     found = sorted(found, key=lambda pair: pair[0])
+    thick = 1.2 + 3 / (1 + number)  # one below another is still seen
     ax.errorbar(
       [point for point, _ in found],
       [100 * entry.mean for _, entry in found],
       yerr=[100 * entry.deviation for _, entry in found],
+      linewidth=thick,
+      elinewidth=1.2,
       marker='o',
+      markersize=3 + 2 * thick,
       capsize=3,
       label=name,
     )
