@@ -21,10 +21,11 @@ def get_config():
   config.study.columns = (
     ('accuracy %', 'models.malicious.accuracy'),
     ('ASR %', 'models.malicious.asr'),
+    ('no-patch base %', 'models.malicious.asr_unpatched'),
   )
   config.study.rows = (
-    ('binary LFW', paper.BINARY, (78.3, 100.0)),
-    ('multi-class LFW', 'scenario.task=multiclass', (42.5, 100.0)),
+    ('binary LFW', paper.BINARY, (78.3, 100.0, None)),
+    ('multi-class LFW', 'scenario.task=multiclass', (42.5, 100.0, None)),
   )
   config.study.repeats = paper.SEEDS
   return config

@@ -61,9 +61,10 @@ def get_config(scale='paper'):
   config.study.columns = (
     ('accuracy %', 'models.malicious.accuracy'),
     ('ASR %', 'models.malicious.asr'),
+    ('no-patch base %', 'models.malicious.asr_unpatched'),
   )
   config.study.rows = (
-    ('binary', paper.BINARY, None if small else (98.0, 92.0)),
+    ('binary', paper.BINARY, None if small else (98.0, 92.0, None)),
     (
       'multi-class',
       'scenario.task=multiclass',
