@@ -21,6 +21,7 @@ from babam_jax.defense import any_size, pirm
 from babam_jax.sanitizer import picture
 
 LONG = 'x' * 250
+ENVIRONMENT = os.environ | {'PYTHONPATH': str(REPOSITORY)}
 
 
 def faces(folder, count, size=(70, 90), mode='RGB', suffix='.png', seed=0):
@@ -44,13 +45,18 @@ def command(source, output, *options):
   ]
 
 
-def run(source, output, *options):
+def run_in(folder, source, output, *options):
   return subprocess.run(
     command(source, output, *options),
-    cwd=REPOSITORY,
+    cwd=folder,
+    env=ENVIRONMENT,
     capture_output=True,
     text=True,
   )
+
+
+def run(source, output, *options):
+  return run_in(REPOSITORY, source, output, *options)
 
 
 def rows(output):
@@ -253,14 +259,18 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
   source = tmp_path / 'in'
   for i in range(12):
     faces(source / f'p{i:02d}', 6, (200, 200), seed=i)
-  done = run(source, tmp_path / 'whole', '--threshold=0')
+  options = (source, 'out', '--threshold=0')  # the report shows the command
+  (tmp_path / 'whole').mkdir()
+  done = run_in(tmp_path / 'whole', *options)
   assert done.returncode == 0, done.stderr
-  output = tmp_path / 'killed'
+  (tmp_path / 'killed').mkdir()
+  output = tmp_path / 'killed' / 'out'
   journal = output / '.sanitize-unfinished' / 'classes'
   for wanted in (1, 4, 8):
     process = subprocess.Popen(
-      command(source, output, '--threshold=0'),
-      cwd=REPOSITORY,
+      command(*options),
+      cwd=tmp_path / 'killed',
+      env=ENVIRONMENT,
       stderr=subprocess.DEVNULL,
     )
     while process.poll() is None:
@@ -272,11 +282,11 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
     assert not (output / 'summary.json').exists()
   else:
     # Other settings would mix two outputs.
-    done = run(source, output, '--threshold=0', '--epsilon=0.5')
+    done = run_in(tmp_path / 'killed', *options, '--epsilon=0.5')
     assert done.returncode == 2 and 'other settings' in done.stderr
-    done = run(source, output, '--threshold=0')
+    done = run_in(tmp_path / 'killed', *options)
     assert done.returncode == 0, done.stderr
-  found, whole = tree(output), tree(tmp_path / 'whole')
+  found, whole = tree(output), tree(tmp_path / 'whole' / 'out')
   assert found.keys() == whole.keys()
   for path in whole:
     assert found[path] == whole[path], path
@@ -310,7 +320,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, options, told):
   done = subprocess.run(
     [sys.executable, '-m', 'launch.sanitize', *options],
     cwd=tmp_path,
-    env=os.environ | {'PYTHONPATH': str(REPOSITORY)},
+    env=ENVIRONMENT,
     capture_output=True,
     text=True,
   )
