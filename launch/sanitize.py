@@ -12,6 +12,7 @@ could not be judged: they are in `scores.csv`, and not in the output.
 """
 
 import io
+import math
 import pathlib
 import shlex
 import sys
@@ -68,6 +69,11 @@ def main(arguments: Sequence[str]) -> None:
     )
   checkpoint = pathlib.Path(_PIRM.value) if _PIRM.value else pirm.SHIPPED
   model = pirm.load(checkpoint)
+  for flag in (_THRESHOLD, _EPSILON):
+    if not math.isfinite(flag.value):
+      raise errors.UserError(
+        f'--{flag.name}: found {flag.value}, expected a finite number.'
+      )
   settings = sanitize.Settings(
     _ACTION.value,
     _THRESHOLD.value,
@@ -75,7 +81,10 @@ def main(arguments: Sequence[str]) -> None:
     _LINK.value,
     _SEED.value,
   )
-  told = settings._asdict() | {'pirm_sha256': pirm.fingerprint(checkpoint)}
+  told = settings._asdict() | {
+    'input': sanitize.printable(str(source.resolve())),
+    'pirm_sha256': pirm.fingerprint(checkpoint),
+  }
   output = Output(source, root, told)
   table = io.StringIO(newline='')
   findings = report.Findings(table)

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from babam_jax import errors
 from babam_jax.defense import any_size, pirm
-from babam_jax.sanitizer import picture
+from babam_jax.sanitizer import output, picture
 
 LONG = 'x' * 250
 ENVIRONMENT = os.environ | {'PYTHONPATH': str(REPOSITORY)}
@@ -301,6 +302,8 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
     (['--input={in}/ann', '--output={in}'], 'lie in each other'),
     (['--input={in}', '--output={full}'], 'is not empty'),
     (['--input={in}', '--output=out', '--threshold=2'], '--threshold'),
+    (['--input={in}', '--output=out', '--threshold=nan'], '--threshold'),
+    (['--input={in}', '--output=out', '--epsilon=inf'], '--epsilon'),
     (['--input={in}', '--output=out', '--action=pray'], '--action'),
     (['--input={in}', '--output={file}/x'], 'Not a directory'),
     (['--input={in}', '--output=o', '--pirm={file}'], 'cannot be read'),
@@ -329,6 +332,62 @@ def test_mistakes_are_told_in_one_line(tmp_path, options, told):
   assert len(errors) == 1 and told in errors[0]
   assert 'Traceback' not in done.stderr
   assert (tmp_path / 'full' / 'x').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('name', ['scores.csv', 'report.html'])
+def test_names_of_the_reports_are_reserved(tmp_path, name):
+  faces(tmp_path / 'in' / 'ann', 1)
+  faces(tmp_path / 'in' / name, 1)
+  done = run(tmp_path / 'in', tmp_path / 'out')
+  assert done.returncode == 2 and name in done.stderr
+  assert not (tmp_path / 'out').exists()
+
+
+def test_one_run_at_a_time(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 1)
+  told = {'a': 1}
+  first = output.Output(tmp_path / 'in', tmp_path / 'out', told)
+  with pytest.raises(errors.UserError, match='another run'):
+    output.Output(tmp_path / 'in', tmp_path / 'out', told)
+  first.close()
+
+
+def test_nothing_flagged_passes_as_it_is(tmp_path):
+  """A class of one, and names that are formulas or no UTF-8."""
+  source = tmp_path / 'in'
+  faces(source / 'p$\\foo$q', 1)
+  faces(source / 'twins', 1)
+  twin = (source / 'twins' / '0.png').read_bytes()
+  (source / 'twins' / '1.png').write_bytes(twin)
+  strange = os.fsencode(source) + b'/Jos\xe9'
+  os.mkdir(strange)
+  with open(strange + b'/0.png', 'wb') as file:
+    file.write(twin)
+  done = run(source, tmp_path / 'out', '--threshold=0')
+  assert done.returncode == 0, done.stderr
+  found = rows(tmp_path / 'out')
+  assert len(found) == 4
+  for row in found.values():
+    assert float(row['noise_scale']) == 100
+  for path in ('p$\\foo$q/0.png', 'twins/0.png', 'twins/1.png'):
+    after = picture.read(tmp_path / 'out' / path).pixels
+    before = picture.read(source / path).pixels
+    assert np.abs(after.astype(int) - before).mean() > 20
+
+
+@pytest.mark.parametrize('mode', ['i4', 'f4'])
+def test_samples_without_a_known_white_are_not_judged(tmp_path, mode):
+  values = np.arange(64 * 64).reshape(64, 64) % 255
+  Image.fromarray(values.astype(mode)).save(tmp_path / 'a.tif')
+  with pytest.raises(picture.UnjudgedError, match='32-bit'):
+    picture.read(tmp_path / 'a.tif')
+
+
+def test_lab_colours_are_colours(tmp_path):
+  Image.new('RGB', (64, 64), (200, 10, 10)).save(tmp_path / 'rgb.png')
+  lab = Image.merge('LAB', [Image.new('L', (64, 64), v) for v in (90, 200, 99)])
+  lab.save(tmp_path / 'lab.tif')
+  assert not picture.read(tmp_path / 'lab.tif').grey
 
 
 @settings(max_examples=40, deadline=None)

@@ -211,7 +211,9 @@ def worst_offenders(
     layout='constrained',
   )
   for (before, after), (title, *pictures) in zip(axes.T, shown, strict=True):
-    before.set_title('\n'.join(textwrap.wrap(title, 18)[:3]), fontsize=7)
+    lines = textwrap.wrap(title, 18)[:3]
+    # A file's name is no formula, whatever dollars are in it.
+    before.set_title('\n'.join(lines), fontsize=7, parse_math=False)
     for ax, picture in zip((before, after), pictures, strict=True):
       ax.imshow(picture)
       ax.set_xticks([])

@@ -60,7 +60,12 @@ def _walk(
   root: pathlib.Path, folder: pathlib.PurePosixPath, inside: pathlib.Path
 ) -> ClassFolder:
   entries, empty = [], []
-  for here, folders, names in os.walk(root / folder):
+
+  def not_listed(error: OSError) -> None:
+    path = pathlib.PurePosixPath(error.filename).relative_to(root.as_posix())
+    entries.append(Entry(path, f'cannot be listed ({error.strerror})'))
+
+  for here, folders, names in os.walk(root / folder, onerror=not_listed):
     folders.sort()
     relative = pathlib.PurePosixPath(here).relative_to(root.as_posix())
     links = [f for f in folders if (pathlib.Path(here) / f).is_symlink()]

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 from typing import Any
 
+import filelock
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -18,6 +19,8 @@ from babam_jax import errors, files
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
 _TEMPORARY = 'unfinished'
+_LOCK = 'lock'
+REPORTS = ('scores.csv', 'summary.json', 'report.html')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,15 @@ class Output:
         f'({json.dumps(files.read_json(path))}); expected the same. Give them, '
         'or choose another folder.'
       )
+    # The kernel's lock: it goes with its process.
+    self._lock = filelock.FileLock(self._state / _LOCK)
+    try:
+      self._lock.acquire(timeout=0)
+    except filelock.Timeout:
+      raise errors.UserError(
+        f'--output: another run is filling {root}; expected a folder for one '
+        'run. Wait for it, or choose another folder.'
+      ) from None
 
   def records(self, class_name: str) -> list[Record] | None:
     """What was found in a class; None if it is not done."""
@@ -141,6 +153,7 @@ class Output:
 
   def close(self) -> None:
     """The folder is whole: its state goes."""
+    self._lock.release()
     shutil.rmtree(self._state)
 
 
@@ -150,6 +163,12 @@ def _check_apart(source: pathlib.Path, root: pathlib.Path) -> None:
     raise errors.UserError(
       f'--output: {root} and the input {source} lie in each other; expected '
       'two folders apart. Choose another output.'
+    )
+  taken = [name for name in REPORTS if os.path.lexists(source / name)]
+  if taken:
+    raise errors.UserError(
+      f'--input: {source} holds {taken[0]!r}, the name of a report that the '
+      'output receives; expected another name. Rename it.'
     )
   if (source / _STATE).exists():
     raise errors.UserError(

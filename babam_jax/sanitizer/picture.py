@@ -14,7 +14,7 @@ from babam_jax.data import image_folder
 LARGEST_FILE = 256 << 20  # bytes
 LARGEST = 64_000_000  # pixels
 SMALLEST = 32  # pixels a side
-_GREY_MODES = ('1', 'L', 'LA', 'I', 'F')
+_GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
 
 
 class UnjudgedError(ValueError):
@@ -77,7 +77,9 @@ def _decode(content: bytes) -> Read:
       )
     if getattr(image, 'n_frames', 1) > 1:
       raise UnjudgedError(f'animated: {image.n_frames} pictures in one')
-    grey = image.mode.startswith(_GREY_MODES)
+    grey = image.mode in _GREY_MODES
     kind = image.format
+    if image.mode == 'F' or (image.mode == 'I' and kind == 'TIFF'):
+      raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
   return Read(pixels, grey, kind)

@@ -67,7 +67,7 @@ def run(
       yield records
 
 
-def printable(path: pathlib.PurePosixPath) -> str:
+def printable(path: pathlib.PurePosixPath | str) -> str:
   """A path as text; bytes that are no UTF-8 are written as escapes."""
   return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
@@ -157,7 +157,7 @@ class _Class:
         total += look.small
       count += len(looks)
       for entry, found in batch:
-        record = Record(printable(entry.path), self._found.name)
+        record = Record(printable(entry.path), printable(self._found.name))
         if isinstance(found, str):
           records.append(dataclasses.replace(record, note=found))
           continue
@@ -186,8 +186,9 @@ class _Class:
     return [
       dataclasses.replace(
         record,
-        # A class of one picture, or of identical ones, has sensitivity 0.
-        sensitivity=distances[record.path] / largest if largest else 0.0,
+        # Algorithm 1 adds nothing in a class of one picture, or of identical
+        # ones; but nothing flagged may pass as it is.
+        sensitivity=distances[record.path] / largest if largest else 1.0,
       )
       if record.flagged
       else record
