@@ -34,6 +34,7 @@ def get_config():
     ('malicious ASR %', 'models.malicious.asr'),
     ('its base %', 'models.malicious.asr_unpatched'),
     ('protected ASR %', 'models.protected.asr'),
+    ('clean ASR %', 'models.clean.asr'),
     ('clean accuracy %', 'models.clean.accuracy'),
     ('accuracy drop %', 'accuracy_drop'),
     ('PIRM accuracy %', 'pirm.training_set.accuracy'),
@@ -42,7 +43,7 @@ def get_config():
     (
       'Colin_Powell as George_W_Bush',
       '',
-      (100.0, None, None, None, None, 99.15),
+      (100.0, None, None, None, None, None, 99.15),
     ),
     *(
       (
