@@ -50,7 +50,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     environment.describe(command.repeat_line('launch.pirm')),
     workdir / 'figures',
   )
-  print(report.as_text('PIRM', table.PIRM_HEADER, lines))
+  print(table.as_text(table.PIRM_HEADER, lines))
   print(f'{_OUTPUT.value}; report: {workdir / "report.html"}')
 
 

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import jinja2
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 from babam_jax import files
 from babam_jax.evaluation import table
@@ -88,19 +86,6 @@ def write_sections(
     title=title, sections=filled, surroundings=surroundings
   )
   files.write_text(path, html)
-
-
-def as_text(
-  title: str, header: Sequence[str], lines: Sequence[Sequence[str]]
-) -> str:
-  """A table for the terminal."""
-  drawn = Table(*header, title=title)
-  for line in lines:
-    drawn.add_row(*line)
-  console = Console(width=160)
-  with console.capture() as captured:
-    console.print(drawn)
-  return captured.get()
 
 
 def _embedded(

@@ -1,5 +1,6 @@
 """The final table, in plain text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -54,16 +55,24 @@ MODEL_HEADER = (
 PIRM_HEADER = ('PIRM on', 'accuracy %', 'TPR %', 'FPR %', 'AUROC')
 
 
+def as_text(
+  header: Sequence[str],
+  rows: Sequence[Sequence[str]],
+  title: str | None = None,
+  width: int = 110,
+) -> str:
+  """A table for the terminal."""
+  drawn = Table(*header, title=title)
+  for row in rows:
+    drawn.add_row(*row)
+  console = Console(width=width)
+  with console.capture() as captured:
+    console.print(drawn)
+  return captured.get()
+
+
 def render(results: dict[str, Any]) -> str:
   """Both tables as text."""
-  console = Console(width=110, record=True, file=None)
-  with console.capture() as captured:
-    for header, rows in (
-      (MODEL_HEADER, model_rows(results)),
-      (PIRM_HEADER, pirm_rows(results)),
-    ):
-      drawn = Table(*header)
-      for row in rows:
-        drawn.add_row(*row)
-      console.print(drawn)
-  return captured.get()
+  return as_text(MODEL_HEADER, model_rows(results)) + as_text(
+    PIRM_HEADER, pirm_rows(results)
+  )

@@ -16,7 +16,7 @@ from babam_jax.models import networks, weights
 from babam_jax.training import optimizer, recognizer
 
 _TASKS = ('multiclass', 'binary')
-MODELS = ('clean', 'malicious', 'protected')
+_MODELS = ('clean', 'malicious', 'protected')
 _CRAFTING_CHOICES = {
   'model': tuple(networks.ARCHITECTURES),
   'pretrained': weights.PRETRAINED,
@@ -133,8 +133,8 @@ def check(config: ConfigDict) -> None:
   _require(
     config,
     'models',
-    lambda x: x and set(x) <= set(MODELS),
-    f'some of {", ".join(MODELS)}',
+    lambda x: x and set(x) <= set(_MODELS),
+    f'some of {", ".join(_MODELS)}',
   )
   for node in _FEATURE_NODES:
     _check_crafting(config, node)

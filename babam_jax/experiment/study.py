@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from babam_jax import errors, files
-from babam_jax.evaluation import figures, report, study_table
+from babam_jax.evaluation import figures, report, study_table, table
 from babam_jax.evaluation.study_table import Row
 from babam_jax.experiment import config_check, environment, pipeline
 from babam_jax.progress import say
@@ -238,7 +238,7 @@ def publish(workdir: pathlib.Path, command: str) -> dict[str, Any]:
     surroundings,
     workdir / 'figures',
   )
-  print(report.as_text(study.title, section.header, section.lines))
+  print(table.as_text(section.header, section.lines, study.title, 160))
   return results
 
 
@@ -261,7 +261,10 @@ def section_of(study: Study) -> report.Section:
 
 def missing(workdir: pathlib.Path) -> list[pathlib.Path]:
   """The folders of a study's runs that have no results."""
-  runs = plan(_read_config(workdir), workdir)
+  return _absent(plan(_read_config(workdir), workdir))
+
+
+def _absent(runs: list[Run]) -> list[pathlib.Path]:
   return [
     one.folder for one in runs if not (one.folder / 'metrics.json').exists()
   ]
@@ -288,15 +291,15 @@ def collect(workdir: pathlib.Path) -> Study:
   Raises:
     UserError: some have not run; a half-filled table would mislead.
   """
-  absent = missing(workdir)
+  config = _read_config(workdir)
+  runs = plan(config, workdir)
+  absent = _absent(runs)
   if absent:
     raise errors.UserError(
       f'{workdir}: {len(absent)} runs of this study have no results: '
       f'{", ".join(str(folder.relative_to(workdir)) for folder in absent)}; '
       'expected all. Give the command of the study again; what is done is kept.'
     )
-  config = _read_config(workdir)
-  runs = plan(config, workdir)
   rows, points, histories = [], [], {}
   for label, _, paper in config.study.rows:
     mine = [one for one in runs if one.row == label]

@@ -68,7 +68,7 @@ class Output:
     """
     self._source, self.root = source, root
     self._state = root / _STATE
-    _check_apart(source, root)
+    _check_places(source, root)
     path = self._state / _SETTINGS
     if not path.exists():
       if root.exists() and any(root.iterdir()):
@@ -157,7 +157,7 @@ class Output:
     shutil.rmtree(self._state)
 
 
-def _check_apart(source: pathlib.Path, root: pathlib.Path) -> None:
+def _check_places(source: pathlib.Path, root: pathlib.Path) -> None:
   inside, outside = source.resolve(), root.resolve()
   if inside.is_relative_to(outside) or outside.is_relative_to(inside):
     raise errors.UserError(

@@ -17,6 +17,18 @@ SMALLEST = 32  # pixels a side
 _GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
 
 
+# What Pillow's readers raise on broken files.
+_UNREADABLE = (
+  ValueError,
+  SyntaxError,
+  EOFError,
+  KeyError,
+  TypeError,
+  MemoryError,
+  ArithmeticError,
+)
+
+
 class UnjudgedError(ValueError):
   """A file that cannot be judged; the message says why."""
 
@@ -27,12 +39,10 @@ class Read(NamedTuple):
   Attributes:
     pixels: upright 8-bit RGB.
     grey: whether the file has no colours.
-    format: as Pillow names it.
   """
 
   pixels: UInt8[np.ndarray, 'h w 3']
   grey: bool
-  format: str
 
 
 def read(path: pathlib.Path) -> Read:
@@ -60,9 +70,7 @@ def read(path: pathlib.Path) -> Read:
   except OSError as error:
     reason = error.strerror or str(error)
     raise UnjudgedError(f'unreadable ({reason})') from None
-  except (ValueError, SyntaxError, EOFError, KeyError, TypeError) as error:
-    raise UnjudgedError(f'unreadable ({error})') from None
-  except (MemoryError, OverflowError, ArithmeticError) as error:
+  except _UNREADABLE as error:
     raise UnjudgedError(f'unreadable ({error})') from None
 
 
@@ -78,8 +86,7 @@ def _decode(content: bytes) -> Read:
     if getattr(image, 'n_frames', 1) > 1:
       raise UnjudgedError(f'animated: {image.n_frames} pictures in one')
     grey = image.mode in _GREY_MODES
-    kind = image.format
-    if image.mode == 'F' or (image.mode == 'I' and kind == 'TIFF'):
+    if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
       raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
-  return Read(pixels, grey, kind)
+  return Read(pixels, grey)
