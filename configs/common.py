@@ -117,6 +117,11 @@ def get_config() -> ConfigDict:
   config.pirm.trainable_convs = 6
   # A folder of natural images, at any depth; never the faces to be judged.
   config.pirm.root = ''
+  # Leave out pictures whose path there begins with one of these.
+  config.pirm.leave_out = ()
+  # Pictures larger than data.size keep their resolution and are cropped, and
+  # they are used before smaller ones, which are resized.
+  config.pirm.native = False
   # Pictures to poison; as many again serve as sources.
   config.pirm.num_poison = 320
   # Clean pictures beside the originals of the poisoned ones.
@@ -125,9 +130,15 @@ def get_config() -> ConfigDict:
   config.pirm.grey_fraction = 0.25
   # The share of pictures held out for measuring it.
   config.pirm.holdout_fraction = 0.3
+  # How often each picture is used, each time processed in another way (JPEG,
+  # resizing, blur, sharpening, noise); 0: once, as it is.
+  config.pirm.processed_copies = 0
   # How its poison is made.
   config.pirm.poison = crafting()
   config.pirm.poison.iterations = 60
+  # Kinds of poison, each for an equal share of the pictures: what each sets in
+  # config.pirm.poison, 'tap=fc7 eps=8'. '' sets nothing.
+  config.pirm.kinds = ('',)
   config.pirm.optimizer = 'adam_cosine'
   config.pirm.learning_rate = 2e-3
   config.pirm.epochs = 40

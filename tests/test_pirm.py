@@ -14,6 +14,7 @@ from babam_jax.defense import pirm
 from babam_jax.experiment import (
   artifacts,
   lab,
+  natural_pictures,
   pirm_data,
   pirm_stages,
   stages,
@@ -255,7 +256,7 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.ids, expected.ids)
     # Clean rows hold the very pictures that their ids name.
     root = tmp_path / 'natural'
-    chosen = pirm_data.choose(config.pirm, config.seed)
+    chosen = natural_pictures.choose(config.pirm, 72, config.seed)
     for row in np.flatnonzero(~found.poisoned):
       name = str(found.ids[row])
       picture = image_folder.in_file(root / name, name, 'clean')
@@ -270,7 +271,7 @@ def test_too_few_natural_pictures(tmp_path):
   config = common.get_config().pirm
   config.root = str(write_faces(tmp_path, 1, 5))
   with pytest.raises(errors.UserError, match='5 images below'):
-    pirm_data.choose(config, 0)
+    natural_pictures.choose(config, 224, 0)
 
 
 def test_a_pirm_from_the_command_line(tmp_path):

@@ -18,7 +18,7 @@ from absl import logging
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from babam_jax import errors
+from babam_jax import errors, seeds
 from babam_jax.data.examples import Examples
 from babam_jax.progress import progress
 
@@ -162,8 +162,17 @@ def load(
   class_names: tuple[str, ...],
   size: int,
   skip_unreadable: bool,
+  crop_seed: int | None = None,
 ) -> Examples:
   """Decodes and resizes pictures to `size` x `size` (resized, not cropped).
+
+  Args:
+    pictures: what to read.
+    class_names: of all classes.
+    size: pixels a side.
+    skip_unreadable: leave such pictures out.
+    crop_seed: pictures that are larger on both sides keep their resolution
+      and are cropped at random; None: all are resized.
 
   Raises:
     UserError: a picture cannot be read and `skip_unreadable` is off.
@@ -181,7 +190,11 @@ def load(
         ) from None
       logging.warning('Skipped the unreadable image %s.', picture.where)
       continue
-    images.append(_resize(image, size))
+    if crop_seed is None or min(image.size) < size:
+      images.append(_resize(image, size))
+    else:
+      rng = seeds.numpy_rng(crop_seed, picture.id)
+      images.append(_crop(image, size, rng))
     kept.append(picture)
   return Examples(
     images=np.stack(images) if images else np.zeros((0, size, size, 3), 'u1'),
@@ -190,6 +203,13 @@ def load(
     class_names=class_names,
     poisoned=np.zeros(len(kept), bool),
   )
+
+
+def _crop(
+  image: Image.Image, size: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, 's s 3']:
+  left, top = rng.integers(0, np.subtract(image.size, size) + 1)
+  return np.asarray(image)[top : top + size, left : left + size]
 
 
 def _resize(image: Image.Image, size: int) -> UInt8[np.ndarray, 's s 3']:

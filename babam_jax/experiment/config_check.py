@@ -12,6 +12,7 @@ from babam_jax import errors, files
 from babam_jax.attack import hidden_trigger, pairing
 from babam_jax.data import datasets
 from babam_jax.defense import babam, noise, pirm
+from babam_jax.experiment import overrides
 from babam_jax.models import networks, weights
 from babam_jax.training import optimizer, recognizer
 
@@ -138,6 +139,8 @@ def check(config: ConfigDict) -> None:
   )
   for node in _FEATURE_NODES:
     _check_crafting(config, node)
+  _require(config, 'pirm.kinds', len, "one kind or more; '' sets nothing")
+  _require(config, 'pirm.processed_copies', lambda x: x >= 0, '0 or more')
   _check_recogniser(config)
 
 
@@ -218,7 +221,19 @@ def check_pirm_training(config: ConfigDict) -> None:
       'Set it with --config.pirm.root=DIR, or use the PIRM that comes with the '
       "project: --config.pirm.checkpoint='shipped'.",
     )
-  _check_weights_of(config, 'pirm.poison')
+  for number, kind in enumerate(config.pirm.kinds):
+    changed = overrides.override(config, '', '')
+    changed.pirm.poison = overrides.override(
+      config.pirm.poison, kind, f'config.pirm.kinds, {kind!r}'
+    )
+    changed.pirm.kinds = ('',)
+    try:
+      check(changed)
+      _check_weights_of(changed, 'pirm.poison')
+    except errors.UserError as error:
+      raise errors.UserError(
+        f'config.pirm.kinds[{number}], {kind!r}: {error}'
+      ) from None
   if config.pirm.variant == 'vgg16':
     weights.fingerprint('vgg16', 'trunk', 'config.pirm')
 

@@ -5,7 +5,6 @@ study is an experiment of its own, in a folder of its own, and shares with the
 others, through the artifact store, whatever they have in common.
 """
 
-import ast
 import json
 import pathlib
 import re
@@ -18,6 +17,7 @@ from babam_jax import errors, files
 from babam_jax.evaluation import figures, report, study_table, table
 from babam_jax.evaluation.study_table import Row
 from babam_jax.experiment import config_check, environment, pipeline
+from babam_jax.experiment.overrides import override
 from babam_jax.progress import say
 
 
@@ -57,44 +57,6 @@ class Study(NamedTuple):
   x: str
   histories: dict[str, list[dict[str, float]]]
   seconds: float
-
-
-def _literal(text: str) -> Any:
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text  # a bare word
-
-
-def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
-  """A copy of a config in which some fields are set.
-
-  Args:
-    config: what to start from.
-    overrides: `fr.frozen=none fr.epochs=24`.
-    where: the field that holds `overrides`, for error messages.
-
-  Raises:
-    UserError: no such field, or a value of another type.
-  """
-  changed = ConfigDict(config).copy_and_resolve_references().lock()
-  for assignment in overrides.split():
-    path, _, text = assignment.partition('=')
-    try:
-      value = _literal(text)
-      if value is None:
-        raise ValueError('no value')
-      changed.update_from_flattened_dict({path: value})
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-      raise errors.UserError(
-        f'{where}: cannot set {assignment!r} ({_first_line(error)}); expected '
-        'field=value with a field of configs/common.py and a value of its type.'
-      ) from None
-  return changed
-
-
-def _first_line(error: BaseException) -> str:
-  return ' '.join(str(error).split()).strip('\'"')[:120]
 
 
 def _slug(text: str) -> str:

@@ -1,0 +1,111 @@
+"""What happens to a picture between its making and its use: resizing,
+blurring, sharpening, noise, JPEG.
+
+A poison detector must know both poison and clean pictures after all of it.
+"""
+
+import io
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageFilter
+
+Picture = UInt8[np.ndarray, 'h w 3']
+
+_AS_IT_IS = 0.2  # the share of pictures to which nothing happens
+_RESIZED, _FILTERED, _ENCODED = 0.3, 0.3, 0.6  # shares of the others
+_SCALES = (0.6, 1.6)
+_QUALITIES = (60, 100)
+_SUBSAMPLINGS = (0, 2)  # of the colours, as Pillow counts: 4:4:4, 4:2:0
+_FILTERS = (
+  Image.Resampling.BILINEAR,
+  Image.Resampling.BICUBIC,
+  Image.Resampling.LANCZOS,
+  Image.Resampling.BOX,
+)
+
+
+def process(picture: Picture, rng: np.random.Generator) -> Picture:
+  """Sends a picture through a random history; its size stays.
+
+  Equal generators give equal histories: a poison and its original share one.
+  """
+  if rng.random() < _AS_IT_IS:
+    return picture
+  resized, filtered, encoded = rng.random(3) < (_RESIZED, _FILTERED, _ENCODED)
+  if resized:
+    picture = _resize(picture, rng)
+  if filtered:
+    step = (_blur, _sharpen, _add_noise)[rng.integers(3)]
+    picture = step(picture, rng)
+  return _encode(picture, rng) if encoded else picture
+
+
+def as_jpeg(picture: Picture, quality: int, subsampling: int = 2) -> Picture:
+  """A picture that was saved as JPEG and read again."""
+  buffer = io.BytesIO()
+  Image.fromarray(picture).save(
+    buffer, 'JPEG', quality=quality, subsampling=subsampling
+  )
+  return np.asarray(Image.open(buffer))
+
+
+def _encode(picture: Picture, rng: np.random.Generator) -> Picture:
+  low, high = _QUALITIES
+  quality = int(rng.integers(low, high + 1))
+  return as_jpeg(picture, quality, int(rng.choice(_SUBSAMPLINGS)))
+
+
+def _resize(picture: Picture, rng: np.random.Generator) -> Picture:
+  height, width = picture.shape[:2]
+  scale = np.exp(rng.uniform(*np.log(_SCALES)))
+  size = (round(width * scale), round(height * scale))
+  method = _FILTERS[rng.integers(len(_FILTERS))]
+  resized = np.asarray(Image.fromarray(picture).resize(size, method))
+  return fit(resized, height, width, rng)
+
+
+def fit(
+  picture: Picture, height: int, width: int, rng: np.random.Generator
+) -> Picture:
+  """A random part of a picture, which its mirror image continues if it is too
+  small."""
+  missing = [
+    (0, max(0, wanted - found))
+    for wanted, found in zip((height, width), picture.shape[:2], strict=True)
+  ]
+  if any(after for _, after in missing):
+    picture = np.pad(picture, (*missing, (0, 0)), 'symmetric')
+  top, left = rng.integers(
+    0, np.subtract(picture.shape[:2], (height, width)) + 1
+  )
+  return picture[top : top + height, left : left + width]
+
+
+def _blur(picture: Picture, rng: np.random.Generator) -> Picture:
+  radius = rng.uniform(0.3, 1.0)
+  image = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius))
+  return np.asarray(image)
+
+
+def _sharpen(picture: Picture, rng: np.random.Generator) -> Picture:
+  mask = ImageFilter.UnsharpMask(
+    rng.uniform(0.5, 2.0), int(rng.integers(50, 201)), 0
+  )
+  return np.asarray(Image.fromarray(picture).filter(mask))
+
+
+def _add_noise(picture: Picture, rng: np.random.Generator) -> Picture:
+  """Gaussian, uniform or two-valued; some of it grey. All within what poison
+  may change: its amplitude alone must not give poison away."""
+  amplitude = np.exp(rng.uniform(*np.log((1, 16))))
+  channels = 3 if rng.random() < 0.7 else 1
+  shape = (*picture.shape[:2], channels)
+  kind = rng.integers(3)
+  if kind == 0:
+    noise = rng.normal(0, amplitude / 2, shape)
+  elif kind == 1:
+    noise = rng.uniform(-amplitude, amplitude, shape)
+  else:
+    noise = amplitude * rng.choice((-1.0, 1.0), shape)
+  return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)

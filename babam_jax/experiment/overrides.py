@@ -1,0 +1,46 @@
+"""Fields of a config that are set by a line of text."""
+
+import ast
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from babam_jax import errors
+
+
+def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
+  """A copy of a config in which some fields are set.
+
+  Args:
+    config: what to start from.
+    overrides: `fr.frozen=none fr.epochs=24`.
+    where: the field that holds `overrides`, for error messages.
+
+  Raises:
+    UserError: no such field, or a value of another type.
+  """
+  changed = ConfigDict(config).copy_and_resolve_references().lock()
+  for assignment in overrides.split():
+    path, _, text = assignment.partition('=')
+    try:
+      value = _literal(text)
+      if value is None:
+        raise ValueError('no value')
+      changed.update_from_flattened_dict({path: value})
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+      raise errors.UserError(
+        f'{where}: cannot set {assignment!r} ({_first_line(error)}); expected '
+        'field=value with a field of configs/common.py and a value of its type.'
+      ) from None
+  return changed
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text  # a bare word
+
+
+def _first_line(error: BaseException) -> str:
+  return ' '.join(str(error).split()).strip('\'"')[:120]
