@@ -139,6 +139,8 @@ def get_config() -> ConfigDict:
   # Kinds of poison, each for an equal share of the pictures: what each sets in
   # config.pirm.poison, 'tap=fc7 eps=8'. '' sets nothing.
   config.pirm.kinds = ('',)
+  # A poison and its original are in the same batch, cropped alike.
+  config.pirm.paired = False
   config.pirm.optimizer = 'adam_cosine'
   config.pirm.learning_rate = 2e-3
   config.pirm.epochs = 40

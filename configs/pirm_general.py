@@ -65,5 +65,7 @@ def get_config():
   config.pirm.kinds = KINDS
   config.pirm.num_poison = 60 * len(KINDS)
   config.pirm.num_clean = 2880
-  config.pirm.processed_copies = 3
+  config.pirm.processed_copies = 8
+  config.pirm.paired = True
+  config.pirm.epochs = 30
   return config

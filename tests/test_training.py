@@ -125,7 +125,9 @@ def test_every_epoch_visits_every_row_once():
   for epoch in range(3):
     seen = [
       row
-      for rows, weights in batches.epoch_batches(10, 4, 6, 0, epoch)
+      for rows, weights in batches.epoch_batches(
+        np.arange(10)[:, None], 4, 6, 0, epoch
+      )
       for row in rows[weights > 0]
     ]
     assert sorted(seen) == list(range(10))

@@ -221,6 +221,12 @@ def check_pirm_training(config: ConfigDict) -> None:
       'Set it with --config.pirm.root=DIR, or use the PIRM that comes with the '
       "project: --config.pirm.checkpoint='shipped'.",
     )
+  if config.pirm.paired and config.pirm.batch_size % 2:
+    _refuse(
+      'pirm.batch_size',
+      config.pirm.batch_size,
+      'an even number: with config.pirm.paired, pairs stay together',
+    )
   for number, kind in enumerate(config.pirm.kinds):
     changed = overrides.override(config, '', '')
     changed.pirm.poison = overrides.override(

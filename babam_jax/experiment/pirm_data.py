@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
@@ -243,6 +244,24 @@ def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
     'ids': np.array(names, np.str_),
     'poisoned': np.repeat(poisoned, part.copies),
   }
+
+
+def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
+  """Rows of a part, two by two: a poison beside its original.
+
+  Seen side by side they differ in nothing but the poison. The other pictures
+  have another such picture for a neighbour; the first of an odd number of them
+  is there twice.
+
+  Args:
+    poisoned: the ground truth of the part.
+  """
+  count = int(poisoned.sum())
+  rows = np.arange(len(poisoned))
+  rest = rows[count : len(rows) - count]
+  rest = np.resize(rest, len(rest) + len(rest) % 2)
+  beside = np.stack([rows[:count], rows[len(rows) - count :]], axis=1)
+  return np.concatenate([beside, rest.reshape(-1, 2)])
 
 
 def read(artifact: Artifact, part: str) -> Examples:

@@ -43,6 +43,7 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
         seed=seed,
         folder=scratch / 'checkpoints',
         title='training the PIRM',
+        units=pirm_data.pairs(examples.poisoned) if config.paired else None,
         on_epoch=log.add,
       )
     variables = pirm.variables_of(network, trained)
@@ -63,6 +64,8 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
     | vars(train_spec(config))
     | {'checkpoint_every': None, 'seed': seed}  # the former changes nothing
   )
+  if config.paired:
+    depends['paired'] = True
   if config.variant == 'vgg16':
     depends['weights'] = weights.fingerprint('vgg16', 'trunk')
   artifact = lab.store.stage('pirm', 4, depends, [data], compute)

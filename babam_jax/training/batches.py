@@ -27,19 +27,24 @@ def num_batches(num_rows: int, batch_size: int) -> int:
 
 
 def epoch_batches(
-  num_rows: int, batch_size: int, padded_size: int, seed: int, epoch: int
+  units: Int[np.ndarray, 'u k'],
+  batch_size: int,
+  padded_size: int,
+  seed: int,
+  epoch: int,
 ) -> Iterator[Batch]:
-  """One pass over all rows in an order that depends on seed and epoch only.
+  """One pass over all units in an order that depends on seed and epoch only.
 
   Args:
-    num_rows: the size of the training set.
+    units: rows of the training set; those of a unit follow each other.
     batch_size: real rows per batch; the last batch may have fewer.
     padded_size: rows per batch with padding, the same for all batches.
     seed: of this training run.
     epoch: the number of the pass.
   """
-  order = seeds.numpy_rng(seed, f'epoch/{epoch}').permutation(num_rows)
-  for start in range(0, num_rows, batch_size):
+  order = seeds.numpy_rng(seed, f'epoch/{epoch}').permutation(len(units))
+  order = units[order].ravel()
+  for start in range(0, len(order), batch_size):
     rows = order[start : start + batch_size]
     padding = np.zeros(padded_size - len(rows), rows.dtype)
     weights = np.zeros(padded_size, np.float32)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int32, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Int32, PyTree, Shaped
 
 from babam_jax import errors, seeds
 from babam_jax.progress import progress_bar
@@ -77,15 +77,20 @@ class Trained(NamedTuple):
   history: list[EpochRecord]
 
 
-def make_update(network: Network, tx: optax.GradientTransformation) -> Callable:
-  """`(state, frozen, key, batch) -> (state, metrics)` over all devices."""
+def make_update(
+  network: Network, tx: optax.GradientTransformation, unit_size: int = 1
+) -> Callable:
+  """`(state, frozen, key, batch) -> (state, metrics)` over all devices.
+
+  The rows of a unit are given the same key.
+  """
 
   def update(state, frozen, key, batch):
     inputs, labels, weights = batch
     key = jax.random.fold_in(key, state['step'])
-    # A key per row of the global batch: independent of the device count.
-    rows = parallel.row_numbers(len(labels))
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    # By the place in the global batch: independent of the device count.
+    places = parallel.row_numbers(len(labels)) // unit_size
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
     total = lax.psum(weights.sum(), parallel.AXIS)
 
     def loss_fn(params):
@@ -145,6 +150,7 @@ def fit(
   seed: int,
   folder: pathlib.Path,
   title: str,
+  units: Int[np.ndarray, 'u k'] | None = None,
   on_epoch: Callable[[EpochRecord], None] = lambda record: None,
 ) -> Trained:
   """Trains a classifier; continues from the checkpoints in `folder`.
@@ -157,18 +163,22 @@ def fit(
     seed: of this run: order, augmentation and dropout depend on nothing else.
     folder: for checkpoints.
     title: for the progress bar.
+    units: rows that stay together and are augmented alike; the batch size is a
+      multiple of k. None: each row for itself.
     on_epoch: receives each epoch's metrics, those of epochs before a restart
       included.
 
   Raises:
     TrainingDivergedError: the loss is not finite.
   """
-  steps = batches.num_batches(len(labels), spec.batch_size)
-  padded_size = parallel.round_up(min(spec.batch_size, len(labels)))
+  if units is None:
+    units = np.arange(len(labels))[:, None]
+  steps = batches.num_batches(units.size, spec.batch_size)
+  padded_size = parallel.round_up(min(spec.batch_size, units.size))
   tx = optimizer.make_optimizer(
     spec.optimizer, spec.learning_rate, steps, spec.epochs
   )
-  update = make_update(network, tx)
+  update = make_update(network, tx, units.shape[1])
   state = jax.device_get(
     {
       'params': network.params,
@@ -193,7 +203,7 @@ def fit(
     for epoch in range(done.epoch, spec.epochs):
       metrics = []
       for rows, weights in batches.epoch_batches(
-        len(labels), spec.batch_size, padded_size, seed, epoch
+        units, spec.batch_size, padded_size, seed, epoch
       ):
         batch = (inputs[rows], labels[rows], weights)
         state, step_metrics = update(
