@@ -39,7 +39,7 @@ def seconds(model: pirm.Pirm, size: int) -> dict[str, float]:
 def main(argv) -> None:
   """Each size after runs of the sizes of its chunks, which compile."""
   del argv
-  model = pirm.load(pirm.SHIPPED)
+  model = pirm.load(pirm.SHIPPED['shipped'])
   found = {}
   for size in _SIZES:
     for chunk in {min(size, _CHUNK), size % _CHUNK or _CHUNK}:

@@ -27,7 +27,7 @@ _SIDE = 224
 
 def score(pictures: int) -> None:
   """Scores pictures, a chunk at a time."""
-  model = pirm.load(pirm.SHIPPED)
+  model = pirm.load(pirm.SHIPPED['shipped'])
   for chunk in noise.MadeUp(pictures).chunks():
     pirm.score(model, chunk.images, 32)
 

@@ -105,7 +105,8 @@ def get_config() -> ConfigDict:
   config.fr.checkpoint_every = 5
 
   config.pirm = ConfigDict()
-  # 'shipped' (comes with the project), 'train', or the file of a trained one.
+  # 'shipped' (knows one kind of poison well), 'general' (many kinds; see
+  # babam_jax/assets), 'train', or the file of a trained one.
   config.pirm.checkpoint = 'shipped'
   # A picture with a higher probability of poison is flagged.
   config.pirm.threshold = 0.5

@@ -35,13 +35,20 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   config_check.write_config(workdir, config)
   pirm.save(model, pathlib.Path(_OUTPUT.value))
 
-  lines = table.pirm_rows({'pirm': {'held_out': model.meta['holdout']}})
+  held_out = model.meta['holdout']
+  lines = table.pirm_rows({'pirm': {'held_out': held_out}})
   section = report.Section(
     f'{config.pirm.variant}: {model.meta["training_pictures"]} pictures',
     table.PIRM_HEADER,
     lines,
-    {'training': figures.first_epoch(artifact.json('history'))},
-    'Judged on pictures held out, at the threshold of the config.',
+    {
+      'training': figures.first_epoch(artifact.json('history')),
+      'reliability': figures.reliability(held_out['reliability']),
+    },
+    'Judged on half of the pictures held out, at the threshold of the config; '
+    'the other half made the score a probability. Mean distance between score '
+    f'and truth: {held_out["calibration_error"]:.4f}. Below: both, in bins, '
+    'with the number of pictures.',
   )
   report.write_sections(
     workdir / 'report.html',

@@ -21,20 +21,42 @@ from collections.abc import Sequence
 from absl import flags
 
 from babam_jax import errors
-from babam_jax.defense import pirm
+from babam_jax.defense import calibration, pirm
 from babam_jax.experiment import environment
 from babam_jax.sanitizer import report, sanitize
 from babam_jax.sanitizer.output import Output
+from babam_jax.training import parallel
 from launch import command
 
+_DEFAULT_FPR = 0.01
 _INPUT = flags.DEFINE_string('input', None, 'A folder of class folders.')
 _OUTPUT = flags.DEFINE_string('output', None, 'A new or empty folder.')
-_PIRM = flags.DEFINE_string('pirm', None, 'A PIRM; default: the shipped one.')
+_PIRM = flags.DEFINE_string(
+  'pirm',
+  'general',
+  "A file that launch.pirm wrote; 'general' comes with the project, 'shipped' "
+  'too: it knows one kind of poison.',
+)
 _ACTION = flags.DEFINE_enum(
   'action', 'perturb', sanitize.ACTIONS, 'What happens to flagged pictures.'
 )
 _THRESHOLD = flags.DEFINE_float(
-  'threshold', 0.5, 'Higher probabilities of poison are flagged.', 0, 1
+  'threshold', None, 'Higher probabilities of poison are flagged.', 0, 1
+)
+_FPR = flags.DEFINE_float(
+  'fpr',
+  None,
+  'In place of a threshold: the share of clean pictures, of those held out '
+  f'when the PIRM was trained, that may be flagged. Default: {_DEFAULT_FPR}.',
+  0,
+  1,
+)
+_DEVICES = flags.DEFINE_integer(
+  'devices',
+  None,
+  'How many GPUs to use, or how many parts a CPU is treated as; default: all '
+  'GPUs, or the CPU as one.',
+  1,
 )
 _EPSILON = flags.DEFINE_float(
   'epsilon', 0.01, 'The noise budget; a lower one gives more noise.', 1e-9
@@ -55,6 +77,34 @@ def _folder(flag: flags.FlagHolder, expected: str) -> pathlib.Path:
   return pathlib.Path(flag.value)
 
 
+def _check_numbers() -> None:
+  for flag in (_THRESHOLD, _FPR, _EPSILON):
+    if flag.value is not None and not math.isfinite(flag.value):
+      raise errors.UserError(
+        f'--{flag.name}: found {flag.value}, expected a finite number.'
+      )
+  if None not in (_THRESHOLD.value, _FPR.value):
+    raise errors.UserError(
+      '--fpr: found beside --threshold; expected one of them. Leave one out.'
+    )
+
+
+def _fpr() -> float | None:
+  """The rate that sets the threshold; None if that is given itself."""
+  if _THRESHOLD.value is None:
+    return _DEFAULT_FPR if _FPR.value is None else _FPR.value
+  return None
+
+
+def _settings(model: pirm.Pirm) -> sanitize.Settings:
+  fpr, threshold = _fpr(), _THRESHOLD.value
+  if fpr is not None:
+    threshold = calibration.threshold(model.calibration, fpr)
+  return sanitize.Settings(
+    _ACTION.value, threshold, _EPSILON.value, _LINK.value, _SEED.value
+  )
+
+
 def main(arguments: Sequence[str]) -> None:
   """Scores, perturbs, reports."""
   if arguments:
@@ -67,21 +117,14 @@ def main(arguments: Sequence[str]) -> None:
     raise errors.UserError(
       f'--input: no folder {str(source)!r}; expected a folder of class folders.'
     )
-  checkpoint = pathlib.Path(_PIRM.value) if _PIRM.value else pirm.SHIPPED
-  model = pirm.load(checkpoint)
-  for flag in (_THRESHOLD, _EPSILON):
-    if not math.isfinite(flag.value):
-      raise errors.UserError(
-        f'--{flag.name}: found {flag.value}, expected a finite number.'
-      )
-  settings = sanitize.Settings(
-    _ACTION.value,
-    _THRESHOLD.value,
-    _EPSILON.value,
-    _LINK.value,
-    _SEED.value,
-  )
+  _check_numbers()
+  if _DEVICES.value is not None:
+    parallel.use_devices(_DEVICES.value, '--devices')
+  checkpoint = pirm.SHIPPED.get(_PIRM.value, pathlib.Path(_PIRM.value))
+  model = pirm.load(checkpoint, '--pirm')
+  settings = _settings(model)
   told = settings._asdict() | {
+    'fpr': _fpr(),
     'input': sanitize.printable(str(source.resolve())),
     'pirm_sha256': pirm.fingerprint(checkpoint),
   }

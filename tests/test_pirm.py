@@ -33,14 +33,14 @@ def load_faces(name, root, every):
 
 @pytest.fixture(scope='module')
 def shipped():
-  return pirm.load(pirm.SHIPPED)
+  return pirm.load(pirm.SHIPPED['shipped'])
 
 
 def test_shipped_pirm_knows_its_origin(shipped):
   assert shipped.variant == 'compact'
   assert shipped.meta['holdout']['accuracy'] > 0.98
   assert shipped.meta['training_pictures'] > 500
-  assert pirm.SHIPPED.stat().st_size < 15e6
+  assert pirm.SHIPPED['shipped'].stat().st_size < 15e6
 
 
 def test_shipped_pirm_passes_clean_faces(shipped):
@@ -169,7 +169,7 @@ def test_other_files_are_refused(tmp_path):
   np.savez(path, meta=np.array([{}], dtype=object))
   with pytest.raises(errors.UserError, match='config.pirm.checkpoint'):
     pirm.load(path)
-  for content in (b'', b'junk', pirm.SHIPPED.read_bytes()[:5000]):
+  for content in (b'', b'junk', pirm.SHIPPED['shipped'].read_bytes()[:5000]):
     path.write_bytes(content)
     with pytest.raises(errors.UserError, match='config.pirm.checkpoint'):
       pirm.load(path)

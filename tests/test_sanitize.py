@@ -5,9 +5,11 @@ import filecmp
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -18,10 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from babam_jax import errors
-from babam_jax.defense import any_size, pirm
+from babam_jax.defense import any_size, calibration, pirm
 from babam_jax.sanitizer import output, picture
 
 LONG = 'x' * 250
+LONGEST = 'ä' * 127 + 'b'  # 255 bytes
 ENVIRONMENT = os.environ | {'PYTHONPATH': str(REPOSITORY)}
 
 
@@ -103,6 +106,9 @@ def untrusted(tmp_path_factory):
   frames[0].save(
     bob / 'moving.webp', save_all=True, append_images=frames[1:], lossless=True
   )
+  frames[0].save(
+    bob / 'phone.jpg', 'MPO', save_all=True, append_images=frames[1:]
+  )
   Image.new('1', (9000, 9000)).save(bob / 'bomb.png')
   os.symlink('/etc/hostname', bob / 'outside.png')
   os.symlink(root / 'ann' / '1.png', bob / 'inside.png')
@@ -113,6 +119,10 @@ def untrusted(tmp_path_factory):
   with open(os.fsencode(bob) + b'/\xff\xfe.png', 'wb') as file:
     file.write(good)
   (root / 'empty').mkdir()
+  (root / 'ann' / '.DS_Store').write_bytes(b'litter')
+  # What its PNG would be called is taken, or too long a name.
+  (root / 'figures' / '0.png').mkdir()
+  (root / 'figures' / LONGEST).write_bytes(good)
   (root / 'notes.txt').write_text('about the data')
   return root
 
@@ -165,7 +175,11 @@ def test_what_cannot_be_judged_is_named_and_left_out(sanitised):
   summary = json.loads((output / 'summary.json').read_text())
   assert {f['path'] for f in summary['not_judged']} == set(UNJUDGED)
   assert summary['files'] == len(found)
-  assert summary['flagged'] == len(found) - len(UNJUDGED)
+  assert summary['actions']['left out'] == 1  # and nobody is told
+  assert found['ann/.DS_Store']['action'] == 'left out'
+  assert not (output / 'ann' / '.DS_Store').exists()
+  assert summary['flagged'] == len(found) - len(UNJUDGED) - 1
+  assert found['bob/phone.jpg']['note'] == 'the first of 3 pictures in the file'
 
 
 def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
@@ -188,6 +202,10 @@ def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
   # The same stem twice: the first in order has it.
   assert found['bob/0.jpeg']['output'] == 'bob/0.png'
   assert found['bob/0.jpg']['output'] == 'bob/0.jpg.png'
+  # A folder has it; and names have 255 bytes at most.
+  assert found['figures/0.webp']['output'] == 'figures/0.webp.png'
+  shortened = found[f'figures/{LONGEST}']['output']
+  assert shortened == 'figures/' + 'ä' * 125 + '.png'
   assert set(os.listdir(output)) == REPORTS | {
     'ann', 'bob', 'figures', 'Jürgen 名', 'wide', 'empty'
   }  # fmt: skip
@@ -196,7 +214,9 @@ def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
 def test_noise_has_the_scale_of_algorithm_1(sanitised, untrusted):
   """Against a plain version of it, on one class."""
   output, _ = sanitised
-  found = {p: r for p, r in rows(output).items() if r['class'] == 'ann'}
+  found = {
+    p: r for p, r in rows(output).items() if r['class'] == 'ann' and r['score']
+  }
   small = {
     path: np.asarray(
       Image.fromarray(picture.read(untrusted / path).pixels).resize(
@@ -229,7 +249,7 @@ def test_unflagged_files_are_byte_for_byte_copies(untrusted, tmp_path):
   assert done.returncode == 3
   found = rows(tmp_path / 'out')
   kept = [path for path, row in found.items() if row['action'] == 'kept']
-  assert len(kept) == len(found) - len(UNJUDGED)
+  assert len(kept) == len(found) - len(UNJUDGED) - 1
   for path in kept:
     if '\\' not in path:
       assert filecmp.cmp(untrusted / path, tmp_path / 'out' / path, False)
@@ -267,6 +287,8 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
   (tmp_path / 'killed').mkdir()
   output = tmp_path / 'killed' / 'out'
   journal = output / '.sanitize-unfinished' / 'classes'
+  saved = tmp_path / 'saved'
+  shutil.copytree(source / 'p00', saved)
   for wanted in (1, 4, 8):
     process = subprocess.Popen(
       command(*options),
@@ -285,6 +307,13 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
     # Other settings would mix two outputs.
     done = run_in(tmp_path / 'killed', *options, '--epsilon=0.5')
     assert done.returncode == 2 and 'other settings' in done.stderr
+    # And so would another input.
+    faces(source / 'p00', 7, (200, 200))
+    done = run_in(tmp_path / 'killed', *options)
+    assert done.returncode == 2 and 'p00 has changed' in done.stderr
+    (source / 'p00' / '6.png').unlink()
+    for path in saved.iterdir():
+      shutil.copy2(path, source / 'p00')
     done = run_in(tmp_path / 'killed', *options)
     assert done.returncode == 0, done.stderr
   found, whole = tree(output), tree(tmp_path / 'whole' / 'out')
@@ -298,12 +327,17 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
   [
     ([], '--input: is missing'),
     (['--input=nowhere', '--output=out'], "--input: no folder 'nowhere'"),
+    (['--input={empty}', '--output=out'], '--input: no file in'),
     (['--input={in}', '--output={in}/out'], 'lie in each other'),
     (['--input={in}/ann', '--output={in}'], 'lie in each other'),
     (['--input={in}', '--output={full}'], 'is not empty'),
     (['--input={in}', '--output=out', '--threshold=2'], '--threshold'),
     (['--input={in}', '--output=out', '--threshold=nan'], '--threshold'),
     (['--input={in}', '--output=out', '--epsilon=inf'], '--epsilon'),
+    (['--input={in}', '--output=out', '--fpr=0.1', '--threshold=0'], '--fpr'),
+    (['--input={in}', '--output=out', '--fpr=1e-6'], '--fpr: found 1e-06'),
+    (['--input={in}', '--output=out', '--pirm=shipped'], 'has no scores of'),
+    (['--input={in}', '--output=out', '--devices=0'], '--devices'),
     (['--input={in}', '--output=out', '--action=pray'], '--action'),
     (['--input={in}', '--output={file}/x'], 'Not a directory'),
     (['--input={in}', '--output=o', '--pirm={file}'], 'cannot be read'),
@@ -313,8 +347,10 @@ def test_mistakes_are_told_in_one_line(tmp_path, options, told):
   faces(tmp_path / 'in' / 'ann', 1)
   (tmp_path / 'full').mkdir()
   (tmp_path / 'full' / 'x').write_text('mine')
+  (tmp_path / 'empty' / 'ann').mkdir(parents=True)
   places = {
     '{in}': tmp_path / 'in',
+    '{empty}': tmp_path / 'empty',
     '{full}': tmp_path / 'full',
     '{file}': tmp_path / 'full' / 'x',
   }
@@ -341,6 +377,45 @@ def test_names_of_the_reports_are_reserved(tmp_path, name):
   done = run(tmp_path / 'in', tmp_path / 'out')
   assert done.returncode == 2 and name in done.stderr
   assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.skipif(not os.path.isdir('/dev/shm'), reason='needs /dev/shm')
+def test_links_need_one_file_system(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 1)
+  with tempfile.TemporaryDirectory(dir='/dev/shm') as other:
+    if os.stat(other).st_dev == os.stat(tmp_path).st_dev:
+      pytest.skip('one file system')
+    done = run(
+      tmp_path / 'in', pathlib.Path(other, 'out'), '--link', '--threshold=1'
+    )
+  assert done.returncode == 2 and '--link' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_the_threshold_follows_from_the_rate(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 3)
+  model = pirm.load(pirm.SHIPPED['general'])
+  for fpr in (0.01, 0.2):
+    run(tmp_path / 'in', tmp_path / f'{fpr}', '--action=report', f'--fpr={fpr}')
+    told = json.loads((tmp_path / f'{fpr}' / 'summary.json').read_text())
+    used = told['settings']['threshold']
+    assert used == calibration.threshold(model.calibration, fpr)
+    above = (model.calibration.clean > used).mean()
+    assert 0.8 * fpr < above <= fpr
+
+
+def test_devices_change_nothing(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 20, (150, 150))
+  for count in (1, 8):
+    options = ('--threshold=0', f'--devices={count}')
+    done = run(tmp_path / 'in', tmp_path / f'{count}', *options)
+    assert done.returncode == 0, done.stderr
+  one, eight = rows(tmp_path / '1'), rows(tmp_path / '8')
+  for path, row in one.items():
+    for name in ('score', 'noise_scale'):
+      assert float(eight[path][name]) == pytest.approx(
+        float(row[name]), rel=1e-3
+      )
 
 
 def test_one_run_at_a_time(tmp_path):
@@ -409,7 +484,7 @@ def test_tiles_cover_a_picture_from_edge_to_edge(height, width, seed):
 
 
 def test_scores_are_those_of_each_picture_alone(rng):
-  model = pirm.load(pirm.SHIPPED)
+  model = pirm.load(pirm.SHIPPED['general'])
   pictures = [
     rng.integers(0, 256, (*size, 3), np.uint8)
     for size in ((64, 64), (40, 300), (128, 65))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from babam_jax.defense import noise, pirm
+from babam_jax.defense import calibration, noise, pirm
 from babam_jax.training import parallel
 
 _MOST_TILES = 4  # along each side
@@ -54,15 +54,20 @@ def view(variant: str, picture: Picture) -> View:
 
 
 def score(model: pirm.Pirm, views: Sequence[View]) -> Float[np.ndarray, ' n']:
-  """The probability of poison for each picture, by the mean evidence of its
-  view."""
+  """The probability of poison for each picture, by its mean evidence."""
+  return calibration.probability(model.calibration, evidence(model, views))
+
+
+def evidence(
+  model: pirm.Pirm, views: Sequence[View]
+) -> Float[np.ndarray, ' n']:
+  """For poison, the mean over each picture's view."""
   counts = [len(found) for found in views]
   step = _ROWS_PER_STEP[model.variant]
   rows = _filled(np.concatenate(views), step)
-  evidence = pirm.evidence(model, rows, step)
+  found = pirm.evidence(model, rows, step)
   owner = np.repeat(np.arange(len(views)), counts)
-  means = np.bincount(owner, evidence[: len(owner)]) / counts
-  return 1 / (1 + np.exp(-means))
+  return np.bincount(owner, found[: len(owner)]) / counts
 
 
 def _filled(rows: np.ndarray, step: int) -> np.ndarray:

@@ -20,16 +20,23 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import errors, files, seeds
+from babam_jax.defense import calibration
+from babam_jax.defense.calibration import Calibration
 from babam_jax.models import compact_pirm, layers, vgg, weights
 from babam_jax.training import augment, parallel, train
 from babam_jax.training.recognizer import to_unit
 
 VARIANTS = ('compact', 'vgg16')
 POISON = 1  # the label; 0 is clean
-SHIPPED = pathlib.Path(__file__).parents[1] / 'assets' / 'pirm_compact.npz'
+_ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
+# What comes with the project, by the name that configs give it.
+SHIPPED = {
+  'shipped': _ASSETS / 'pirm_compact.npz',
+  'general': _ASSETS / 'pirm_general.npz',
+}
 CROP = 64  # pixels a side
 VGG_INPUT = (178, 218)  # height and width
-_META = 'meta'
+_META, _CLEAN_SCORES = 'meta', 'clean_scores'
 
 
 class Pirm(NamedTuple):
@@ -39,11 +46,13 @@ class Pirm(NamedTuple):
     variant: one of `VARIANTS`.
     variables: parameters and batch statistics.
     meta: what it was trained on and what it reached there.
+    calibration: what its evidence means.
   """
 
   variant: str
   variables: PyTree
   meta: dict[str, Any]
+  calibration: Calibration = Calibration()
 
 
 def compact_network(seed: int) -> train.Network:
@@ -128,18 +137,14 @@ def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
 
 
 @functools.cache
-def _kernel(variant: str, what: str) -> Callable[..., Array]:
+def _kernel(variant: str) -> Callable[..., Array]:
   logits_fn = _logits_fn(variant)
-
-  def probabilities(variables, images):
-    return jax.nn.softmax(logits_fn(variables, images))[:, POISON]
 
   def evidence(variables, images):
     logits = logits_fn(variables, images)
     return logits[:, POISON] - logits[:, 1 - POISON]
 
-  fn = {'probabilities': probabilities, 'evidence': evidence}[what]
-  return parallel.mapped(fn, 1, 1)
+  return parallel.mapped(evidence, 1, 1)
 
 
 def score(
@@ -149,21 +154,20 @@ def score(
   on_batch: Callable[[int], None] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
   """The probability of poison for each picture."""
-  return parallel.map_batches(
-    _kernel(pirm.variant, 'probabilities'),
-    pirm.variables,
-    (images,),
-    batch_size,
-    on_batch,
-  )
+  found = evidence(pirm, images, batch_size, on_batch)
+  return calibration.probability(pirm.calibration, found)
 
 
 def evidence(
-  pirm: Pirm, images: UInt8[np.ndarray, 'n h w 3'], batch_size: int
+  pirm: Pirm,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
-  """The logarithm of the odds of poison for each picture."""
-  kernel = _kernel(pirm.variant, 'evidence')
-  return parallel.map_batches(kernel, pirm.variables, (images,), batch_size)
+  """For poison, as the network has it: the difference of its logits."""
+  return parallel.map_batches(
+    _kernel(pirm.variant), pirm.variables, (images,), batch_size, on_batch
+  )
 
 
 def fingerprint(path: pathlib.Path) -> str:
@@ -174,9 +178,12 @@ def fingerprint(path: pathlib.Path) -> str:
 def save(pirm: Pirm, path: pathlib.Path) -> None:
   """Writes a PIRM as one `.npz` of plain arrays."""
   flat = flax.traverse_util.flatten_dict(pirm.variables, sep='/')
-  meta = json.dumps(pirm.meta | {'variant': pirm.variant})
+  slope, offset, clean = pirm.calibration
+  meta = {'variant': pirm.variant, 'slope': slope, 'offset': offset}
   arrays = {name: np.asarray(value) for name, value in flat.items()}
-  files.write_arrays(path, arrays | {_META: np.array(meta)})
+  arrays[_META] = np.array(json.dumps(pirm.meta | meta))
+  arrays[_CLEAN_SCORES] = np.sort(clean).astype(np.float32)
+  files.write_arrays(path, arrays)
 
 
 def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
@@ -191,8 +198,12 @@ def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
   return {name: leaf.shape for name, leaf in flat.items()}
 
 
-def load(path: pathlib.Path) -> Pirm:
+def load(path: pathlib.Path, field: str = 'config.pirm.checkpoint') -> Pirm:
   """Reads a PIRM that `save` wrote; runs nothing that is in the file.
+
+  Args:
+    path: the file.
+    field: the setting that named it, for the error message.
 
   Raises:
     UserError: there is no such file, or it is something else.
@@ -201,6 +212,13 @@ def load(path: pathlib.Path) -> Pirm:
     arrays = files.read_arrays(path)
     meta = json.loads(str(arrays.pop(_META)))
     variant = meta.pop('variant')
+    # Older files have none.
+    clean = arrays.pop(_CLEAN_SCORES, np.zeros(0, np.float32))
+    if clean.ndim != 1 or not (np.diff(clean) >= 0).all():
+      raise ValueError('its scores of clean pictures are not in order')
+    read = Calibration(
+      float(meta.pop('slope', 1)), float(meta.pop('offset', 0)), clean
+    )
     variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
     if {n: x.shape for n, x in arrays.items()} != _array_shapes(variant):
       raise ValueError(f'its arrays are not those of a {variant} PIRM')
@@ -214,8 +232,8 @@ def load(path: pathlib.Path) -> Pirm:
     zipfile.BadZipFile,
   ) as error:
     raise errors.UserError(
-      f'config.pirm.checkpoint: {path} cannot be read ({error}); expected a '
-      "PIRM saved by launch.pirm. Give another file, 'shipped' for the one "
-      "that comes with the project, or 'train' to train one."
+      f'{field}: {path} cannot be read ({error}); expected a '
+      'PIRM saved by launch.pirm. Give another file, or none for the one that '
+      'comes with the project.'
     ) from None
-  return Pirm(variant, variables, meta)
+  return Pirm(variant, variables, meta, read)

@@ -180,6 +180,29 @@ def detection(
   return figure
 
 
+def reliability(bins: Sequence[dict[str, Any]]) -> Figure:
+  """Scores beside the share that is poisoned; a probability lies on the line.
+
+  Args:
+    bins: each with its mean `score`, share `poisoned` and `count`.
+  """
+  figure, ax = plt.subplots(figsize=(4.2, 4), layout='constrained')
+  ax.plot([0, 1], [0, 1], color='black', linewidth=1, linestyle=':')
+  scores = [b['score'] for b in bins]
+  ax.plot(scores, [b['poisoned'] for b in bins], 'o-', color=_COLOURS['clean'])
+  for b in bins:
+    ax.annotate(
+      f'{b["count"]}',
+      (b['score'], b['poisoned']),
+      xytext=(4, -10),
+      textcoords='offset points',
+      fontsize=7,
+    )
+  ax.set(xlabel='PIRM score (mean)', ylabel='share poisoned')
+  ax.grid(alpha=0.3)
+  return figure
+
+
 def score_histogram(
   counts: Int[np.ndarray, ' bins'], threshold: float
 ) -> Figure:

@@ -253,11 +253,13 @@ def check_pirm(config: ConfigDict) -> None:
   where = config.pirm.checkpoint
   if where == 'train':
     check_pirm_training(config)
-  if where not in ('train', 'shipped') and not pathlib.Path(where).is_file():
+  if (
+    where not in ('train', *pirm.SHIPPED) and not pathlib.Path(where).is_file()
+  ):
     _refuse(
       'pirm.checkpoint',
       where,
-      "'shipped', 'train', or a file that launch.pirm wrote",
+      "'shipped', 'general', 'train', or a file that launch.pirm wrote",
       'Set it with --config.pirm.checkpoint=...',
     )
 

@@ -27,6 +27,7 @@ from babam_jax.experiment.stages import build_surrogate, crafting_spec
 from babam_jax.models import weights
 from babam_jax.progress import say
 
+_POISON = 'poison/'  # before the id of the original
 _CHUNK = 960  # pictures of each kind in memory at a time
 
 
@@ -236,7 +237,7 @@ def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
   """Ids and ground truth of a part, row by row."""
   originals = [chosen.poisoned[i].id for i in part.poisoned]
   rest = [chosen.rest[i].id for i in part.rest]
-  names = originals + rest + [f'poison/{name}' for name in originals]
+  names = originals + rest + [_POISON + name for name in originals]
   poisoned = np.arange(len(names)) >= len(originals) + len(rest)
   if part.copies > 1:
     names = [f'{name}#{n}' for name in names for n in range(part.copies)]
@@ -262,6 +263,13 @@ def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
   rest = np.resize(rest, len(rest) + len(rest) % 2)
   beside = np.stack([rows[:count], rows[len(rows) - count :]], axis=1)
   return np.concatenate([beside, rest.reshape(-1, 2)])
+
+
+def original(name: str) -> str:
+  """The picture that a row of a part, poisoned or not, was made from."""
+  name = name.removeprefix(_POISON)
+  before, mark, _ = name.rpartition('#')
+  return before if mark else name
 
 
 def read(artifact: Artifact, part: str) -> Examples:

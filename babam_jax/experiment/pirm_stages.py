@@ -1,16 +1,17 @@
-"""The stages that make a PIRM: train on poisoned natural images, measure.
+"""The stages that make a PIRM: train on poisoned natural images, calibrate.
 
 The PIRM never sees the faces that it will judge.
 """
 
 import pathlib
-from typing import Any
 
-from ml_collections import ConfigDict
+import numpy as np
+from jaxtyping import Float
 
-from babam_jax import files
+from babam_jax import files, seeds
 from babam_jax.data.examples import Examples
-from babam_jax.defense import pirm
+from babam_jax.defense import any_size, calibration, pirm
+from babam_jax.defense.calibration import Calibration
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import pirm_data
 from babam_jax.experiment.artifacts import Artifact
@@ -21,11 +22,20 @@ from babam_jax.progress import progress_bar
 from babam_jax.training import train
 from babam_jax.training.metric_log import MetricLog
 
+_FILE = 'pirm.npz'
+_SCORED = 64  # pictures at a time
+
 
 def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
-  """Stage: train the PIRM and measure it on the pictures held out."""
-  config, seed = lab.config.pirm, lab.config.seed
+  """Makes the data, trains the PIRM, calibrates it."""
   data = pirm_data.make(lab)
+  artifact = _calibrate(lab, data, _train(lab, data))
+  return pirm.load(artifact.folder / _FILE), artifact
+
+
+def _train(lab: Lab, data: Artifact) -> Artifact:
+  """Stage: train on one part of the pictures."""
+  config, seed = lab.config.pirm, lab.config.seed
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     examples = pirm_data.read(data, 'train')
@@ -47,18 +57,16 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
         on_epoch=log.add,
       )
     variables = pirm.variables_of(network, trained)
-    model = pirm.Pirm(config.variant, variables, {})
     meta = {
-      'holdout': _measure(model, pirm_data.read(data, 'holdout'), config),
       'training_pictures': len(examples),
       'data_fingerprint': data.key,
       'seed': seed,
       'config': config.to_dict(),
     }
-    pirm.save(model._replace(meta=meta), output / 'pirm.npz')
+    pirm.save(pirm.Pirm(config.variant, variables, meta), output / _FILE)
     files.write_json(output / 'history.json', trained.history)
 
-  names = ('variant', 'trainable_convs', 'threshold')
+  names = ('variant', 'trainable_convs')
   depends = (
     {name: config[name] for name in names}
     | vars(train_spec(config))
@@ -68,18 +76,58 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
     depends['paired'] = True
   if config.variant == 'vgg16':
     depends['weights'] = weights.fingerprint('vgg16', 'trunk')
-  artifact = lab.store.stage('pirm', 4, depends, [data], compute)
-  return pirm.load(artifact.folder / 'pirm.npz'), artifact
+  return lab.store.stage('pirm', 5, depends, [data], compute)
 
 
-def _measure(
-  model: pirm.Pirm, holdout: Examples, config: ConfigDict
-) -> dict[str, Any]:
-  with progress_bar(len(holdout), 'PIRM scores (held out)', 'img') as bar:
-    scores = pirm.score(
-      model, holdout.images, config.score_batch_size, bar.update
+def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
+  """Stage: make the score a probability, and measure it.
+
+  Half of the pictures held out serve for the one, half for the other; a poison
+  is in the same half as its original. The scores of all clean ones are kept.
+  """
+  config = lab.config.pirm
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    model = pirm.load(trained.folder / _FILE)
+    holdout = pirm_data.read(data, 'holdout')
+    evidence, poisoned = _evidence(model, holdout), holdout.poisoned
+    fitting = np.array(
+      [seeds.name_hash(pirm_data.original(name)) % 2 for name in holdout.ids],
+      bool,
     )
-  return metrics.detection_metrics(scores, holdout.poisoned, config.threshold)
+    slope, offset = calibration.fit(evidence[fitting], poisoned[fitting])
+    fitted = Calibration(slope, offset)
+    scores = calibration.probability(fitted, evidence)
+    bins = calibration.reliability(scores[~fitting], poisoned[~fitting])
+    found = metrics.detection_metrics(
+      scores[~fitting], poisoned[~fitting], config.threshold
+    )
+    found['calibration_error'] = calibration.calibration_error(bins)
+    found['reliability'] = [b._asdict() for b in bins]
+    pirm.save(
+      model._replace(
+        meta=model.meta | {'holdout': found},
+        calibration=fitted._replace(clean=scores[~poisoned]),
+      ),
+      output / _FILE,
+    )
+    files.write_json(output / 'history.json', trained.json('history'))
+
+  return lab.store.stage(
+    'pirm_calibration', 1, {'threshold': config.threshold}, [trained], compute
+  )
+
+
+def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
+  """Of pictures as `launch.sanitize` looks at them."""
+  found = []
+  with progress_bar(len(examples), 'PIRM scores (held out)', 'img') as bar:
+    for start in range(0, len(examples), _SCORED):
+      images = examples.images[start : start + _SCORED]
+      views = [any_size.view(model.variant, image) for image in images]
+      found.append(any_size.evidence(model, views))
+      bar.update(len(images))
+  return np.concatenate(found)
 
 
 def obtain_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
@@ -88,12 +136,12 @@ def obtain_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
   where = lab.config.pirm.checkpoint
   if where == 'train':
     return train_pirm(lab)
-  path = pirm.SHIPPED if where == 'shipped' else pathlib.Path(where)
+  path = pirm.SHIPPED.get(where, pathlib.Path(where))
   model = pirm.load(path)
   content = pirm.fingerprint(path)
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
-    pirm.save(model, output / 'pirm.npz')
+    pirm.save(model, output / _FILE)
 
   artifact = lab.store.stage('pirm', 1, {'sha256': content}, [], compute)
   return model, artifact

@@ -363,7 +363,7 @@ def flag(
 
   pictures = {'pictures': len(untrusted.examples)}  # some poison is cut off
   artifact = lab.store.stage(
-    'scores', 2, pictures, [detector_artifact, *untrusted.inputs], compute
+    'scores', 3, pictures, [detector_artifact, *untrusted.inputs], compute
   )
   scores = artifact.arrays('scores')
   flags = scores['train'] > config.threshold

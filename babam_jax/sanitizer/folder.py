@@ -1,12 +1,14 @@
 """What lies in an untrusted folder: classes, files, and what is no file."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
 
 NO_CLASS = '.'  # of files that lie in no class folder
+_LITTER = ('.ds_store', 'thumbs.db', 'desktop.ini')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Entry:
   path: pathlib.PurePosixPath
   fault: str = ''
 
+  @property
+  def litter(self) -> bool:
+    """Whether it is what file browsers leave behind."""
+    return self.path.name.lower() in _LITTER
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassFolder:
@@ -29,12 +36,26 @@ class ClassFolder:
   Attributes:
     name: the folder's, or `NO_CLASS`.
     entries: what is in it, in order.
-    empty_folders: folders in it, itself included, that hold nothing.
+    folders: all folders in it, itself included.
+    empty_folders: those of them that hold nothing.
   """
 
   name: str
   entries: list[Entry]
+  folders: list[pathlib.PurePosixPath]
   empty_folders: list[pathlib.PurePosixPath]
+
+  def fingerprint(self, root: pathlib.Path) -> str:
+    """Of names, sizes and times: tells a class that has changed."""
+    total = hashlib.sha256()
+    for entry in self.entries:
+      total.update(os.fsencode(entry.path) + b'\0')
+      try:
+        found = os.lstat(root / entry.path)
+        total.update(f'{found.st_size} {found.st_mtime_ns}\n'.encode())
+      except OSError:
+        total.update(b'none\n')
+    return total.hexdigest()
 
 
 def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
@@ -51,7 +72,7 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
     else:
       loose.append(Entry(path, _fault(root / name, inside)))
   if loose:
-    yield ClassFolder(NO_CLASS, loose, [])
+    yield ClassFolder(NO_CLASS, loose, folders, [])
   for folder in folders:
     yield _walk(root, folder, inside)
 
@@ -59,7 +80,7 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
 def _walk(
   root: pathlib.Path, folder: pathlib.PurePosixPath, inside: pathlib.Path
 ) -> ClassFolder:
-  entries, empty = [], []
+  entries, below, empty = [], [], []
 
   def not_listed(error: OSError) -> None:
     path = pathlib.PurePosixPath(error.filename).relative_to(root.as_posix())
@@ -72,9 +93,10 @@ def _walk(
     for name in sorted(names + links):
       fault = _fault(pathlib.Path(here) / name, inside)
       entries.append(Entry(relative / name, fault))
+    below.append(relative)
     if not folders and not names:
       empty.append(relative)
-  return ClassFolder(folder.name, entries, empty)
+  return ClassFolder(folder.name, entries, below, empty)
 
 
 def _fault(path: pathlib.Path, inside: pathlib.Path) -> str:

@@ -20,6 +20,7 @@ _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
+NOT_JUDGED = 'not judged'
 REPORTS = ('scores.csv', 'summary.json', 'report.html')
 
 
@@ -34,9 +35,10 @@ class Record:
     flagged: whether the score is above the threshold.
     sensitivity: Algorithm 1's, in [0, 1]; None where no noise was added.
     scale: of its noise, in grey levels; None where no noise was added.
-    action: 'kept', 'perturbed', 'dropped', 'reported' or 'not judged'.
+    action: 'kept', 'perturbed', 'dropped', 'reported', 'left out' (no picture,
+      nor meant to be one) or 'not judged'.
     output: its file below the output folder; '' if it has none.
-    note: why it could not be judged.
+    note: why it could not be judged, or what else there is to say.
   """
 
   path: str
@@ -45,7 +47,7 @@ class Record:
   flagged: bool = False
   sensitivity: float | None = None
   scale: float | None = None
-  action: str = 'not judged'
+  action: str = NOT_JUDGED
   output: str = ''
   note: str = ''
 
@@ -93,18 +95,31 @@ class Output:
         'run. Wait for it, or choose another folder.'
       ) from None
 
-  def records(self, class_name: str) -> list[Record] | None:
-    """What was found in a class; None if it is not done."""
+  def records(self, class_name: str, fingerprint: str) -> list[Record] | None:
+    """What was found in a class; None if it is not done.
+
+    Raises:
+      UserError: the class has changed since it was done.
+    """
     path = self._journal(class_name)
     if not path.exists():
       return None
-    return [Record(**fields) for fields in files.read_json(path)]
+    journal = files.read_json(path)
+    if journal['fingerprint'] != fingerprint:
+      raise errors.UserError(
+        f'--input: {self._source / class_name} has changed since {self.root} '
+        'was begun; expected an input that stays. Choose another output.'
+      )
+    return [Record(**fields) for fields in journal['records']]
 
-  def finish_class(self, class_name: str, records: list[Record]) -> None:
+  def finish_class(
+    self, class_name: str, fingerprint: str, records: list[Record]
+  ) -> None:
     """From here on the class is done."""
+    found = [dataclasses.asdict(record) for record in records]
     files.write_json(
       self._journal(class_name),
-      [dataclasses.asdict(record) for record in records],
+      {'fingerprint': fingerprint, 'records': found},
     )
 
   def _journal(self, class_name: str) -> pathlib.Path:
@@ -120,10 +135,20 @@ class Output:
     temporary = self._temporary()
     source = self._source / path
     if link:
-      os.link(source.resolve(), temporary)
+      self._link(source.resolve(), temporary)
     else:
       shutil.copy2(source, temporary)
     self._place(temporary, path)
+
+  def _link(self, source: pathlib.Path, path: pathlib.Path) -> None:
+    try:
+      os.link(source, path)
+    except OSError as error:
+      raise errors.UserError(
+        f'--link: {source} cannot be linked to {self.root} ({error.strerror}); '
+        'expected two folders of one file system that has hard links. Give '
+        'the command without --link, and another output.'
+      ) from None
 
   def write_png(
     self, path: pathlib.PurePosixPath, pixels: UInt8[np.ndarray, 'h w *c']

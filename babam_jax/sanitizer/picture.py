@@ -39,10 +39,12 @@ class Read(NamedTuple):
   Attributes:
     pixels: upright 8-bit RGB.
     grey: whether the file has no colours.
+    note: what there is to say about the file.
   """
 
   pixels: UInt8[np.ndarray, 'h w 3']
   grey: bool
+  note: str
 
 
 def read(path: pathlib.Path) -> Read:
@@ -83,10 +85,13 @@ def _decode(content: bytes) -> Read:
       raise UnjudgedError(
         f'{width} x {height} pixels: less than {SMALLEST} a side'
       )
-    if getattr(image, 'n_frames', 1) > 1:
-      raise UnjudgedError(f'animated: {image.n_frames} pictures in one')
+    count, note = getattr(image, 'n_frames', 1), ''
+    if image.format == 'MPO':  # a JPEG, with previews or depths behind it
+      note = f'the first of {count} pictures in the file'
+    elif count > 1:
+      raise UnjudgedError(f'animated: {count} pictures in one')
     grey = image.mode in _GREY_MODES
     if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
       raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
-  return Read(pixels, grey)
+  return Read(pixels, grey, note)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from babam_jax import files
 from babam_jax.evaluation import figures, report
 from babam_jax.sanitizer import picture
-from babam_jax.sanitizer.output import Record
+from babam_jax.sanitizer.output import NOT_JUDGED, Record
 
 _SHOWN = 8  # the worst offenders
 _CLASSES_SHOWN = 100
@@ -49,8 +49,9 @@ class Findings:
     for record in records:
       self._table.writerow(_row(record))
       self.actions[record.action] += 1
-      if record.score is None:
+      if record.action == NOT_JUDGED:
         self.unjudged.append((record.path, record.note))
+      if record.score is None:
         continue
       place = min(int(record.score * _BINS), _BINS - 1)
       self.histogram[place] += 1
@@ -59,7 +60,7 @@ class Findings:
         self.worst = heapq.nlargest(_SHOWN, [*self.worst, item])
     if records:
       flagged = sum(record.flagged for record in records)
-      unjudged = sum(record.score is None for record in records)
+      unjudged = sum(record.action == NOT_JUDGED for record in records)
       name = records[0].class_name
       self.classes.append((name, len(records), flagged, unjudged))
 

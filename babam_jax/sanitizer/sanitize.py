@@ -25,6 +25,7 @@ from babam_jax.sanitizer.folder import ClassFolder, Entry
 from babam_jax.sanitizer.output import Output, Record
 
 ACTIONS = ('perturb', 'drop', 'report')
+_LONGEST_NAME = 255  # bytes, in the file systems that people have
 _IN_MEMORY = 64  # pictures
 # Classes mix sizes: means and distances are those of copies of this size.
 _COMMON_SIZE = 224
@@ -53,16 +54,22 @@ def run(
 ) -> Iterator[list[Record]]:
   """Treats class after class; gives the records of each."""
   total = sum(len(found.entries) for found in folder.classes(source))
+  if not total:
+    raise errors.UserError(
+      f'--input: no file in {source}; expected a folder of class folders with '
+      'pictures. Choose another one.'
+    )
   with (
     progress_bar(total, 'sanitising', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
   ):
     for found in folder.classes(source):
-      records = output.records(found.name)
+      fingerprint = found.fingerprint(source)
+      records = output.records(found.name, fingerprint)
       if records is None:
         one = _Class(source, found, model, pool)
         records = one.treat(output, settings)
-        output.finish_class(found.name, records)
+        output.finish_class(found.name, fingerprint, records)
       bar.update(len(found.entries))
       yield records
 
@@ -84,10 +91,12 @@ class _Look(NamedTuple):
   Attributes:
     view: what the PIRM looks at.
     small: a copy of the common size.
+    note: what there is to say about the file.
   """
 
   view: any_size.View
   small: UInt8[np.ndarray, 's s 3']
+  note: str
 
 
 class _Class:
@@ -118,6 +127,7 @@ class _Class:
     for path in self._found.empty_folders:
       output.make_folder(path)
     taken = {entry.path for entry in self._found.entries}
+    taken.update(self._found.folders)
     return [
       self._write(output, entry, record, settings, taken)
       for entry, record in zip(self._found.entries, records, strict=True)
@@ -131,10 +141,11 @@ class _Class:
   def _look(self, entry: Entry) -> _Look | str:
     """At a picture, or why it cannot be judged."""
     try:
-      pixels = self._read(entry).pixels
+      pixels, _, note = self._read(entry)
     except picture.UnjudgedError as error:
       return str(error)
-    return _Look(any_size.view(self._model.variant, pixels), _small(pixels))
+    view = any_size.view(self._model.variant, pixels)
+    return _Look(view, _small(pixels), note)
 
   def _looks(
     self, entries: list[Entry]
@@ -159,11 +170,14 @@ class _Class:
       for entry, found in batch:
         record = Record(printable(entry.path), printable(self._found.name))
         if isinstance(found, str):
-          records.append(dataclasses.replace(record, note=found))
+          action = 'left out' if entry.litter else record.action
+          records.append(dataclasses.replace(record, note=found, action=action))
           continue
         score = float(next(scores))
         records.append(
-          dataclasses.replace(record, score=score, flagged=score > threshold)
+          dataclasses.replace(
+            record, score=score, flagged=score > threshold, note=found.note
+          )
         )
     return records, total / max(count, 1)
 
@@ -233,16 +247,24 @@ class _Class:
     )
 
 
+def _shortened(name: str, length: int) -> str:
+  """As much of a name as so many bytes hold, without half letters."""
+  whole = os.fsencode(name)
+  while len(whole) > length and whole[length] & 0xC0 == 0x80:  # mid-letter
+    length -= 1
+  return os.fsdecode(whole[:length])
+
+
 def _png_name(
   path: pathlib.PurePosixPath, taken: set[pathlib.PurePosixPath]
 ) -> pathlib.PurePosixPath:
   """The same stem with the ending .png, or another where that is taken."""
   if path.suffix.lower() == '.png':
     return path
-  for stem in itertools.chain(
-    [path.stem, path.name], (f'{path.stem}.{n}' for n in itertools.count(1))
-  ):
-    free = path.with_name(f'{stem}.png')
+  endings = (f'.{n}.png' for n in itertools.count(1))
+  for ending in itertools.chain(['.png', f'{path.suffix}.png'], endings):
+    room = _LONGEST_NAME - len(os.fsencode(ending))
+    free = path.with_name(_shortened(path.stem, room) + ending)
     if free not in taken:
       taken.add(free)
       return free

@@ -5,6 +5,7 @@ asked for; to move to `jax.shard_map`, change this file alone.
 """
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,38 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree, Shaped
 
+from babam_jax import errors
+
 AXIS = 'devices'
 
 
 def num_devices() -> int:
   """The devices that one process drives."""
   return jax.local_device_count()
+
+
+def use_devices(count: int, field: str) -> None:
+  """Limits this process to some GPUs, or treats the CPU as several devices.
+
+  It has to come before JAX first computes.
+
+  Args:
+    count: of devices.
+    field: the setting that named it, for the error message.
+
+  Raises:
+    UserError: there are not as many.
+  """
+  jax.config.update('jax_num_cpu_devices', count)
+  for name in ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES'):
+    visible = os.environ.get(name)
+    named = visible.split(',') if visible else list(map(str, range(count)))
+    os.environ[name] = ','.join(named[:count])
+  if num_devices() != count:
+    raise errors.UserError(
+      f'{field}: found {num_devices()} devices, expected {count}. Ask for as '
+      'many as there are, or leave it out.'
+    )
 
 
 def round_up(rows: int) -> int:
