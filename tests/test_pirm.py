@@ -212,10 +212,41 @@ def test_natural_pictures_and_their_parts(tmp_path):
         assert 0 < np.abs(change).max() <= config.pirm.poison.eps
   model, artifact = pirm_stages.train_pirm(here)
   assert model.meta['training_pictures'] == 14
-  assert model.meta['holdout']['num_poisoned'] == 2
+  # One of the two serves for the calibration.
+  assert model.meta['holdout']['num_poisoned'] == 1
+  assert len(model.calibration.clean) == 5
+  assert (np.diff(model.calibration.clean) >= 0).all()
   history = artifact.json('history')
   assert [len(record['step_loss']) for record in history] == [1, 1]
   assert history[0]['step_loss'][0] == pytest.approx(history[0]['loss'])
+
+
+def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
+  config = small_pirm(tmp_path)
+  config.pirm.processed_copies = 3
+  data = pirm_data.make(in_lab(config, tmp_path))
+  train_part = pirm_data.read(data, 'train')
+  pairs = pirm_data.pairs(train_part.poisoned)
+  poisoned = train_part.poisoned[pairs]
+  assert not poisoned[:, 0].any()
+  beside = poisoned[:, 1]
+  names = train_part.ids[pairs[beside]]
+  assert len(names) == train_part.poisoned.sum()
+  assert all(f'poison/{clean}' == bad for clean, bad in names)
+  assert set(pairs.ravel()) == set(range(len(train_part)))
+  # A poison and its original went through the same processing.
+  images = train_part.images[pairs[beside]].astype(int)
+  assert np.abs(images[:, 1] - images[:, 0]).mean() < 12
+
+  holdout = pirm_data.read(data, 'holdout')
+  half = pirm_data.every_other(holdout)
+  stems = np.array(
+    [str(i).removeprefix('poison/').split('#')[0] for i in holdout.ids]
+  )
+  assert not set(stems[half]) & set(stems[~half])
+  for side in (half, ~half):
+    assert holdout.poisoned[side].sum() == 3
+    assert abs(len(set(stems[side])) - len(set(stems)) / 2) <= 0.5
 
 
 def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):

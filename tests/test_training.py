@@ -133,6 +133,45 @@ def test_every_epoch_visits_every_row_once():
     assert sorted(seen) == list(range(10))
 
 
+def test_units_stay_together():
+  units = np.array([[0, 7], [1, 8], [2, 9], [3, 4], [5, 6]])
+  found = np.concatenate(
+    [
+      rows[weights > 0].reshape(-1, 2)
+      for rows, weights in batches.epoch_batches(units, 4, 6, 0, 0)
+    ]
+  )
+  assert sorted(map(tuple, found)) == sorted(map(tuple, units))
+  assert (found != units).any()
+
+
+def test_the_rows_of_a_unit_share_their_key(tmp_path):
+  """Recorded in the statistics of a network that stores its keys' draws."""
+
+  def apply(params, stats, frozen, inputs, keys, weights):
+    draws = jax.vmap(jax.random.uniform)(keys)
+    return (inputs @ params['w'],), {'draws': draws}
+
+  network = linear_network()._replace(
+    apply=apply, stats={'draws': jnp.zeros(8)}
+  )
+  units = np.arange(8).reshape(4, 2)
+  spec = train.TrainSpec('sgd', 0.1, 1, 8, 1)
+  trained = train.fit(
+    network,
+    np.ones((8, 5), np.float32),
+    np.zeros(8, np.int32),
+    spec,
+    seed=0,
+    folder=tmp_path,
+    title='test',
+    units=units,
+  )
+  draws = trained.stats['draws'].reshape(4, 2)
+  np.testing.assert_array_equal(draws[:, 0], draws[:, 1])
+  assert len(set(draws[:, 0].tolist())) == 4
+
+
 def test_even_batches():
   found = parallel.even_batches(372, 50)
   assert {len(batch) for batch in found} == {46, 47}

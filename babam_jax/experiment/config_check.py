@@ -221,6 +221,13 @@ def check_pirm_training(config: ConfigDict) -> None:
       'Set it with --config.pirm.root=DIR, or use the PIRM that comes with the '
       "project: --config.pirm.checkpoint='shipped'.",
     )
+  if round(config.pirm.num_poison * config.pirm.holdout_fraction) < 2:
+    _refuse(
+      'pirm.holdout_fraction',
+      config.pirm.holdout_fraction,
+      'at least two of config.pirm.num_poison pictures held out: one to '
+      'calibrate the PIRM, one to measure it',
+    )
   if config.pirm.paired and config.pirm.batch_size % 2:
     _refuse(
       'pirm.batch_size',

@@ -265,8 +265,18 @@ def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
   return np.concatenate([beside, rest.reshape(-1, 2)])
 
 
-def original(name: str) -> str:
-  """The picture that a row of a part, poisoned or not, was made from."""
+def every_other(examples: Examples) -> Bool[np.ndarray, ' n']:
+  """Half of the pictures of a part, and half of those that are poisoned; all
+  copies of a picture, poisoned and not, are in the same half."""
+  originals = [_original(str(name)) for name in examples.ids]
+  first = dict.fromkeys(
+    name for name, bad in zip(originals, examples.poisoned, strict=True) if bad
+  )
+  number = {name: i for i, name in enumerate(first | dict.fromkeys(originals))}
+  return np.array([number[name] % 2 == 0 for name in originals], bool)
+
+
+def _original(name: str) -> str:
   name = name.removeprefix(_POISON)
   before, mark, _ = name.rpartition('#')
   return before if mark else name

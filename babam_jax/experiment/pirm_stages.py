@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Float
 
-from babam_jax import files, seeds
+from babam_jax import files
 from babam_jax.data.examples import Examples
 from babam_jax.defense import any_size, calibration, pirm
 from babam_jax.defense.calibration import Calibration
@@ -91,10 +91,7 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     model = pirm.load(trained.folder / _FILE)
     holdout = pirm_data.read(data, 'holdout')
     evidence, poisoned = _evidence(model, holdout), holdout.poisoned
-    fitting = np.array(
-      [seeds.name_hash(pirm_data.original(name)) % 2 for name in holdout.ids],
-      bool,
-    )
+    fitting = pirm_data.every_other(holdout)
     slope, offset = calibration.fit(evidence[fitting], poisoned[fitting])
     fitted = Calibration(slope, offset)
     scores = calibration.probability(fitted, evidence)
