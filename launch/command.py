@@ -79,6 +79,11 @@ def repeat_line(module: str = 'launch.main') -> str:
   return f'python -m {module} {shlex.join(kept)}'
 
 
+def artifacts_folder() -> pathlib.Path:
+  """Where stage results are kept and found."""
+  return pathlib.Path(_ARTIFACTS.value)
+
+
 def _default_workdir() -> pathlib.Path:
   name = pathlib.Path(str(flags.FLAGS['config'].config_filename)).stem
   stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
@@ -114,8 +119,7 @@ def run(main: Main) -> None:
 
   def start(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
-    artifacts = pathlib.Path(_ARTIFACTS.value)
-    _guarded(lambda: main(_CONFIG.value, workdir, artifacts), workdir)
+    _guarded(lambda: main(_CONFIG.value, workdir, artifacts_folder()), workdir)
 
   app.run(start, flags_parser=_parse_flags)
 

@@ -11,6 +11,7 @@ import pathlib
 
 from absl import flags
 
+from babam_jax import files
 from babam_jax.defense import pirm
 from babam_jax.evaluation import figures, report, table
 from babam_jax.experiment import (
@@ -33,6 +34,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   laboratory = lab.Lab(config, artifacts.Store(root), workdir)
   model, artifact = pirm_stages.train_pirm(laboratory)
   config_check.write_config(workdir, config)
+  files.write_json(workdir / 'stages.json', laboratory.store.account())
   pirm.save(model, pathlib.Path(_OUTPUT.value))
 
   held_out = model.meta['holdout']

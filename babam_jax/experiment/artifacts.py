@@ -22,7 +22,7 @@ import numpy as np
 from babam_jax import files
 from babam_jax.progress import say
 
-_RECORD = 'stage.json'
+RECORD = 'stage.json'
 _KEY_LENGTH = 16  # hexadecimal digits of the key in folder names
 
 
@@ -108,7 +108,7 @@ class Store:
           _make(folder, depends | {'key': key}, compute)
     else:
       say(f'{name}: reused')
-    seconds = files.read_json(folder / _RECORD)['seconds']
+    seconds = files.read_json(folder / RECORD)['seconds']
     artifact = Artifact(name, key, folder, seconds, reused)
     self.used[key] = artifact
     return artifact
@@ -123,6 +123,22 @@ class Store:
       }
       for artifact in self.used.values()
     }
+
+
+def file_names(folder: pathlib.Path) -> list[str]:
+  """The files of an artifact, its record left out."""
+  found = (path.relative_to(folder) for path in sorted(folder.rglob('*')))
+  return [
+    path.as_posix()
+    for path in found
+    if path.name != RECORD and (folder / path).is_file()
+  ]
+
+
+def checksum(path: pathlib.Path) -> str:
+  """SHA-256 of a file."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _make(
@@ -142,8 +158,11 @@ def _make(
     if not any(scratch.iterdir()):
       scratch.rmdir()
     raise
-  seconds = time.monotonic() - start
-  files.write_json(output / _RECORD, record | {'seconds': round(seconds, 3)})
+  record |= {
+    'seconds': round(time.monotonic() - start, 3),
+    'files': {name: checksum(output / name) for name in file_names(output)},
+  }
+  files.write_json(output / RECORD, record)
   files.sync_folder(output)
   os.rename(output, folder)
   files.sync_folder(folder.parent)
