@@ -27,6 +27,9 @@ _ARTIFACTS = flags.DEFINE_string(
 
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
 _EXIT_USER_ERROR = 2
+_CONFIG_REMEDY = (
+  'expected a config file. Give one with --config=configs/orl_multiclass.py.'
+)
 
 
 def _stop(message: str) -> None:
@@ -43,45 +46,83 @@ def _config_file(argv: Sequence[str]) -> pathlib.Path | None:
   return None
 
 
+def _check_config_file(path: pathlib.Path | None) -> None:
+  if path is None or not path.is_file():
+    found = 'is missing' if path is None else f'no file {path}'
+    _stop(f'--config: {found}; {_CONFIG_REMEDY}')
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """absl's parser, with every mistake as one line and exit status 2."""
   if '--help' in argv:
     return app.parse_flags_with_usage(argv)
-  path = _config_file(argv)
-  if path is None or not path.is_file():
-    _stop(
-      f'--config: {"is missing" if path is None else f"no file {path}"}; '
-      'expected a config file. Give one with '
-      '--config=configs/orl_multiclass.py.'
-    )
   remedy = 'Fields and their types are in configs/common.py.'
   try:
-    rest = flags.FLAGS(argv)
+    return flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:
     _stop(f'command line: the config has no field {_one_line(error)}. {remedy}')
   except (flags.Error, TypeError, ValueError) as error:
+    remedy = remedy if _config_file(argv) else 'See --help.'
     _stop(f'command line: {_one_line(error)}. {remedy}')
-  if len(rest) > 1:
-    _stop(f'command line: unexpected {rest[1]!r}; expected --flag=value only.')
-  return rest
+  raise AssertionError  # _stop does not return
 
 
 def _one_line(error: BaseException) -> str:
   text: object = error
   while isinstance(text, BaseException) and text.args:  # one may hold another
     text = text.args[0]
+  if 'Traceback (most recent call last)' in str(text):  # of a config file
+    text = str(text).strip().splitlines()[-1]
   return ' '.join(str(text).split()).strip('"').rstrip('.')
 
 
 def repeat_line(module: str = 'launch.main') -> str:
   """The command that was given, without where its results go."""
-  kept = [a for a in sys.argv[1:] if a.startswith(('--config', '--noconfig'))]
-  return f'python -m {module} {shlex.join(kept)}'
+  return f'python -m {module} {shlex.join(config_arguments())}'
+
+
+def config_arguments() -> list[str]:
+  """What the command line says of the config."""
+  kept = []
+  for argument, following in itertools.pairwise([*sys.argv[1:], '']):
+    if argument == '--config':
+      kept.append(f'--config={following}')
+    elif argument.startswith(('--config', '--noconfig')):
+      kept.append(argument)
+  return kept
+
+
+def add_arguments(arguments: Sequence[str]) -> None:
+  """Parses the command line as if these had come before the others."""
+  sys.argv[1:1] = arguments
+  _parse_flags(sys.argv)
+
+
+def config_file() -> pathlib.Path:
+  """The file that the command line names.
+
+  Raises:
+    UserError: it names none.
+  """
+  path = _config_file(sys.argv)
+  if path is None:
+    raise errors.UserError(f'--config: is missing; {_CONFIG_REMEDY}')
+  return path
+
+
+def config() -> ConfigDict:
+  """What is in `config_file()`, and what the command line sets in it."""
+  return _CONFIG.value
 
 
 def artifacts_folder() -> pathlib.Path:
   """Where stage results are kept and found."""
   return pathlib.Path(_ARTIFACTS.value)
+
+
+def workdir() -> pathlib.Path | None:
+  """Where results go, if the command line says so."""
+  return pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
 
 
 def _default_workdir() -> pathlib.Path:
@@ -118,22 +159,29 @@ def run(main: Main) -> None:
   """
 
   def start(argv: Sequence[str]) -> None:
-    workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
-    _guarded(lambda: main(_CONFIG.value, workdir, artifacts_folder()), workdir)
+    where = workdir() or _default_workdir()
+    _guarded(lambda: main(_CONFIG.value, where, artifacts_folder()), where)
 
-  app.run(start, flags_parser=_parse_flags)
+  def parse(argv: Sequence[str]) -> list[str]:
+    if '--help' not in argv:
+      _check_config_file(_config_file(argv))
+    rest = _parse_flags(argv)
+    if len(rest) > 1:
+      _stop(
+        f'command line: unexpected {rest[1]!r}; expected --flag=value only.'
+      )
+    return rest
+
+  app.run(start, flags_parser=parse)
 
 
 def run_tool(main: Callable[[Sequence[str]], None]) -> None:
-  """Like `run`, for commands without a config: `main(arguments)`."""
+  """Like `run`, for commands that need no config: `main(arguments)`."""
 
   def parse(argv: Sequence[str]) -> list[str]:
-    if '--help' in argv:
-      return app.parse_flags_with_usage(argv)
-    try:
-      return flags.FLAGS(argv)
-    except flags.Error as error:
-      _stop(f'command line: {_one_line(error)}. See --help.')
+    if _config_file(argv):
+      _check_config_file(_config_file(argv))
+    return _parse_flags(argv)
 
   app.run(
     lambda argv: _guarded(lambda: main(argv[1:]), argv[0]), flags_parser=parse

@@ -9,6 +9,7 @@ ORDER = (
   ('attack', 'defense'),
   ('evaluation',),
   ('experiment', 'sanitizer'),
+  ('sweep',),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

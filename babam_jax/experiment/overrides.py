@@ -1,4 +1,4 @@
-"""Fields of a config that are set by a line of text."""
+"""Fields of a config that are set by name."""
 
 import ast
 from typing import Any
@@ -19,18 +19,35 @@ def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
   Raises:
     UserError: no such field, or a value of another type.
   """
+  assignments = (text.partition('=') for text in overrides.split())
+  fields = {path: _literal(text) for path, _, text in assignments}
+  return set_fields(config, fields, where)
+
+
+def set_fields(
+  config: ConfigDict, fields: dict[str, Any], where: str
+) -> ConfigDict:
+  """A copy of a config in which some fields are set.
+
+  Args:
+    config: what to start from.
+    fields: `{'fr.frozen': 'none', 'fr.epochs': 24}`.
+    where: what gave `fields`, for error messages.
+
+  Raises:
+    UserError: no such field, or a value of another type.
+  """
   changed = ConfigDict(config).copy_and_resolve_references().lock()
-  for assignment in overrides.split():
-    path, _, text = assignment.partition('=')
+  for path, value in fields.items():
     try:
-      value = _literal(text)
       if value is None:
         raise ValueError('no value')
       changed.update_from_flattened_dict({path: value})
     except (KeyError, AttributeError, TypeError, ValueError) as error:
       raise errors.UserError(
-        f'{where}: cannot set {assignment!r} ({_first_line(error)}); expected '
-        'field=value with a field of configs/common.py and a value of its type.'
+        f'{where}: cannot set {f"{path}={value}"!r} ({_first_line(error)}); '
+        'expected field=value with a field of configs/common.py and a value of '
+        'its type.'
       ) from None
   return changed
 

@@ -1,0 +1,1 @@
+"""Many experiments: planned, run here or on a cluster, collected."""

@@ -1,0 +1,429 @@
+"""Sweeps: planned, run here and through a real SLURM, disturbed, collected."""
+
+import contextlib
+import csv
+import json
+import os
+import pathlib
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import filelock
+import pytest
+import slurm_cluster
+from conftest import REPOSITORY, write_faces
+from ml_collections import ConfigDict
+
+from babam_jax import errors, files
+from babam_jax.sweep import job, plan, results, state
+
+SWEEPS = sorted(
+  path
+  for path in (REPOSITORY / 'configs' / 'sweeps').glob('*.py')
+  if path.stem not in ('__init__', 'base')
+)
+EPSILONS = ('0.005', '0.01', '0.02', '0.05', '0.1', '0.2', '0.5')
+
+
+def planned(path, workdir, *arguments):
+  module = runpy.run_path(str(path))
+  config = module['get_config'](*arguments)
+  return plan.jobs(config, module['sweep'], workdir)
+
+
+# --- Plans ---
+
+
+@pytest.mark.parametrize('argument', [[], ['lfw_multiclass'], ['lfw_binary']])
+@pytest.mark.parametrize('path', SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_can_be_planned(path, argument, tmp_path):
+  jobs = planned(path, tmp_path, *argument)
+  assert len(jobs) > 3
+  waves = plan.waves(jobs)
+  assert sorted(one.name for wave in waves for one in wave) == sorted(
+    one.name for one in jobs
+  )
+  # In the first wave nobody waits for a stage that another is computing.
+  first = {one.name for one in waves[0]}
+  for stage in plan.stages(jobs):
+    if len(stage.jobs) > 1:
+      assert len(first & set(stage.jobs)) == 1
+
+
+def test_what_the_jobs_share(tmp_path):
+  path = REPOSITORY / 'configs' / 'sweeps' / 'poison_fraction.py'
+  stages = plan.stages(planned(path, tmp_path))
+  counts = {}
+  for stage in stages:
+    counts.setdefault(stage.name, []).append(len(stage.jobs))
+  assert counts == {
+    'poison': [5] * 3,
+    'model/clean': [5] * 3,
+    'model/malicious': [1] * 15,
+    'model/protected': [1] * 15,
+  }
+
+
+def test_estimates_come_from_what_stages_took(tmp_path):
+  path = REPOSITORY / 'configs' / 'sweeps' / 'epsilon.py'
+  stages = plan.stages(planned(path, tmp_path))
+  assert plan.estimate(stages, tmp_path / 'none') == (None, None)
+  seconds = {
+    'poison': 40, 'model/clean': 3, 'model/malicious': 4, 'model/protected': 5
+  }  # fmt: skip
+  for name, took in seconds.items():
+    record = {
+      'stage': name, 'key': name, 'inputs': [], 'seconds': took, 'files': {}
+    }  # fmt: skip
+    folder = tmp_path / 'store' / name.replace('/', '_')
+    files.write_json(folder / 'stage.json', record)
+  # Poison and two models once, seven protected models; or all seven times.
+  expected = (40 + 3 + 4 + 7 * 5, 7 * (40 + 3 + 4 + 5))
+  assert plan.estimate(stages, tmp_path / 'store') == expected
+
+
+@pytest.mark.parametrize(
+  'overrides,told',
+  [
+    ([], 'found nothing'),
+    ([{'defense.epsilon': 0.1}] * 2, 'defense.epsilon=0.1 twice'),
+    ([{'defense.epsylon': 0.1}], 'epsylon'),
+    ([{'defense.epsilon': 'much'}], 'defense.epsilon=much'),
+    ([{'defense.epsilon': -1.0}], 'config.defense.epsilon'),
+    (['defense.epsilon=0.1'], 'expected dicts'),
+  ],
+)
+def test_bad_sweeps_are_told(overrides, told, tmp_path):
+  module = runpy.run_path(str(SWEEPS[0]))
+  with pytest.raises(errors.UserError, match=told):
+    plan.jobs(module['get_config'](), lambda config: overrides, tmp_path)
+
+
+# --- One job ---
+
+
+def python_that(tmp_path, does):
+  """In place of Python: a shell script."""
+  path = tmp_path / 'python'
+  path.write_text(f'#!/bin/sh\n{does}\n')
+  path.chmod(0o755)
+  return str(path)
+
+
+def events(folder):
+  lines = (folder / job.ATTEMPTS).read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+  'does,done,starts,expected',
+  [
+    ('echo fine; echo {} > $0.folder/metrics.json', True, 1, state.DONE),
+    ('echo "out of order"; exit 1', False, 2, state.FAILED),
+    ('echo "error: no such file"; exit 2', False, 1, state.FAILED),
+    # Killed at first, done when it is started again.
+    (
+      'test -e $0.second && echo {} > $0.folder/metrics.json && exit 0; '
+      'touch $0.second; kill -9 $$',
+      True,
+      2,
+      state.DONE,
+    ),
+  ],
+)
+def test_a_job_is_tried_twice(
+  does, done, starts, expected, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(job.sys, 'executable', python_that(tmp_path, does))
+  folder = tmp_path / 'python.folder'
+  assert job.Experiment(str(folder), [])() == done
+  assert [event['event'] for event in events(folder)] == [
+    'start',
+    'end',
+  ] * starts
+  one = plan.Job('one', {}, ConfigDict(), folder)
+  (found,) = state.states(tmp_path, [one])
+  assert (found.state, found.attempts) == (expected, starts)
+  if not done:
+    assert 'o' in found.last_lines[-1]
+    assert events(folder)[-1]['last_lines'] == found.last_lines
+  assert job.Experiment(str(folder), [])() == done  # not run again if done
+  assert len(events(folder)) == 2 * starts * (1 if done else 2)
+
+
+def test_running_waiting_and_stopped_jobs(tmp_path):
+  one = plan.Job('one', {}, ConfigDict(), tmp_path / 'one')
+
+  def found():
+    return state.states(tmp_path, [one])[0].state
+
+  assert found() == state.WAITING
+  one.folder.mkdir()
+  with filelock.FileLock(one.folder / job.LOCK):
+    assert found() == state.RUNNING
+    assert job.Experiment(str(one.folder), [])() is False
+  (one.folder / job.ATTEMPTS).write_text(
+    json.dumps({'event': 'start', 'host': 'a'}) + '\n{"event": "e'
+  )
+  assert found() == state.STOPPED
+
+
+def test_the_page_tells_what_is_missing(tmp_path):
+  path = REPOSITORY / 'configs' / 'sweeps' / 'epsilon.py'
+  jobs = planned(path, tmp_path)
+  states = state.states(tmp_path, jobs)
+  results.write_csv(tmp_path, jobs, states)
+  results.write_page(tmp_path, 'Title', jobs, states, 'the command')
+  lines = list(csv.DictReader((tmp_path / 'results.csv').open()))
+  assert [line['state'] for line in lines] == ['waiting'] * 7
+  page = (tmp_path / 'report.html').read_text()
+  assert 'Not shown' in page and 'defense.epsilon=0.005' in page
+
+
+# --- The command ---
+
+
+@pytest.fixture(scope='module')
+def natural(tmp_path_factory):
+  return write_faces(tmp_path_factory.mktemp('natural') / 'n', 6, 20, 64)
+
+
+def sweep_command(workdir, store, natural, *arguments):
+  """The epsilon sweep on ORL, small; the PIRM is trained."""
+  fields = {
+    'data.size': 64,
+    'scenario.poison_images': 3,
+    'attack.iterations': 5,
+    'attack.passes': 3,
+    'attack.trigger_size': 16,
+    'fr.width': 64,
+    'fr.epochs': 100,
+    'fr.checkpoint_every': 5,
+    'evaluation.positions': 3,
+    'defense.flags': 'oracle',
+    'pirm.checkpoint': 'train',
+    'pirm.root': natural,
+    'pirm.num_poison': 20,
+    'pirm.num_clean': 40,
+    'pirm.poison.iterations': 3,
+    'pirm.poison.trigger_size': 16,
+    'pirm.epochs': 2,
+  }
+  return [
+    sys.executable,
+    '-m',
+    'launch.sweep',
+    '--config=configs/sweeps/epsilon.py',
+    *(f'--config.{name}={value}' for name, value in fields.items()),
+    f'--workdir={workdir}',
+    f'--artifacts={store}',
+    *arguments,
+  ]
+
+
+def tell(command, env=None, status=0):
+  done = subprocess.run(
+    command, cwd=REPOSITORY, capture_output=True, text=True, env=env
+  )
+  assert done.returncode == status, done.stdout + done.stderr
+  assert 'Traceback' not in done.stderr
+  return done.stdout + done.stderr
+
+
+def manage(workdir, action, *arguments, **options):
+  line = [sys.executable, '-m', 'launch.sweep', f'--workdir={workdir}', action]
+  return tell([*line, *arguments], **options)
+
+
+@pytest.fixture(scope='module')
+def undisturbed(natural, tmp_path_factory):
+  """The sweep on this machine."""
+  root = tmp_path_factory.mktemp('local')
+  tell(sweep_command(root / 'sweep', root / 'store', natural))
+  return root
+
+
+def test_a_sweep_on_this_machine(undisturbed):
+  workdir = undisturbed / 'sweep'
+  lines = list(csv.DictReader((workdir / 'results.csv').open()))
+  assert [line['defense.epsilon'] for line in lines] == list(EPSILONS)
+  assert all(line['state'] == 'done' for line in lines)
+  for line in lines:
+    metrics = files.read_json(workdir / line['run'] / 'metrics.json')
+    asr = metrics['models']['protected']['asr']
+    assert float(line['models.protected.asr']) == asr
+  page = (workdir / 'report.html').read_text()
+  assert 'Not shown' not in page and 'data:image/png;base64' in page
+  shown = manage(workdir, 'status')
+  assert '7 done' in shown
+  manage(workdir, 'resume')  # nothing is left to do
+  assert len(events(workdir / lines[0]['run'])) == 2
+
+
+def test_the_plan_says_what_the_store_does(undisturbed):
+  workdir = undisturbed / 'sweep'
+  config = files.read_json(workdir / 'defense.epsilon=0.1' / 'config.json')
+  jobs = plan.jobs(
+    ConfigDict(config),
+    lambda config: ({'defense.epsilon': float(e)} for e in EPSILONS),
+    workdir,
+  )
+  checked = 0
+  for stage in plan.stages(jobs):
+    keys = {
+      files.read_json(workdir / name / 'metrics.json')['stages'][stage.name][
+        'key'
+      ]
+      for name in stage.jobs
+    }
+    assert len(keys) == 1, stage.name
+    checked += len(stage.jobs)
+  assert checked == 7 * 5
+
+
+def test_mistakes_are_told_in_one_line(undisturbed, natural, tmp_path):
+  workdir = undisturbed / 'sweep'
+  other = sweep_command(workdir, tmp_path, natural, '--config.seed=1')
+  assert 'belongs to another sweep' in tell(other, status=2)
+  line = [sys.executable, '-m', 'launch.sweep']
+  assert '--workdir: is missing' in tell(line, status=2)
+  here = [*line, f'--workdir={tmp_path}']
+  assert '--config: is missing' in tell(here, status=2)
+  assert 'no sweep.json' in tell([*here, 'status'], status=2)
+  assert "found 'dance'" in tell([*here, 'dance'], status=2)
+  plain = [*here, '--config=configs/orl_multiclass.py']
+  assert 'no function sweep' in tell(plain, status=2)
+  wrong = [*here, '--config=configs/sweeps/epsilon.py:orl']
+  assert "found 'orl'" in tell(wrong, status=2)
+  no_slurm = sweep_command(tmp_path / 's', tmp_path, natural)
+  told = tell(
+    [*no_slurm, '--executor=slurm'],
+    env=os.environ | {'PATH': '/nowhere'},
+    status=2,
+  )
+  assert 'sbatch' in told
+
+
+# --- SLURM ---
+
+
+@pytest.fixture
+def slurm():
+  reason = slurm_cluster.why_not()
+  if reason:
+    pytest.skip(reason)
+  with tempfile.TemporaryDirectory(prefix='slurm') as name:
+    with slurm_cluster.cluster(pathlib.Path(name), cpus=3) as env:
+      yield env
+
+
+def wait_for(pattern, root, seconds=240):
+  deadline = time.monotonic() + seconds
+  while time.monotonic() < deadline:
+    found = sorted(root.glob(pattern))
+    if found:
+      return found[0]
+    time.sleep(0.02)
+  raise TimeoutError(pattern)
+
+
+def processes_of(folder):
+  """The processes of a run that SLURM has started, not those that wait."""
+  found = []
+  for path in pathlib.Path('/proc').glob('[0-9]*'):
+    with contextlib.suppress(OSError):
+      line = (path / 'cmdline').read_bytes()
+      if b'launch.main' in line and f'--workdir={folder}'.encode() in line:
+        found.append(int(path.name))
+  return found
+
+
+def in_training(workdir, skipped):
+  """A run of the sweep that is training its own model now."""
+  deadline = time.monotonic() + 240
+  while time.monotonic() < deadline:
+    for log in workdir.glob('defense*/training/protected.jsonl'):
+      folder = log.parents[1]
+      unfinished = not (folder / 'metrics.json').exists()
+      if folder != skipped and unfinished and processes_of(folder):
+        return folder
+    time.sleep(0.01)
+  raise TimeoutError('no run trains')
+
+
+def test_a_disturbed_sweep_on_slurm(slurm, undisturbed, natural, tmp_path):
+  """One job is requeued, another's process killed: the same results."""
+  workdir, store = tmp_path / 'sweep', tmp_path / 'store'
+  options = ['--executor=slurm', '--slurm.time=20', '--slurm.partition=main']
+  tell(sweep_command(workdir, store, natural, *options), env=slurm)
+  ids = json.loads(
+    '{'
+    + ','.join(
+      line.strip('{}')
+      for line in (workdir / 'submissions.jsonl').read_text().splitlines()
+    )
+    + '}'
+  )
+  assert len(ids) == 7
+
+  # The first wave is one job: what the others share is made by it alone.
+  wait_for('model-malicious-*.scratch/checkpoints/*', store)
+  (first,) = [folder for folder in workdir.glob('defense*')]
+  subprocess.run(
+    ['scontrol', 'requeue', ids[first.name]], env=slurm, check=True
+  )
+
+  killed = in_training(workdir, first)
+  for process in processes_of(killed):
+    os.kill(process, signal.SIGKILL)
+
+  shown = manage(workdir, 'status', '--watch', env=slurm)
+  assert '7 done' in shown
+  manage(workdir, 'report', env=slurm)
+  expected = (undisturbed / 'sweep' / 'results.csv').read_text()
+  assert (workdir / 'results.csv').read_text() == expected
+  # The requeued job has a start without an end, the killed one a second try.
+  kinds = [event['event'] for event in events(first)]
+  assert kinds.count('start') >= 2
+  statuses = [event.get('status') for event in events(killed)]
+  assert -signal.SIGKILL in statuses and statuses[-1] == 0
+  # Made once, whoever asked.
+  logs = ''.join((workdir / name / job.LOG).read_text() for name in sorted(ids))
+  for stage in ('poison', 'pirm', 'pirm_data', 'model/clean'):
+    assert logs.count(f'\n{stage}: computing') == 1, stage
+  assert len(list(store.glob('model-protected-*'))) == 2 * len(ids)  # and locks
+
+
+def test_cancelled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
+  workdir = tmp_path / 'sweep'
+  store = undisturbed / 'store'  # all is there but the working folders
+  options = ['--executor=slurm', '--slurm.time=20']
+  tell(sweep_command(workdir, store, natural, *options), env=slurm)
+  assert 'taken out of the queue' in manage(workdir, 'cancel', env=slurm)
+  told = manage(workdir, 'status', '--watch', env=slurm)
+  assert '7 done' not in told
+  manage(workdir, 'resume', env=slurm)
+  assert '7 done' in manage(workdir, 'status', '--watch', env=slurm)
+
+
+def test_refused_options_are_told(slurm, natural, tmp_path):
+  command = sweep_command(
+    tmp_path / 's', tmp_path, natural, '--executor=slurm', '--slurm.partition=x'
+  )
+  assert '--slurm: sbatch refused' in tell(command, env=slurm, status=2)
+
+
+def test_cancelling_a_sweep_on_this_machine(undisturbed, natural, tmp_path):
+  workdir = tmp_path / 'sweep'
+  command = sweep_command(workdir, undisturbed / 'store', natural)
+  running = threading.Thread(target=lambda: tell(command))
+  running.start()
+  wait_for('defense*/attempts.jsonl', workdir)
+  manage(workdir, 'cancel')
+  running.join()
+  assert 'waiting' in manage(workdir, 'status')
