@@ -67,5 +67,5 @@ def get_config():
   config.pirm.num_clean = 2880
   config.pirm.processed_copies = 8
   config.pirm.paired = True
-  config.pirm.epochs = 12
+  config.pirm.epochs = 30
   return config

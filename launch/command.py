@@ -6,6 +6,7 @@ import os
 import pathlib
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict, config_flags
 
 from babam_jax import errors
 from babam_jax.data import download
+from babam_jax.training import parallel
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The experiment: configs/X.py', lock_config=True
@@ -23,6 +25,19 @@ _WORKDIR = flags.DEFINE_string(
 )
 _ARTIFACTS = flags.DEFINE_string(
   'artifacts', 'runs/artifacts', 'Where stage results are kept and found.'
+)
+
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', False, 'One of several processes, as SLURM started them.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of the first of several processes.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many there are; with --coordinator.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which of them this is, from 0; with --coordinator.'
 )
 
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
@@ -152,6 +167,25 @@ def _guarded(main: Callable[[], None], where: object) -> None:
     _stop(f'{error.filename or where}: {error.strerror or error}')
 
 
+def _run_together(main: Main, where: pathlib.Path) -> None:
+  """Runs it in one process, or as one of several: the first writes results."""
+  given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  if any(value is not None for value in given):
+    if None in given:
+      raise errors.UserError(
+        '--coordinator, --num_processes, --process_id: found some of them, '
+        'expected all three, or --distributed. Give all.'
+      )
+    parallel.join_processes(*given)
+  elif _DISTRIBUTED.value:
+    parallel.join_processes()
+  if parallel.process_id() == 0:
+    main(_CONFIG.value, where, artifacts_folder())
+    return
+  with tempfile.TemporaryDirectory() as nobody_looks:
+    main(_CONFIG.value, pathlib.Path(nobody_looks), artifacts_folder())
+
+
 def run(main: Main) -> None:
   """Parses the command line and calls `main(config, workdir, artifacts)`.
 
@@ -160,7 +194,7 @@ def run(main: Main) -> None:
 
   def start(argv: Sequence[str]) -> None:
     where = workdir() or _default_workdir()
-    _guarded(lambda: main(_CONFIG.value, where, artifacts_folder()), where)
+    _guarded(lambda: _run_together(main, where), where)
 
   def parse(argv: Sequence[str]) -> list[str]:
     if '--help' not in argv:

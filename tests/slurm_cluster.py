@@ -66,9 +66,9 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 SchedulerParameters=bf_interval=1,sched_interval=1
-NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} \
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} \
 RealMemory={memory} State=UNKNOWN
-PartitionName=main Nodes=node Default=YES MaxTime=INFINITE State=UP
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -106,7 +106,7 @@ def cluster(folder: pathlib.Path, cpus: int):
       start(*munge)
       _wait_until((folder / 'munge.socket').exists)
       start('slurmctld', '-D', '-c')
-      start('slurmd', '-D', '-c', '-N', 'node')
+      start('slurmd', '-D', '-c')
       _wait_until(lambda: _is_idle(env))
       yield env
     finally:

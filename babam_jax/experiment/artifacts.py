@@ -6,12 +6,14 @@ so whoever needs the same result - a second run, another experiment, a sweep -
 finds it under `<root>/<stage>-<key>/`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ import numpy as np
 
 from babam_jax import files
 from babam_jax.progress import say
+from babam_jax.training import parallel
 
 RECORD = 'stage.json'
 _KEY_LENGTH = 16  # hexadecimal digits of the key in folder names
@@ -97,12 +100,12 @@ class Store:
     if key in self.used:
       return self.used[key]
     folder = self._root / f'{name.replace("/", "-")}-{key[:_KEY_LENGTH]}'
-    reused = folder.is_dir()
+    reused = parallel.first_says(folder.is_dir())
     if not reused:
       self._root.mkdir(parents=True, exist_ok=True)
-      # The lock is the kernel's: it goes with its process, however that dies.
-      with filelock.FileLock(f'{folder}.lock'):
-        reused = folder.is_dir()  # another process may have made it meanwhile
+      with _alone(folder):
+        # Another run may have made it meanwhile.
+        reused = parallel.first_says(folder.is_dir())
         if not reused:
           say(f'{name}: computing')
           _make(folder, depends | {'key': key}, compute)
@@ -141,15 +144,52 @@ def checksum(path: pathlib.Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager:
+  """No other run makes this artifact meanwhile.
+
+  The lock is the kernel's: it goes with its process, however that dies.
+  """
+  if parallel.process_id():  # the first process has it for all
+    return contextlib.nullcontext()
+  return filelock.FileLock(f'{folder}.lock')
+
+
 def _make(
   folder: pathlib.Path, record: dict[str, Any], compute: Compute
 ) -> None:
-  """Computes into temporary folders, syncs, renames."""
-  output = folder.with_name(folder.name + '.output')
+  """Makes an artifact; one of several processes writes it."""
   scratch = folder.with_name(folder.name + '.scratch')
+  if parallel.process_id() == 0:
+    scratch.mkdir(exist_ok=True)
+    parallel.wait_for_all(f'{folder.name}: asked for')
+    parallel.wait_for_all(f'{folder.name}: read by all')
+    _write(folder, scratch, record, compute)
+  else:
+    _help(scratch, folder.name, compute)
+  parallel.wait_for_all(f'{folder.name}: made')
+
+
+def _help(scratch: pathlib.Path, name: str, compute: Compute) -> None:
+  """Computes along, from where the first process starts; nothing is kept."""
+  with tempfile.TemporaryDirectory() as folder:
+    mine = pathlib.Path(folder)
+    (mine / 'output').mkdir()
+    parallel.wait_for_all(f'{name}: asked for')
+    shutil.copytree(scratch, mine / 'scratch')
+    parallel.wait_for_all(f'{name}: read by all')
+    compute(mine / 'output', mine / 'scratch')
+
+
+def _write(
+  folder: pathlib.Path,
+  scratch: pathlib.Path,
+  record: dict[str, Any],
+  compute: Compute,
+) -> None:
+  """Computes into a temporary folder, syncs, renames."""
+  output = folder.with_name(folder.name + '.output')
   shutil.rmtree(output, ignore_errors=True)  # of a killed run
   output.mkdir()
-  scratch.mkdir(exist_ok=True)
   start = time.monotonic()
   try:
     compute(output, scratch)

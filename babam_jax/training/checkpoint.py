@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from babam_jax import errors
+from babam_jax.training import parallel
 
 
 class Checkpoint(NamedTuple):
@@ -31,7 +32,18 @@ class Checkpoints:
 
   def __init__(self, folder: pathlib.Path):
     self._folder = folder.absolute()
-    options = ocp.CheckpointManagerOptions(max_to_keep=1)
+    # Each process for itself, in a folder of its own.
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=parallel.process_id(),
+      active_processes={parallel.process_id()},
+      barrier_sync_key_prefix=f'process{parallel.process_id()}',
+    )
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=1,
+      multiprocessing_options=alone,
+      create=False,
+    )
+    self._folder.mkdir(parents=True, exist_ok=True)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def __enter__(self) -> 'Checkpoints':

@@ -1,4 +1,8 @@
-"""Data parallelism: the only file that knows about devices.
+"""Data parallelism: the only file that knows about devices and processes.
+
+Several processes, on several hosts, run the same program on the same data; each
+drives its own devices, and computes its part of the rows. Between them travel
+what `unshard` gathers and what mapped functions sum.
 
 `jax.pmap` is in maintenance mode but supported, and what the project's users
 asked for; to move to `jax.shard_map`, change this file alone.
@@ -12,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PyTree, Shaped
 
@@ -20,9 +25,64 @@ from babam_jax import errors
 AXIS = 'devices'
 
 
+def join_processes(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Makes this process one of several that compute together.
+
+  It has to come before JAX first computes. Without arguments SLURM says who
+  the others are; it then takes one GPU for each of its tasks.
+
+  Args:
+    coordinator: `host:port`, where process 0 listens.
+    num_processes: of all.
+    process_id: of this one, from 0.
+
+  Raises:
+    UserError: they do not come together.
+  """
+  try:
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+  except (RuntimeError, ValueError) as error:
+    raise errors.UserError(
+      f'--distributed: the processes do not come together ({error}); expected '
+      'a SLURM step of several tasks, or --coordinator=HOST:PORT, '
+      '--num_processes and --process_id on the command line of each.'
+    ) from None
+
+
+def num_processes() -> int:
+  """The processes that compute together."""
+  return jax.process_count()
+
+
+def process_id() -> int:
+  """Of this process, from 0. The first one alone writes results."""
+  return jax.process_index()
+
+
+def wait_for_all(where: str) -> None:
+  """Returns when all processes are here.
+
+  Args:
+    where: the same in all; for the error message when one never comes.
+  """
+  if num_processes() > 1:
+    multihost_utils.sync_global_devices(where)
+
+
+def first_says(yes: bool) -> bool:
+  """What the first process found, in all of them."""
+  if num_processes() == 1:
+    return yes
+  return bool(multihost_utils.broadcast_one_to_all(np.array(yes)))
+
+
 def num_devices() -> int:
-  """The devices that one process drives."""
-  return jax.local_device_count()
+  """The devices that compute together: this process's and those of others."""
+  return jax.device_count()
 
 
 def use_devices(count: int, field: str) -> None:
@@ -42,9 +102,10 @@ def use_devices(count: int, field: str) -> None:
     visible = os.environ.get(name)
     named = visible.split(',') if visible else list(map(str, range(count)))
     os.environ[name] = ','.join(named[:count])
-  if num_devices() != count:
+  if jax.local_device_count() != count:
     raise errors.UserError(
-      f'{field}: found {num_devices()} devices, expected {count}. Ask for as '
+      f'{field}: found {jax.local_device_count()} devices, expected {count}. '
+      'Ask for as '
       'many as there are, or leave it out.'
     )
 
@@ -85,7 +146,7 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def shard(x: Shaped[np.ndarray, 'n *d']) -> Shaped[Array, 'devices m *d']:
-  """Splits the rows among the devices.
+  """Splits the rows among the devices; a process takes those of its own.
 
   Raises:
     ValueError: the rows do not divide evenly (pmap would silently leave
@@ -96,16 +157,20 @@ def shard(x: Shaped[np.ndarray, 'n *d']) -> Shaped[Array, 'devices m *d']:
     raise ValueError(
       f'{len(x)} rows do not divide among {num_devices()} devices.'
     )
-  x = x.reshape(num_devices(), per_device, *x.shape[1:])
+  here = jax.local_device_count()
+  first = process_id() * here
+  x = x.reshape(num_devices(), per_device, *x.shape[1:])[first : first + here]
   return jax.device_put(x, _sharding(AXIS))
 
 
 def unshard(
   x: Shaped[Array, 'devices m *d'],
 ) -> Shaped[np.ndarray, 'n *d']:
-  """Gathers sharded rows on the host."""
-  x = np.asarray(x)
-  return x.reshape(-1, *x.shape[2:])
+  """Gathers sharded rows, on every host."""
+  rows = np.asarray(x)
+  if num_processes() > 1:
+    rows = multihost_utils.process_allgather(rows, tiled=True)
+  return rows.reshape(-1, *rows.shape[2:])
 
 
 def row_numbers(rows_here: int) -> Int[Array, ' m']:
