@@ -7,6 +7,7 @@ import pathlib
 import shlex
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 
 import jax
@@ -41,6 +42,7 @@ _PROCESS_ID = flags.DEFINE_integer(
 )
 
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
+_EXIT_FAULT = 1
 _EXIT_USER_ERROR = 2
 _CONFIG_REMEDY = (
   'expected a config file. Give one with --config=configs/orl_multiclass.py.'
@@ -167,8 +169,8 @@ def _guarded(main: Callable[[], None], where: object) -> None:
     _stop(f'{error.filename or where}: {error.strerror or error}')
 
 
-def _run_together(main: Main, where: pathlib.Path) -> None:
-  """Runs it in one process, or as one of several: the first writes results."""
+def _join() -> None:
+  """Joins other processes, if the command line says so."""
   given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if any(value is not None for value in given):
     if None in given:
@@ -179,11 +181,33 @@ def _run_together(main: Main, where: pathlib.Path) -> None:
     parallel.join_processes(*given)
   elif _DISTRIBUTED.value:
     parallel.join_processes()
-  if parallel.process_id() == 0:
+
+
+def _run_together(main: Main, where: pathlib.Path) -> None:
+  """Runs it in one process, or as one of several: the first writes results."""
+  _join()
+  if parallel.num_processes() == 1:
     main(_CONFIG.value, where, artifacts_folder())
     return
-  with tempfile.TemporaryDirectory() as nobody_looks:
-    main(_CONFIG.value, pathlib.Path(nobody_looks), artifacts_folder())
+  try:
+    with tempfile.TemporaryDirectory() as nobody_looks:
+      here = pathlib.Path(nobody_looks) if parallel.process_id() else where
+      main(_CONFIG.value, here, artifacts_folder())
+  except BaseException as error:
+    _leave(error)
+
+
+def _leave(error: BaseException) -> None:
+  """Ends one of several processes at once: JAX would wait for the others, and
+  they for this one's part. They end when they notice."""
+  status = _EXIT_FAULT
+  if isinstance(error, errors.UserError):
+    print(f'error: {error}', file=sys.stderr)
+    status = _EXIT_USER_ERROR
+  else:
+    traceback.print_exception(error)
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def run(main: Main) -> None:

@@ -32,32 +32,37 @@ class Checkpoints:
 
   def __init__(self, folder: pathlib.Path):
     self._folder = folder.absolute()
-    # Each process for itself, in a folder of its own.
-    alone = ocp.options.MultiprocessingOptions(
-      primary_host=parallel.process_id(),
-      active_processes={parallel.process_id()},
-      barrier_sync_key_prefix=f'process{parallel.process_id()}',
-    )
+    self._manager = None if parallel.process_id() else self._open()
+
+  def _open(self) -> ocp.CheckpointManager:
+    self._folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=1,
-      multiprocessing_options=alone,
       create=False,
+      # It shall not wait for other processes: they have no manager.
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}
+      ),
     )
-    self._folder.mkdir(parents=True, exist_ok=True)
-    self._manager = ocp.CheckpointManager(self._folder, options=options)
+    return ocp.CheckpointManager(self._folder, options=options)
 
   def __enter__(self) -> 'Checkpoints':
     return self
 
   def __exit__(self, *unused: Any) -> None:
-    self._manager.close()
+    if self._manager:
+      self._manager.close()
 
   def save(self, checkpoint: Checkpoint) -> None:
     """Saves in the background; a save that fails is raised by the next call.
 
+    Of several processes the first one saves.
+
     Raises:
       UserError: the disk cannot hold another checkpoint.
     """
+    if not self._manager:
+      return
     needed = sum(
       np.asarray(x).nbytes for x in jax.tree.leaves(checkpoint.state)
     )
@@ -77,11 +82,22 @@ class Checkpoints:
     )
 
   def newest(self, like: PyTree) -> Checkpoint | None:
-    """The newest complete checkpoint, or None.
+    """The newest complete checkpoint, or None; the same in all processes.
+
+    The others receive what the first one reads, without the history.
 
     Args:
       like: a state of the right structure and shapes, host arrays.
     """
+    mine = self._read(like) if self._manager else None
+    if not parallel.first_says(mine is not None):
+      return None
+    mine = mine or Checkpoint(0, like, [])
+    epoch, state = parallel.from_first((np.array(mine.epoch), mine.state))
+    return Checkpoint(int(epoch), state, mine.history)
+
+  def _read(self, like: PyTree) -> Checkpoint | None:
+    assert self._manager
     epoch = self._manager.latest_step()
     if epoch is None:
       return None

@@ -75,9 +75,14 @@ def wait_for_all(where: str) -> None:
 
 def first_says(yes: bool) -> bool:
   """What the first process found, in all of them."""
+  return bool(from_first(np.array(yes)))
+
+
+def from_first(tree: PyTree) -> PyTree:
+  """The first process's arrays, in all of them."""
   if num_processes() == 1:
-    return yes
-  return bool(multihost_utils.broadcast_one_to_all(np.array(yes)))
+    return tree
+  return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
 def num_devices() -> int:
