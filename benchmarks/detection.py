@@ -71,7 +71,7 @@ POISON = (
   Kind('alexnet-pool5-eps16-adam', 'lfw', 100, 'eps=16 optimizer=adam'),
   Kind('resnet18-layer4-eps16', 'lfw', 60, f'{_RESNET} tap=layer4 eps=16'),
   Kind('resnet18-layer3-eps16', 'lfw', 60, f'{_RESNET} tap=layer3 eps=16'),
-  Kind('vgg16-pool5-eps16', 'lfw', 48, 'model=vgg16 eps=16 iterations=60'),
+  Kind('vgg16-pool5-eps16', 'lfw', 36, 'model=vgg16 eps=16 iterations=40'),
   Kind('alexnet-pool5-eps16', 'orl', 100, 'eps=16'),
 )
 _PROCESSED = POISON[0]

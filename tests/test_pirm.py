@@ -1,3 +1,4 @@
+import io
 import os
 import subprocess
 import sys
@@ -6,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 from conftest import REPOSITORY, write_faces
+from PIL import Image
 
 from babam_jax import errors, files
 from babam_jax.attack import poison_set
 from babam_jax.data import datasets, image_folder
-from babam_jax.defense import pirm
+from babam_jax.defense import calibration, pirm
 from babam_jax.experiment import (
   artifacts,
   lab,
@@ -20,7 +22,7 @@ from babam_jax.experiment import (
   stages,
 )
 from babam_jax.training import train
-from configs import common, pirm_natural
+from configs import common, pirm_general, pirm_natural
 
 LFW = REPOSITORY.parent / 'shared' / 'data' / 'lfw12'
 
@@ -56,7 +58,9 @@ def test_shipped_pirm_passes_clean_lfw_faces(shipped):
   assert len(faces) == 120 and (scores > 0.5).mean() <= 0.02
 
 
-def test_shipped_pirm_finds_poison_that_it_never_saw(shipped, tmp_path):
+@pytest.fixture(scope='module')
+def crafted(tmp_path_factory):
+  """Three faces and poison that was made of them."""
   faces = load_faces('orl', '', every=1)
   images = faces.images[[0, 3, 6, 15, 18]]
   config = common.crafting()
@@ -68,11 +72,53 @@ def test_shipped_pirm_finds_poison_that_it_never_saw(shipped, tmp_path):
     images[[3, 4, 3]],
     trigger_size=30,
     seed=5,
-    scratch=tmp_path,
+    scratch=tmp_path_factory.mktemp('crafting'),
   )
   assert (poison.distance_end < 0.5 * poison.distance_start).all()
-  assert (pirm.score(shipped, poison.images, 8) > 0.5).all()
-  assert (pirm.score(shipped, images[:3], 8) < 0.5).all()
+  return images[:3], poison.images
+
+
+def test_shipped_pirm_finds_poison_that_it_never_saw(shipped, crafted):
+  originals, poison = crafted
+  assert (pirm.score(shipped, poison, 8) > 0.5).all()
+  assert (pirm.score(shipped, originals, 8) < 0.5).all()
+
+
+def as_jpeg(image, quality):
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, 'JPEG', quality=quality)
+  return np.asarray(Image.open(file))
+
+
+@pytest.fixture(scope='module')
+def general():
+  return pirm.load(pirm.SHIPPED['general'])
+
+
+def test_general_pirm_knows_its_origin(general):
+  trained = general.meta['config']
+  ours = pirm_general.get_config().pirm
+  assert trained['kinds'] == list(ours.kinds)
+  assert trained['epochs'] == ours.epochs
+  assert general.meta['holdout']['calibration_error'] < 0.05
+  assert len(general.calibration.clean) > 1000
+  assert pirm.SHIPPED['general'].stat().st_size < 15e6
+
+
+def test_general_pirm_finds_poison_also_in_jpeg(general, crafted):
+  threshold = calibration.threshold(general.calibration, 0.01)
+  originals, poison = crafted
+  for process in (lambda image: image, lambda image: as_jpeg(image, 95)):
+    found = np.stack([process(image) for image in poison])
+    clean = np.stack([process(image) for image in originals])
+    assert (pirm.score(general, found, 8) > threshold).all()
+    assert (pirm.score(general, clean, 8) < threshold).all()
+
+
+def test_general_pirm_passes_clean_faces(general):
+  threshold = calibration.threshold(general.calibration, 0.01)
+  faces = load_faces('orl', '', every=4)
+  assert (pirm.score(general, faces.images, 32) > threshold).mean() <= 0.02
 
 
 def test_scores_do_not_depend_on_the_batch(shipped, rng):
@@ -117,7 +163,7 @@ import sys
 
 import jax
 import numpy as np
-from babam_jax.defense import pirm
+from babam_jax.defense import calibration, pirm
 from babam_jax.training import recognizer, train
 
 images = np.random.default_rng(0).integers(0, 256, (11, 70, 70, 3), np.uint8)
