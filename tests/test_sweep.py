@@ -193,7 +193,10 @@ def natural(tmp_path_factory):
   return write_faces(tmp_path_factory.mktemp('natural') / 'n', 6, 20, 64)
 
 
-def sweep_command(workdir, store, natural, *arguments):
+EPSILON = 'configs/sweeps/epsilon.py'
+
+
+def sweep_command(workdir, store, natural, *arguments, config=EPSILON):
   """The epsilon sweep on ORL, small; the PIRM is trained."""
   fields = {
     'data.size': 64,
@@ -218,7 +221,7 @@ def sweep_command(workdir, store, natural, *arguments):
     sys.executable,
     '-m',
     'launch.sweep',
-    '--config=configs/sweeps/epsilon.py',
+    f'--config={config}',
     *(f'--config.{name}={value}' for name, value in fields.items()),
     f'--workdir={workdir}',
     f'--artifacts={store}',
@@ -400,15 +403,33 @@ def test_a_disturbed_sweep_on_slurm(slurm, undisturbed, natural, tmp_path):
 
 
 def test_cancelled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
+  """And jobs may have two processes each."""
+  config = tmp_path / 'two.py'
+  config.write_text(
+    'from configs.sweeps.epsilon import get_config\n'
+    'def sweep(config):\n'
+    "  yield {'defense.epsilon': 0.01}\n"
+    "  yield {'defense.epsilon': 0.03}\n"
+  )
   workdir = tmp_path / 'sweep'
-  store = undisturbed / 'store'  # all is there but the working folders
-  options = ['--executor=slurm', '--slurm.time=20']
-  tell(sweep_command(workdir, store, natural, *options), env=slurm)
+  command = sweep_command(
+    workdir,
+    undisturbed / 'store',  # all is there for the first, little is missing
+    natural,
+    '--executor=slurm',
+    '--slurm.time=20',
+    '--slurm.ntasks_per_node=2',
+    config=config,
+  )
+  tell(command, env=slurm)
   assert 'taken out of the queue' in manage(workdir, 'cancel', env=slurm)
   told = manage(workdir, 'status', '--watch', env=slurm)
-  assert '7 done' not in told
+  assert '2 done' not in told
   manage(workdir, 'resume', env=slurm)
-  assert '7 done' in manage(workdir, 'status', '--watch', env=slurm)
+  assert '2 done' in manage(workdir, 'status', '--watch', env=slurm)
+  # The first process says it all; there is one working folder for both.
+  lines = (workdir / 'defense.epsilon=0.03' / job.LOG).read_text()
+  assert lines.count('\nnoise: computing') == 1
 
 
 def test_refused_options_are_told(slurm, natural, tmp_path):
