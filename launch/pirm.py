@@ -52,14 +52,25 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     f'and truth: {held_out["calibration_error"]:.4f}. Below: both, in bins, '
     'with the number of pictures.',
   )
+  kinds = report.Section(
+    'Which poison it finds',
+    ('kind', 'pictures', 'TPR %'),
+    [
+      (kind['kind'], str(kind['pictures']), f'{100 * kind["tpr"]:.1f}')
+      for kind in held_out['kinds']
+    ],
+    {},
+    'Of all poison held out, at a false-positive rate of 1 % there.',
+  )
   report.write_sections(
     workdir / 'report.html',
     'The poison image recognition model',
-    [section],
+    [section, kinds],
     environment.describe(command.repeat_line('launch.pirm')),
     workdir / 'figures',
   )
   print(table.as_text(table.PIRM_HEADER, lines))
+  print(table.as_text(kinds.header, kinds.lines))
   print(f'{_OUTPUT.value}; report: {workdir / "report.html"}')
 
 

@@ -285,7 +285,7 @@ def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
   assert np.abs(images[:, 1] - images[:, 0]).mean() < 12
 
   holdout = pirm_data.read(data, 'holdout')
-  half = pirm_data.every_other(holdout)
+  half = pirm_data.half(holdout, 0)
   stems = np.array(
     [str(i).removeprefix('poison/').split('#')[0] for i in holdout.ids]
   )

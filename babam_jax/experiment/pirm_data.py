@@ -265,15 +265,33 @@ def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
   return np.concatenate([beside, rest.reshape(-1, 2)])
 
 
-def every_other(examples: Examples) -> Bool[np.ndarray, ' n']:
-  """Half of the pictures of a part, and half of those that are poisoned; all
-  copies of a picture, poisoned and not, are in the same half."""
+def half(examples: Examples, seed: int) -> Bool[np.ndarray, ' n']:
+  """Half of the pictures of a part, and half of those that are poisoned, at
+  random; all copies of a picture, poisoned and not, are in the same half."""
   originals = [_original(str(name)) for name in examples.ids]
-  first = dict.fromkeys(
+  poisoned = dict.fromkeys(
     name for name, bad in zip(originals, examples.poisoned, strict=True) if bad
   )
-  number = {name: i for i, name in enumerate(first | dict.fromkeys(originals))}
-  return np.array([number[name] % 2 == 0 for name in originals], bool)
+  rest = [name for name in dict.fromkeys(originals) if name not in poisoned]
+  rng = seeds.numpy_rng(seed, 'calibration half')
+  chosen = {
+    name
+    for names in (list(poisoned), rest)
+    for name in rng.permutation(names)[: (len(names) + 1) // 2]
+  }
+  return np.array([name in chosen for name in originals], bool)
+
+
+def kinds(config: ConfigDict, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
+  """Of each poison held out, in order, which of `config.kinds` it is.
+
+  Args:
+    config: the PIRM's node.
+    poisoned: the ground truth of the part.
+  """
+  copies = max(1, config.processed_copies)
+  numbers = np.arange(poisoned.sum()) // copies % len(config.kinds)
+  return [config.kinds[number] for number in numbers]
 
 
 def _original(name: str) -> str:

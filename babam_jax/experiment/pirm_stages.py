@@ -4,6 +4,7 @@ The PIRM never sees the faces that it will judge.
 """
 
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -91,7 +92,7 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     model = pirm.load(trained.folder / _FILE)
     holdout = pirm_data.read(data, 'holdout')
     evidence, poisoned = _evidence(model, holdout), holdout.poisoned
-    fitting = pirm_data.every_other(holdout)
+    fitting = pirm_data.half(holdout, lab.config.seed)
     slope, offset = calibration.fit(evidence[fitting], poisoned[fitting])
     fitted = Calibration(slope, offset)
     scores = calibration.probability(fitted, evidence)
@@ -101,6 +102,9 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     )
     found['calibration_error'] = calibration.calibration_error(bins)
     found['reliability'] = [b._asdict() for b in bins]
+    found['kinds'] = _by_kind(
+      pirm_data.kinds(config, poisoned), scores[poisoned], scores[~poisoned]
+    )
     pirm.save(
       model._replace(
         meta=model.meta | {'holdout': found},
@@ -111,8 +115,27 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     files.write_json(output / 'history.json', trained.json('history'))
 
   return lab.store.stage(
-    'pirm_calibration', 1, {'threshold': config.threshold}, [trained], compute
+    'pirm_calibration', 2, {'threshold': config.threshold}, [trained], compute
   )
+
+
+def _by_kind(
+  kinds: list[str],
+  poison: Float[np.ndarray, ' p'],
+  clean: Float[np.ndarray, ' c'],
+) -> list[dict[str, Any]]:
+  """What is found of each kind of poison held out, at a false-positive rate of
+  1 % on the clean pictures held out."""
+  flagged = poison > np.quantile(clean, 0.99)
+  of = np.array(kinds)
+  return [
+    {
+      'kind': kind,
+      'tpr': float(flagged[of == kind].mean()),
+      'pictures': int((of == kind).sum()),
+    }
+    for kind in dict.fromkeys(kinds)
+  ]
 
 
 def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
