@@ -165,16 +165,23 @@ def test_fifty_writers_and_readers_a_thousand_kills(tmp_path):
   hammer(tmp_path, processes=50, kills=1000)
 
 
-def made(root):
-  return [path for path in root.iterdir() if path.is_dir() and not path.suffix]
-
-
 def hammer(tmp_path, processes, kills):
   # Its server has no threads: forking one that has can hang.
   context = multiprocessing.get_context('forkserver')
   context.set_forkserver_preload([__name__])
   rng = random.Random(0)
   root, log = tmp_path / 'store', tmp_path / 'log'
+  root.mkdir()
+
+  def made():
+    return [
+      path for path in root.iterdir() if path.is_dir() and not path.suffix
+    ]
+
+  def wait_for(count):
+    deadline = time.monotonic() + 120
+    while len(made()) < count and time.monotonic() < deadline:
+      time.sleep(0.05)
 
   def start(number):
     worker = context.Process(target=work, args=(root, number, log))
@@ -184,6 +191,7 @@ def hammer(tmp_path, processes, kills):
   workers = [start(n) for n in range(processes)]
   killed = 0
   try:
+    wait_for(1)  # before it, a process would be killed in its imports
     for round_number in range(kills):
       time.sleep(rng.random() * 0.05)
       place = rng.randrange(processes)
@@ -192,9 +200,7 @@ def hammer(tmp_path, processes, kills):
       workers[place].join()
       killed += workers[place].exitcode == -signal.SIGKILL
       workers[place] = start(processes + round_number)
-    deadline = time.monotonic() + 120
-    while len(made(root)) < 40 and time.monotonic() < deadline:
-      time.sleep(0.05)
+    wait_for(40)
   finally:
     for worker in workers:
       worker.kill()
