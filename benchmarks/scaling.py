@@ -114,9 +114,9 @@ def as_markdown(record: dict[str, Any]) -> str:
     'pictures for each; in brackets the share of the rate on one device. All '
     'devices share the cores. Where one device keeps them all busy (crafting), '
     '1.00 means that dividing the work costs nothing; where it does not '
-    '(scoring, whose convolutions are small), two devices are faster than one. '
-    'In training every device updates all 57 million parameters, for 4 pictures '
-    'each: with 4 and 8 devices that is most of the work.',
+    '(scoring, whose convolutions are small), two devices are faster than '
+    'one. In training every device updates all 57 million parameters, for 4 '
+    'pictures each: with 4 and 8 devices that is most of the work.',
     '',
     '| devices | crafting | scoring | training, AlexNet unfrozen |',
     '|---|---|---|---|',
