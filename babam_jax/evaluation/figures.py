@@ -289,6 +289,9 @@ def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
   return figure
 
 
+_PANELS_ACROSS = 4  # of a study's figure
+
+
 def study(
   headings: Sequence[str],
   rows: Sequence[Row],
@@ -308,15 +311,19 @@ def study(
     for column in range(len(headings))
     if not any(row.entries[column].is_count for row in rows)
   ]
+  across = min(_PANELS_ACROSS, max(1, len(rates)))
+  down = -(-max(1, len(rates)) // across)
   figure, axes = plt.subplots(
-    1,
-    max(1, len(rates)),
-    figsize=(max(6, 3.4 * len(rates)), 4),
+    down,
+    across,
+    figsize=(max(6, 3.4 * across), 4 * down),
     sharey=True,
     squeeze=False,
     layout='constrained',
   )
-  for ax, column in zip(axes[0], rates, strict=False):
+  for ax in axes.flat[len(rates) :]:
+    ax.set_axis_off()
+  for ax, column in zip(axes.flat, rates, strict=False):
     entries = [(row.label, row.entries[column]) for row in rows]
     if all(point is None for point in points):
       _bars(ax, entries)

@@ -15,11 +15,11 @@ from babam_jax.sweep.state import DONE, State
 
 # Columns of the page, where the runs have them.
 _COLUMNS = (
-  ('accuracy: clean', 'models.clean.accuracy'),
-  ('malicious', 'models.malicious.accuracy'),
-  ('protected', 'models.protected.accuracy'),
-  ('ASR: malicious', 'models.malicious.asr'),
-  ('ASR: protected', 'models.protected.asr'),
+  ('clean accuracy', 'models.clean.accuracy'),
+  ('malicious accuracy', 'models.malicious.accuracy'),
+  ('protected accuracy', 'models.protected.accuracy'),
+  ('malicious ASR', 'models.malicious.asr'),
+  ('protected ASR', 'models.protected.asr'),
   ('PIRM TPR', 'pirm.training_set.tpr'),
   ('PIRM FPR', 'pirm.training_set.fpr'),
 )
