@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -45,6 +46,7 @@ _RECORD = 'sweep.json'
 _CANCELLED = 'cancelled'
 _EXIT_FAILED = 3
 _WATCH_SECONDS = 2.0
+_FILE_WIDTH = 160  # characters
 _COLOURS = {
   state.DONE: 'green',
   state.RUNNING: 'cyan',
@@ -173,11 +175,15 @@ def _drawn(states: list[state.State]) -> Table:
 
 def _status(planned: list[Job], workdir: pathlib.Path) -> None:
   states = state.states(workdir, planned)
-  with Live(_drawn(states)) as live:
-    while _WATCH.value and not all(one.is_settled for one in states):
-      time.sleep(_WATCH_SECONDS)
-      states = state.states(workdir, planned)
-      live.update(_drawn(states))
+  # In a file or a pipe names are not cut.
+  console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
+  if _WATCH.value and not all(one.is_settled for one in states):
+    with Live(console=console, transient=True) as live:
+      while not all(one.is_settled for one in states):
+        live.update(_drawn(states))
+        time.sleep(_WATCH_SECONDS)
+        states = state.states(workdir, planned)
+  console.print(_drawn(states))
   for one in states:
     if one.state == state.FAILED:
       print(f'\n{one.name} failed on {one.host}; its last lines:')
