@@ -6,7 +6,7 @@ ORDER = (
   ('cpu', 'errors', 'seeds', 'files', 'progress'),
   ('data', 'models'),
   ('training',),
-  ('attack', 'defense'),
+  ('attack', 'defense', 'baselines'),
   ('evaluation',),
   ('experiment', 'sanitizer'),
   ('sweep',),

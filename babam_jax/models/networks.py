@@ -32,6 +32,7 @@ class Architecture:
     flattened: [channels, rows, columns] of the map that the head flattens;
       PyTorch flattens it in this order, we in (rows, columns, channels).
     fixed_size: pictures are resized to `trained_on` for recognition.
+    channels: of the last convolution, the last axis of the trunk's output.
   """
 
   trunk: Callable[[], nn.Module]
@@ -40,6 +41,7 @@ class Architecture:
   last: tuple[str, ...]
   torch_name: Callable[[str], str]
   smallest: int
+  channels: int
   trained_on: int = 224
   flattened: tuple[int, int, int] | None = None
   fixed_size: bool = False
@@ -53,6 +55,7 @@ def _vgg(depths: tuple[int, ...], batch_norm: bool) -> Architecture:
     last=('fc8',),
     torch_name=vgg.torch_names(depths, batch_norm).__getitem__,
     smallest=32,
+    channels=512,
     flattened=(512, 7, 7),
   )
 
@@ -65,6 +68,7 @@ ARCHITECTURES = {
     last=('fc8',),
     torch_name=alexnet.TORCH_NAMES.__getitem__,
     smallest=63,
+    channels=256,
     flattened=(256, 6, 6),
   ),
   'vgg11_bn': _vgg(vgg.VGG11_DEPTHS, batch_norm=True),
@@ -76,6 +80,7 @@ ARCHITECTURES = {
     last=('fc',),
     torch_name=resnet.torch_name,
     smallest=32,
+    channels=512,
   ),
   'inception_v3': Architecture(
     trunk=inception.Trunk,
@@ -84,6 +89,7 @@ ARCHITECTURES = {
     last=('fc', 'AuxLogits_fc'),
     torch_name=inception.torch_name,
     smallest=75,
+    channels=2048,
     trained_on=299,
     fixed_size=True,
   ),

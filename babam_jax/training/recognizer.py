@@ -1,6 +1,7 @@
 """Face-recognition models, frozen and unfrozen (paper 3.2, Table 3)."""
 
 import dataclasses
+from collections.abc import Callable
 
 import flax.traverse_util
 import jax
@@ -13,19 +14,24 @@ from babam_jax.training import augment, parallel
 from babam_jax.training.train import Network
 
 FROZEN = ('trunk', 'all_but_last', 'none')
+_CHANGE_STREAM = 1 << 16  # far from any layer's number
 _AUXILIARY_WEIGHT = 0.4  # of Inception's second loss (Szegedy et al. 2016)
 
 
-def to_unit(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
-  """Grey levels 0..255 to [0, 1]."""
+def to_unit(
+  images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3'],
+) -> Float[Array, 'n h w 3']:
+  """Grey levels 0..255 to [0, 1]; what is there already stays."""
+  if jnp.issubdtype(images.dtype, jnp.floating):
+    return images
   return images.astype(jnp.float32) / 255
 
 
 def as_input(
-  model: str, images: UInt8[Array, 'n h w 3']
+  model: str, images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3']
 ) -> Float[Array, 'n i j 3']:
-  """8-bit pictures as `model` takes them: in [0, 1], of its size if it has
-  one."""
+  """Pictures (8-bit, or in [0, 1]) as `model` takes them: in [0, 1], of its
+  size if it has one."""
   architecture = networks.ARCHITECTURES[model]
   images = to_unit(images)
   size = architecture.trained_on
@@ -86,6 +92,36 @@ class Recognizer:
     loss_weights = (1.0, _AUXILIARY_WEIGHT) if has_auxiliary else (1.0,)
     return Network(apply, params, stats, frozen, loss_weights), origin
 
+  def network_on_pictures(
+    self,
+    seed: int,
+    labels: Int32[np.ndarray, ' n'],
+    change: Callable[[Array, Array], Array],
+  ) -> Network:
+    """As `network`, but its inputs are pictures whatever is frozen: for
+    defenses that change them in every step.
+
+    Args:
+      seed: of the parameters at the start.
+      labels: of the training set.
+      change: `(pixels in [0, 1], one key for each) -> pixels`.
+    """
+    plain, _ = self.network(seed, labels)
+    frozen = plain.frozen
+    if self.on_features:
+      trunk, _ = initial.trunk(self.model, self.pretrained, seed)
+      frozen = frozen | {'trunk': trunk}
+
+    def apply(params, stats, frozen, images, keys, weights):
+      # Keys of their own: dropout draws from the row's.
+      own = jax.vmap(jax.random.fold_in, (0, None))(keys, _CHANGE_STREAM)
+      inputs = change(to_unit(images), own)
+      if self.on_features:
+        inputs = trunk_features(self.model, frozen['trunk'], inputs)
+      return plain.apply(params, stats, frozen, inputs, keys, weights)
+
+    return plain._replace(apply=apply, frozen=frozen)
+
   def _divide(self, head: PyTree) -> tuple[PyTree, PyTree]:
     """The head's layers that train, and those that do not."""
     last = networks.ARCHITECTURES[self.model].last
@@ -133,6 +169,33 @@ class Recognizer:
       outputs = self._module.apply(variables, as_input(self.model, inputs))
     return outputs['logits']
 
+  def whole(self, variables: PyTree, seed: int) -> PyTree:
+    """All variables from pictures to logits, a frozen trunk's included."""
+    if not self.on_features:
+      return variables
+    trunk, _ = initial.trunk(self.model, self.pretrained, seed)
+    return {
+      name: trunk.get(name, {}) | variables.get(name, {})
+      for name in ('params', 'batch_stats')
+    }
+
+  def logits_of_pictures(
+    self, whole: PyTree, images: Array
+  ) -> Float[Array, 'n c']:
+    """Logits of pictures, by what `whole` returned; differentiable."""
+    return self._module.apply(whole, as_input(self.model, images))['logits']
+
+  def activations(
+    self, variables: PyTree, inputs: Array
+  ) -> Float[Array, 'n d']:
+    """The last hidden layer, for the inputs that `logits` takes."""
+    tap = networks.ARCHITECTURES[self.model].taps[-1]
+    if not self.on_features:
+      images = as_input(self.model, inputs)
+      return self._module.apply(variables, images, tap, method='features')
+    outputs = self._module.apply(variables, inputs, method='classify')
+    return outputs.get(tap, inputs)  # the last tap may be the trunk's
+
 
 def _heads(outputs: dict[str, Array], offset: Array) -> tuple[Array, ...]:
   names = ('logits', 'aux_logits')
@@ -145,6 +208,15 @@ def _merge(first: PyTree, second: PyTree) -> PyTree:
   return flax.traverse_util.unflatten_dict(flat(first) | flat(second))
 
 
+def matching(params: PyTree, trained: PyTree) -> PyTree:
+  """The trained values of the parameters in `params`."""
+  flat = flax.traverse_util.flatten_dict
+  found = flat(trained)
+  return flax.traverse_util.unflatten_dict(
+    {name: found[name] for name in flat(params)}
+  )
+
+
 def trained_variables(
   network: Network, params: PyTree, stats: PyTree
 ) -> PyTree:
@@ -154,9 +226,11 @@ def trained_variables(
 
 
 def trunk_features(
-  model: str, variables: PyTree, images: UInt8[Array, 'n h w 3']
+  model: str,
+  variables: PyTree,
+  images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3'],
 ) -> Float[Array, 'n d']:
-  """The trunk's output for 8-bit pictures."""
+  """The trunk's output for pictures, 8-bit or in [0, 1]."""
   module = networks.ARCHITECTURES[model].trunk()
   variables = {name: tree.get('trunk', {}) for name, tree in variables.items()}
   return networks.output_of(module.apply(variables, as_input(model, images)))

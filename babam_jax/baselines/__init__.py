@@ -1,0 +1,1 @@
+"""The other defenses, one file each, written from their papers."""
