@@ -12,10 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from babam_jax import errors
-from babam_jax.attack import pairing
+from babam_jax.attack import adaptive, pairing
+from babam_jax.attack.adaptive import AdaptiveSpec
 from babam_jax.training import parallel
 
 FeatureFn = Callable[[PyTree, Float[Array, 'n h w 3']], Float[Array, 'n d']]
@@ -106,8 +108,25 @@ OPTIMIZERS = {
 }
 
 
+class Evasion(NamedTuple):
+  """What an attacker knows of the PIRM, and what he does about the defense.
+
+  Attributes:
+    spec: what he does.
+    evidence: `(variables, pixels in [0, 1]) -> evidence for poison`.
+    variables: of the PIRM; `{}` if he does not evade one.
+  """
+
+  spec: AdaptiveSpec = AdaptiveSpec()
+  evidence: adaptive.EvidenceFn | None = None
+  variables: PyTree = {}
+
+
+NO_EVASION = Evasion()  # the paper's attacker
+
+
 def make_crafting_step(
-  feature_fn: FeatureFn, spec: CraftingSpec
+  feature_fn: FeatureFn, spec: CraftingSpec, evasion: Evasion
 ) -> Callable[..., tuple]:
   """One iteration for a batch, jitted and mapped over the devices.
 
@@ -117,12 +136,30 @@ def make_crafting_step(
   """
   eps = spec.eps / 255
   update = OPTIMIZERS[spec.optimizer].update
+  attacker = evasion.spec
 
-  def step(params, iteration, delta, moments, images, goals):
+  def beside(variables, iteration, pixels, goals, start):
+    """What the attacker adds to the distance, for each picture."""
+    params, pirm = variables
+    total = 0.0
+    if attacker.noise_scale:
+      key = jax.random.fold_in(jax.random.key(0), iteration.astype(jnp.int32))
+      key = jax.random.fold_in(key, lax.axis_index(parallel.AXIS))
+      noised = adaptive.under_noise(pixels, key, attacker.noise_scale)
+      total += jnp.sum((feature_fn(params, noised) - goals) ** 2, axis=1)
+    if attacker.evade:
+      found = adaptive.evasion(evasion.evidence(pirm, pixels))
+      total += attacker.evade * start * found
+    return total
+
+  def step(variables, iteration, delta, moments, images, goals, start):
+    params, _ = variables
+
     def distances_and_features(delta):
       features = feature_fn(params, images + delta)
       distances = jnp.sum((features - goals) ** 2, axis=1)
-      return distances.sum(), (distances, features)
+      more = beside(variables, iteration, images + delta, goals, start)
+      return (distances + more).sum(), (distances, features)
 
     gradient, (distances, features) = jax.grad(
       distances_and_features, has_aux=True
@@ -130,13 +167,16 @@ def make_crafting_step(
     move, moments = update(
       gradient, moments, iteration / spec.iterations, iteration, eps
     )
-    moved = jnp.clip(delta - move, -eps, eps)
+    moved = delta - move
+    if attacker.smoothness:
+      moved = adaptive.blur(moved, attacker.smoothness)
+    moved = jnp.clip(moved, -eps, eps)
     moved = jnp.clip(images + moved, 0, 1) - images
     running = distances >= spec.stop_distance  # the others stay as they are
     delta = jnp.where(running[:, None, None, None], moved, delta)
     return delta, moments, distances, features
 
-  return parallel.mapped(step, num_shared=2, num_sharded=4, donate=(2, 3))
+  return parallel.mapped(step, num_shared=2, num_sharded=5, donate=(2, 3))
 
 
 def to_uint8_within(
@@ -157,15 +197,23 @@ class Crafter:
     feature_fn: `(params, images in [0, 1]) -> features`, the tap to collide.
     params: the surrogate's parameters.
     spec: how to craft.
+    evasion: what an attacker does who knows the defense.
   """
 
-  def __init__(self, feature_fn: FeatureFn, params: PyTree, spec: CraftingSpec):
+  def __init__(
+    self,
+    feature_fn: FeatureFn,
+    params: PyTree,
+    spec: CraftingSpec,
+    evasion: Evasion = NO_EVASION,
+  ):
     self._params = parallel.replicate(params)
+    self._pirm = parallel.replicate(evasion.variables)
     self._spec = spec
     self._features = parallel.mapped(
       lambda params, images: feature_fn(params, images / 255.0), 1, 1
     )
-    self._step = make_crafting_step(feature_fn, spec)
+    self._step = make_crafting_step(feature_fn, spec, evasion)
 
   def features(
     self, images: UInt8[np.ndarray, 'n h w 3']
@@ -206,15 +254,17 @@ class Crafter:
       for _ in range(1 + OPTIMIZERS[spec.optimizer].moments)
     )
     moments = tuple(zeros)
+    start = _shard_padded(distance_start.astype(np.float32), rows)
     paired_goals = _shard_padded(goals[pairs], rows)
     for iteration in range(spec.iterations):
       delta, moments, distances, features = self._step(
-        self._params,
+        (self._params, self._pirm),
         np.float32(iteration),
         delta,
         moments,
         images,
         paired_goals,
+        start,
       )
       distances = parallel.unshard(distances)[:count]
       if not np.isfinite(distances).all():

@@ -8,7 +8,11 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import files, seeds
 from babam_jax.attack import hidden_trigger, trigger
-from babam_jax.attack.hidden_trigger import CraftingSpec, FeatureFn, Poison
+from babam_jax.attack.hidden_trigger import (
+  CraftingSpec,
+  FeatureFn,
+  Poison,
+)
 from babam_jax.models import initial, networks
 from babam_jax.progress import progress_bar
 from babam_jax.training import parallel
@@ -83,9 +87,10 @@ def craft_set(
   targets: UInt8[np.ndarray, 'n h w 3'],
   sources: UInt8[np.ndarray, 'n h w 3'],
   *,
-  trigger_size: int,
+  trigger_size: int | None,
   seed: int,
   scratch: pathlib.Path,
+  evasion: hidden_trigger.Evasion = hidden_trigger.NO_EVASION,
 ) -> tuple[Poison, UInt8[np.ndarray, 'n h w 3']]:
   """Patches the sources and crafts one poison for each target.
 
@@ -94,24 +99,20 @@ def craft_set(
     spec: how to craft; pairs are formed within batches.
     targets: pictures of the victim, repeats allowed.
     sources: as many pictures of the attacker.
-    trigger_size: the side of the patch, in pixels.
+    trigger_size: the side of the patch, in pixels; None: sources have none.
     seed: of trigger and positions.
     scratch: finished batches are kept here, and not made again.
+    evasion: what an attacker does who knows the defense.
 
   Returns:
     The poison, its `pairs` counted over the whole set, and the patched
     sources.
   """
-  patch = trigger.make_trigger(seed, trigger_size)
-  corners = trigger.random_corners(
-    seeds.numpy_rng(seed, 'crafting positions'),
-    len(sources),
-    targets.shape[1],
-    trigger_size,
-  )
-  patched = trigger.stamp(sources, patch, corners)
+  patched = sources
+  if trigger_size is not None:
+    patched = trigger.show(sources, trigger_size, seed, 'crafting positions')
   crafter = hidden_trigger.Crafter(
-    surrogate.features, surrogate.variables, spec
+    surrogate.features, surrogate.variables, spec, evasion
   )
   batches = parallel.even_batches(len(targets), spec.batch_size)
   finished = []

@@ -23,6 +23,43 @@ def random_corners(
   return rng.integers(0, image_size - patch_size, (count, 2))
 
 
+def show(
+  images: UInt8[np.ndarray, 'n h w 3'], size: int, seed: int, name: str
+) -> UInt8[np.ndarray, 'n h w 3']:
+  """Copies of the images with the trigger, each at a random place.
+
+  Args:
+    images: grey levels.
+    size: the side of the trigger, in pixels.
+    seed: of the trigger and of the places.
+    name: of the draw of places.
+  """
+  patch = make_trigger(seed, size)
+  rng = seeds.numpy_rng(seed, name)
+  corners = random_corners(rng, len(images), images.shape[1], size)
+  return stamp(images, patch, corners)
+
+
+def blend(
+  images: UInt8[np.ndarray, 'n h w 3'], share: float, seed: int
+) -> UInt8[np.ndarray, 'n h w 3']:
+  """Copies of the images under a transparent trigger as large as they are
+  (Chen et al. 2017, "Targeted backdoor attacks on deep learning systems using
+  data poisoning", 5.3.1: a random pattern).
+
+  Args:
+    images: grey levels.
+    share: of the pattern, from 0 to 1.
+    seed: of the pattern.
+  """
+  rng = seeds.numpy_rng(seed, 'blended trigger')
+  pattern = rng.integers(0, 256, images.shape[1:], np.uint8)
+  blended = np.empty_like(images)
+  for i, image in enumerate(images):  # one at a time: floats need memory
+    blended[i] = np.rint((1 - share) * image + share * pattern)
+  return blended
+
+
 def stamp(
   images: UInt8[np.ndarray, 'n h w 3'],
   patch: UInt8[np.ndarray, 'p p 3'],
