@@ -36,6 +36,72 @@ def crafting() -> ConfigDict:
   return config
 
 
+def _other_defenses(config: ConfigDict) -> None:
+  """The parameters of the other defenses, those of their papers by default."""
+  config.activation_clustering = ConfigDict()
+  # Independent components of the activations.
+  config.activation_clustering.dimensions = 10
+  # Of a class; larger clusters are not flagged.
+  config.activation_clustering.largest_share = 0.35
+
+  config.spectral_signatures = ConfigDict()
+  # The most poison that any class may have; 1.5 times as much is flagged.
+  config.spectral_signatures.expected_share = 0.1
+
+  config.deep_knn = ConfigDict()
+  # How many neighbours vote.
+  config.deep_knn.neighbours = 50
+
+  config.strip = ConfigDict()
+  # Trusted pictures that are laid over each input.
+  config.strip.overlays = 100
+  # Of input and overlay: 1 is their sum, 0.5 their mean.
+  config.strip.weight = 1.0
+  # The share of trusted pictures that may be refused.
+  config.strip.false_rejections = 0.01
+
+  config.rap = ConfigDict()
+  # The largest change of a pixel, in grey levels.
+  config.rap.eps = 16.0
+  config.rap.steps = 100
+  config.rap.false_rejections = 0.01
+
+  config.dp_instahide = ConfigDict()
+  # Pictures in a mixture.
+  config.dp_instahide.ways = 4
+  # Of the Laplacian noise, in grey levels.
+  config.dp_instahide.scale = 16.0
+
+  config.rab = ConfigDict()
+  # The paper has 1,000; a certificate needs hundreds.
+  config.rab.models = 10
+  # Of the noise, pixels from 0 to 1.
+  config.rab.sigma = 0.2
+  # The probability that a certificate is wrong.
+  config.rab.alpha = 0.001
+  # At which the accuracy is certified, in the L2 norm.
+  config.rab.radii = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+  config.smoothing = ConfigDict()
+  # Of the noise, pixels from 0 to 1.
+  config.smoothing.sigma = 0.25
+  # Noisy copies of each input that vote.
+  config.smoothing.samples = 25
+
+  config.fine_pruning = ConfigDict()
+  # Of the accuracy on trusted pictures, as a share of it.
+  config.fine_pruning.largest_drop = 0.1
+  # Of training on trusted pictures afterwards.
+  config.fine_pruning.epochs = 10
+
+  config.neural_cleanse = ConfigDict()
+  # Passes over the trusted pictures for each class's patch.
+  config.neural_cleanse.rounds = 40
+  # The share of trusted pictures that carry it in unlearning.
+  config.neural_cleanse.stamped_share = 0.2
+  config.neural_cleanse.epochs = 10
+
+
 def get_config() -> ConfigDict:
   """Defaults: multi-class, AlexNet with a frozen trunk, the shipped PIRM."""
   config = ConfigDict()
@@ -75,8 +141,27 @@ def get_config() -> ConfigDict:
   config.scenario.test_fraction = 0.1
   # Binary: pictures of other people in the negative class.
   config.scenario.negatives = 350
+  # The share of each class's training pictures that is held out, clean, for
+  # those of the other defenses that need pictures which they can trust.
+  config.scenario.trusted_fraction = 0.0
 
   config.attack = crafting()
+  # 'hidden_trigger' (the paper's), 'badnets' (visible trigger, wrong label),
+  # 'blended' (transparent trigger, wrong label) or 'label_consistent' (visible
+  # trigger, true label).
+  config.attack.kind = 'hidden_trigger'
+  # 'blended': the share of the trigger in the picture.
+  config.attack.blend = 0.2
+  # What a hidden-trigger attacker does who knows of the defense.
+  config.attack.adaptive = ConfigDict()
+  # The weight of evading a PIRM; 0: none.
+  config.attack.adaptive.evade = 0.0
+  # The PIRM that he has: 'shipped', 'general' or a file.
+  config.attack.adaptive.pirm = 'shipped'
+  # The scale of the noise under which poison collides too, in grey levels.
+  config.attack.adaptive.noise_scale = 0.0
+  # The change is blurred by a Gaussian of so many pixels.
+  config.attack.adaptive.smoothness = 0.0
   # Poisons per picture of the target, each with another source.
   config.attack.passes = 2
   # The share of the poison that goes into the training set (Table 5).
@@ -149,8 +234,10 @@ def get_config() -> ConfigDict:
   config.pirm.checkpoint_every = 5
 
   config.defense = ConfigDict()
-  # Who flags: 'pirm', 'oracle' (the ground truth; paper 4.12, by hand) or
-  # 'victim' (every picture of the target's class; paper 4.11).
+  # Who flags: 'pirm', 'oracle' (the ground truth; paper 4.12, by hand),
+  # 'victim' (every picture of the target's class; paper 4.11), or, by the model
+  # under attack, 'activation_clustering', 'spectral_signatures', 'deep_knn',
+  # 'strip' or 'rap'.
   config.defense.flags = 'pirm'
   # What happens to flagged pictures: 'perturb', 'drop' or 'none'.
   config.defense.action = 'perturb'
@@ -161,6 +248,15 @@ def get_config() -> ConfigDict:
   # Distance to the class's mean image: 'squared' or 'euclidean'; 'constant'
   # takes every sensitivity for 1: noise without Algorithm 1's calibration.
   config.defense.distance = 'squared'
+  # How the protected model is trained: 'plain', 'dp_instahide', 'rab' or
+  # 'smoothing'.
+  config.defense.training = 'plain'
+  # What is done to it afterwards: 'none', 'fine_pruning' or 'neural_cleanse'.
+  config.defense.repair = 'none'
+  # Who checks its inputs: 'none', 'strip' or 'rap'. What is refused counts as
+  # not recognised.
+  config.defense.inputs = 'none'
+  _other_defenses(config.defense)
 
   config.evaluation = ConfigDict()
   # Random trigger positions per test picture of the source.

@@ -2,7 +2,8 @@
 
 The pictures of the target (victim) and of the source (attacker) are divided
 into three disjoint parts: for making poison, for testing, for training. All
-other classes are divided into test and training.
+other classes are divided into test and training. Of what is for training a
+share may be held out for defenses that need clean pictures they can trust.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from babam_jax import errors, seeds
 from babam_jax.data.examples import Examples
 from babam_jax.data.image_folder import Picture, load, natural_order
 
-PARTS = ('train', 'test', 'poison_targets', 'poison_sources')
+PARTS = ('train', 'test', 'poison_targets', 'poison_sources', 'trusted')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Scenario:
     test: test pictures of all classes.
     poison_targets: pictures of the target, to be perturbed.
     poison_sources: pictures of the source, to be patched and collided with.
+    trusted: clean pictures of all classes, in no other part; may be empty.
     source_test: the rows of `test` that show the source person.
     source_label: the label of the source.
     target_label: the label of the target.
@@ -55,6 +57,7 @@ class Scenario:
   test: Examples
   poison_targets: Examples
   poison_sources: Examples
+  trusted: Examples
   source_test: Examples
   source_label: int
   target_label: int
@@ -108,6 +111,7 @@ def split(
   test_images: int,
   test_fraction: float,
   negatives: int,
+  trusted_fraction: float,
   seed: int,
 ) -> Split:
   """Divides the pictures of a data set.
@@ -124,6 +128,8 @@ def split(
     test_fraction: the share of the other classes' pictures used for testing.
     negatives: binary only: how many pictures of the other classes, in equal
       parts, make the negative class beside the source's.
+    trusted_fraction: the share of each class's training pictures that is held
+      out, at least one if it is above 0.
     seed: the experiment's seed.
 
   Raises:
@@ -146,11 +152,14 @@ def split(
       people = 'poison_targets' if name == target else 'poison_sources'
       parts[people] += members[:poison_images]
       parts['test'] += members[poison_images:held]
-      parts['train'] += members[held:]
-      continue
-    tests = max(1, round(len(members) * test_fraction))
-    parts['test'] += members[:tests]
-    parts['train'] += members[tests:]
+      rest = members[held:]
+    else:
+      tests = max(1, round(len(members) * test_fraction))
+      parts['test'] += members[:tests]
+      rest = members[tests:]
+    trusted = _trusted(len(rest), trusted_fraction)
+    parts['trusted'] += rest[:trusted]
+    parts['train'] += rest[trusted:]
   _check_disjoint(parts)
   source_test_ids = tuple(p.id for p in parts['test'] if p.class_name == source)
   if task == 'multiclass':
@@ -162,6 +171,13 @@ def split(
     for part, members in parts.items()
   }
   return Split(parts, (negative, target), source_test_ids, negative, target)
+
+
+def _trusted(pictures: int, fraction: float) -> int:
+  """How many of a class's training pictures are held out; one stays."""
+  if not fraction:
+    return 0
+  return min(max(1, round(pictures * fraction)), pictures - 1)
 
 
 def _shuffled(
@@ -188,7 +204,7 @@ def load_split(divided: Split, size: int, skip_unreadable: bool) -> dict:
     for part, members in divided.parts.items()
   }
   for part, examples in parts.items():
-    if not len(examples):
+    if not len(examples) and divided.parts[part]:
       raise errors.UserError(
         f'config.data.skip_unreadable: no readable picture is left for '
         f'{part}, expected {len(divided.parts[part])}. Repair the pictures.'

@@ -136,15 +136,20 @@ def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
   return lambda variables, images: model.apply(variables, to_unit(images))
 
 
-@functools.cache
-def _kernel(variant: str) -> Callable[..., Array]:
+def evidence_fn(variant: str) -> Callable[..., Float[Array, ' n']]:
+  """`(variables, pictures) -> evidence for poison`; differentiable."""
   logits_fn = _logits_fn(variant)
 
   def evidence(variables, images):
     logits = logits_fn(variables, images)
     return logits[:, POISON] - logits[:, 1 - POISON]
 
-  return parallel.mapped(evidence, 1, 1)
+  return evidence
+
+
+@functools.cache
+def _kernel(variant: str) -> Callable[..., Array]:
+  return parallel.mapped(evidence_fn(variant), 1, 1)
 
 
 def score(

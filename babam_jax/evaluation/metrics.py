@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int32
 
 from babam_jax.evaluation.statistics import auroc, wilson_interval
 
+_REFUSED = -1  # the class of an input that is not let pass
 Logits = Float[np.ndarray, 'n c']
 
 
@@ -17,6 +18,10 @@ def model_metrics(
   source_unpatched: Logits,
   source_label: int,
   target_label: int,
+  *,
+  test_refused: Bool[np.ndarray, ' n'] | bool = False,
+  patched_refused: Bool[np.ndarray, ' m'] | bool = False,
+  source_refused: Bool[np.ndarray, ' k'] | bool = False,
 ) -> dict[str, Any]:
   """How a recogniser does, with and without the trigger.
 
@@ -28,6 +33,10 @@ def model_metrics(
     source_unpatched: logits of the same pictures without it.
     source_label: the attacker's class.
     target_label: the victim's class.
+    test_refused: test pictures that a check of inputs does not let pass:
+      neither right nor taken for anybody.
+    patched_refused: the same for `source_patched`.
+    source_refused: the same for `source_unpatched`.
 
   Returns:
     `accuracy`; `asr` (Eq. 6); `asr_unpatched`, the base rate (Table 4);
@@ -36,10 +45,12 @@ def model_metrics(
     pictures, not patch positions: positions on one picture are not
     independent.
   """
-  accuracy = float(np.mean(test.argmax(1) == test_labels))
-  patched = source_patched.argmax(1)
+  predicted = np.where(test_refused, _REFUSED, test.argmax(1))
+  accuracy = float(np.mean(predicted == test_labels))
+  patched = np.where(patched_refused, _REFUSED, source_patched.argmax(1))
   asr = float(np.mean(patched == target_label))
-  base = float(np.mean(source_unpatched.argmax(1) == target_label))
+  unpatched = np.where(source_refused, _REFUSED, source_unpatched.argmax(1))
+  base = float(np.mean(unpatched == target_label))
   return {
     'accuracy': accuracy,
     'accuracy_ci': wilson_interval(accuracy, len(test)),
@@ -61,6 +72,18 @@ def accuracy_drop(models: dict[str, dict[str, Any]]) -> float | None:
   return models['clean']['accuracy'] - models['protected']['accuracy']
 
 
+def defense_effectiveness(models: dict[str, dict[str, Any]]) -> float | None:
+  """BackdoorBench's DER (Wu et al. 2022): half of what the ASR falls by, less
+  what the accuracy falls by, plus 1: 0.5 for no defense, 1 for a perfect one.
+  None if one of the two models was not trained."""
+  if not {'malicious', 'protected'} <= models.keys():
+    return None
+  malicious, protected = models['malicious'], models['protected']
+  gain = max(0, malicious['asr'] - protected['asr'])
+  cost = max(0, malicious['accuracy'] - protected['accuracy'])
+  return (gain - cost + 1) / 2
+
+
 def detection_metrics(
   scores: Float[np.ndarray, ' n'],
   poisoned: Bool[np.ndarray, ' n'],
@@ -70,7 +93,15 @@ def detection_metrics(
 
   Rates of an empty class are None.
   """
-  flags = scores > threshold
+  return flag_metrics(scores, scores > threshold, poisoned)
+
+
+def flag_metrics(
+  scores: Float[np.ndarray, ' n'],
+  flags: Bool[np.ndarray, ' n'],
+  poisoned: Bool[np.ndarray, ' n'],
+) -> dict[str, Any]:
+  """How well `flags`, and the scores behind them, mark what is poisoned."""
   area = auroc(scores, poisoned)
   return {
     'accuracy': float(np.mean(flags == poisoned)),

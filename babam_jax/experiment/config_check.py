@@ -12,7 +12,13 @@ from babam_jax import errors, files
 from babam_jax.attack import hidden_trigger, pairing
 from babam_jax.data import datasets
 from babam_jax.defense import babam, noise, pirm
-from babam_jax.experiment import overrides
+from babam_jax.experiment import (
+  attack_stages,
+  flagging,
+  hardening,
+  input_checks,
+  overrides,
+)
 from babam_jax.models import networks, weights
 from babam_jax.training import optimizer, recognizer
 
@@ -32,7 +38,11 @@ _CHOICES = {
   'fr.optimizer': optimizer.OPTIMIZERS,
   'pirm.variant': pirm.VARIANTS,
   'pirm.optimizer': optimizer.OPTIMIZERS,
-  'defense.flags': ('pirm', 'oracle', 'victim'),
+  'attack.kind': tuple(attack_stages.KINDS),
+  'defense.flags': ('pirm', 'oracle', 'victim', *flagging.DETECTORS),
+  'defense.training': ('plain', *hardening.TRAININGS),
+  'defense.repair': ('none', *hardening.REPAIRS),
+  'defense.inputs': ('none', *input_checks.CHECKS),
   'defense.action': babam.ACTIONS,
   'defense.mode': noise.MODES,
   'defense.distance': noise.DISTANCES,
@@ -58,6 +68,25 @@ _POSITIVE = (
   'pirm.batch_size',
   'pirm.checkpoint_every',
   'defense.epsilon',
+  *(
+    f'defense.{name}'
+    for name in (
+      'activation_clustering.dimensions',
+      'deep_knn.neighbours',
+      'strip.overlays',
+      'strip.weight',
+      'rap.eps',
+      'rap.steps',
+      'dp_instahide.ways',
+      'rab.models',
+      'rab.sigma',
+      'smoothing.sigma',
+      'smoothing.samples',
+      'fine_pruning.epochs',
+      'neural_cleanse.rounds',
+      'neural_cleanse.epochs',
+    )
+  ),
   'evaluation.positions',
   'evaluation.batch_size',
   *(
@@ -75,10 +104,20 @@ _POSITIVE = (
 _FRACTIONS = (
   'scenario.test_fraction',
   'attack.share',
+  'attack.blend',
   'pirm.grey_fraction',
   'pirm.holdout_fraction',
   'pirm.threshold',
+  'scenario.trusted_fraction',
+  'defense.activation_clustering.largest_share',
+  'defense.spectral_signatures.expected_share',
+  'defense.strip.false_rejections',
+  'defense.rap.false_rejections',
+  'defense.fine_pruning.largest_drop',
+  'defense.neural_cleanse.stamped_share',
 )
+# They need trusted pictures.
+_TRUSTING = ('strip', 'rap', 'fine_pruning', 'neural_cleanse')
 _FEATURE_NODES = ('attack', 'pirm.poison')  # where poison is made
 _VGG16_CONVS = 13
 
@@ -118,6 +157,9 @@ def check(config: ConfigDict) -> None:
     _require(config, path, lambda x: 0 <= x <= 1, 'a fraction from 0 to 1')
   _require(config, 'data.name', datasets.is_known, f'one of {datasets.KNOWN}')
   _require(config, 'attack.share', lambda x: x > 0, 'a share above 0')
+  for name in ('evade', 'noise_scale', 'smoothness'):
+    path = f'attack.adaptive.{name}'
+    _require(config, path, lambda x: x >= 0, '0 or more')
   _require(config, 'seed', lambda x: x >= 0, '0 or more')
   _require(
     config,
@@ -142,6 +184,30 @@ def check(config: ConfigDict) -> None:
   _require(config, 'pirm.kinds', len, "one kind or more; '' sets nothing")
   _require(config, 'pirm.processed_copies', lambda x: x >= 0, '0 or more')
   _check_recogniser(config)
+  _check_defense(config)
+
+
+def _check_defense(config: ConfigDict) -> None:
+  defense = config.defense
+  chosen = (defense.flags, defense.repair, defense.inputs)
+  trusting = [name for name in chosen if name in _TRUSTING]
+  if trusting:
+    _require(
+      config,
+      'scenario.trusted_fraction',
+      lambda x: x > 0,
+      f'a fraction above 0: {trusting[0]} needs trusted pictures',
+    )
+  if defense.training != 'plain':
+    expected = "'none', as config.defense.training is not 'plain'"
+    for field in ('defense.repair', 'defense.inputs'):
+      _require(config, field, 'none'.__eq__, expected)
+  if defense.repair != 'none':
+    expected = "'none', as config.defense.repair is not"
+    _require(config, 'defense.inputs', 'none'.__eq__, expected)
+  if defense.repair == 'fine_pruning':
+    expected = "'trunk' or 'all_but_last': the last convolution is pruned"
+    _require(config, 'fr.frozen', lambda x: x != 'none', expected)
 
 
 def _check_crafting(config: ConfigDict, node: str) -> None:
@@ -257,18 +323,19 @@ def check_pirm(config: ConfigDict) -> None:
   Raises:
     UserError: there is no such file, or one cannot be trained.
   """
-  where = config.pirm.checkpoint
-  if where == 'train':
+  if config.pirm.checkpoint == 'train':
     check_pirm_training(config)
-  if (
-    where not in ('train', *pirm.SHIPPED) and not pathlib.Path(where).is_file()
-  ):
-    _refuse(
-      'pirm.checkpoint',
-      where,
-      "'shipped', 'general', 'train', or a file that launch.pirm wrote",
-      'Set it with --config.pirm.checkpoint=...',
-    )
+  else:
+    _check_pirm_file(config, 'pirm.checkpoint', "'train', ")
+  if config.attack.adaptive.evade:
+    _check_pirm_file(config, 'attack.adaptive.pirm', '')
+
+
+def _check_pirm_file(config: ConfigDict, path: str, others: str) -> None:
+  where = _field(config, path)
+  if where not in pirm.SHIPPED and not pathlib.Path(where).is_file():
+    expected = f"'shipped', 'general', {others}or a file that launch.pirm wrote"
+    _refuse(path, where, expected)
 
 
 def as_json(config: ConfigDict) -> str:

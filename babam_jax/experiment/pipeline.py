@@ -8,9 +8,13 @@ from ml_collections import ConfigDict
 from babam_jax import files
 from babam_jax.evaluation import metrics, report, table
 from babam_jax.experiment import (
+  attack_stages,
   config_check,
   environment,
   evaluation_stages,
+  flagging,
+  hardening,
+  input_checks,
   pirm_stages,
   stages,
   story,
@@ -52,12 +56,13 @@ def run(
   config_check.write_config(workdir, config)
 
   # The attack: hidden-trigger poison slips into the training set (3.3).
-  poison = stages.craft_poison(lab, data)
+  poison = attack_stages.craft_poison(lab, data)
   untrusted = join(data.train, poison)
 
   # The defense: flag, and add calibrated noise to what is flagged (3.6).
-  flagged = stages.flag(lab, detector, untrusted, data)
-  sanitised = stages.sanitise(lab, untrusted, flagged)
+  scored = stages.score(lab, detector, untrusted, data)
+  flagged = flagging.flag(lab, scored, untrusted, data)
+  sanitised = stages.sanitise(lab, untrusted, flagged.flags, flagged.artifact)
 
   # The recognisers: without attack, under attack, behind the defense.
   training_sets = {
@@ -67,17 +72,26 @@ def run(
   }
   models = stages.train_recognizers(lab, training_sets)
 
-  # The judgement: the attacker comes with the trigger (4.5).
-  patched = evaluation_stages.patch_test_pictures(lab, data)
+  # The judgement: the attacker comes with the trigger (4.5). Other defenses
+  # than BA-BAM may have changed the protected model, or check its inputs.
+  patched = attack_stages.patch_test_pictures(lab, data)
+  models = hardening.harden(lab, models, sanitised, data, patched)
+  refused = input_checks.check(lab, models, data, patched)
   judged = {
-    name: evaluation_stages.evaluate(lab, model, data, patched)
+    name: evaluation_stages.evaluate(
+      lab, model, data, patched, refused.get(name)
+    )
     for name, model in models.items()
   }
   results = {
     'models': judged,
     'pirm': evaluation_stages.evaluate_detection(
-      lab, detector, flagged, untrusted, data
+      lab, detector, scored, untrusted, data
     ),
+    'flags': metrics.flag_metrics(
+      flagged.scores, flagged.flags, untrusted.examples.poisoned
+    ),
+    'inputs': {name: input_checks.judge(r) for name, r in refused.items()},
     'poison': poison.sources[0].artifact.json('summary')
     | {'count': len(poison.examples)},
     'weights': {
@@ -85,6 +99,7 @@ def run(
       'surrogate': poison.sources[0].artifact.json('origin'),
     },
     'accuracy_drop': metrics.accuracy_drop(judged),
+    'defense_effectiveness': metrics.defense_effectiveness(judged),
     'flagged': int(flagged.flags.sum()),
     'stages': lab.store.account(),
     'seed': config.seed,
@@ -94,8 +109,10 @@ def run(
   print(table.render(results))
 
   # The story, in pictures.
-  told = story.tell(lab, data, poison, flagged, sanitised, untrusted, patched)
-  histories = {name: model.history for name, model in models.items()}
+  told = story.tell(
+    lab, data, poison, scored, flagged, sanitised, untrusted, patched
+  )
+  histories = {n: m.history for n, m in models.items() if m.history}
   drawn = story.draw(told, results, histories, config.pirm.threshold)
   report.write(workdir, results, config.to_dict(), surroundings, drawn)
   files.write_json(workdir / 'metrics.json', results)  # last: all is there

@@ -150,13 +150,18 @@ def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
   return np.concatenate(found)
 
 
+def file_of(where: str) -> pathlib.Path:
+  """The file of a PIRM: one that is shipped, by its name, or any."""
+  return pirm.SHIPPED.get(where, pathlib.Path(where))
+
+
 def obtain_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
   """The PIRM of the experiment: shipped with the project, from a file, or
   trained here (paper 3.4)."""
   where = lab.config.pirm.checkpoint
   if where == 'train':
     return train_pirm(lab)
-  path = pirm.SHIPPED.get(where, pathlib.Path(where))
+  path = file_of(where)
   model = pirm.load(path)
   content = pirm.fingerprint(path)
 

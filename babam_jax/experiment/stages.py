@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float, PyTree
 from ml_collections import ConfigDict
 
-from babam_jax import files, seeds
+from babam_jax import files
 from babam_jax.attack import poison_set
 from babam_jax.attack.hidden_trigger import CraftingSpec
 from babam_jax.data import datasets, image_folder, scenario
-from babam_jax.data.examples import Examples
 from babam_jax.defense import babam, pirm
 from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.lab import (
@@ -29,6 +28,8 @@ from babam_jax.progress import progress_bar, say
 from babam_jax.training import recognizer, train
 from babam_jax.training.metric_log import MetricLog
 
+_NOISE_FIELDS = ('flags', 'action', 'epsilon', 'mode', 'distance')
+
 
 class Model(NamedTuple):
   """A trained recogniser.
@@ -37,11 +38,14 @@ class Model(NamedTuple):
     artifact: where it is stored.
     variables: its parameters, trained and frozen, and batch statistics.
     history: its training metrics, per epoch.
+    answers: for defenses that answer by more than one pass of one network:
+      logits, or what stands for them, of the 'test' and 'patched' pictures.
   """
 
   artifact: Artifact
   variables: PyTree
   history: list[dict[str, float]]
+  answers: dict[str, Float[np.ndarray, 'n c']] | None = None
 
 
 class Data(NamedTuple):
@@ -51,11 +55,13 @@ class Data(NamedTuple):
     scenario: all parts, and who attacks whom.
     train: the clean training set.
     test: the test set.
+    trusted: clean pictures that only some of the other defenses need.
   """
 
   scenario: scenario.Scenario
   train: Dataset
   test: Dataset
+  trusted: Dataset
 
 
 def load_scenario(lab: Lab) -> Data:
@@ -91,6 +97,7 @@ def load_scenario(lab: Lab) -> Data:
     assembled,
     Dataset(assembled.train, (sources['train'],)),
     Dataset(assembled.test, (sources['test'],)),
+    Dataset(assembled.trusted, (sources['trusted'],)),
   )
 
 
@@ -107,81 +114,6 @@ def build_surrogate(config: ConfigDict, seed: int) -> poison_set.Surrogate:
   )
   say(f'surrogate {surrogate.origin}')
   return surrogate
-
-
-def craft_poison(lab: Lab, data: Data) -> Dataset:
-  """Stage: perturb pictures of the target until they collide with the patched
-  source (paper 3.3). They keep the target's label: nothing looks wrong."""
-  config = lab.config.attack
-  targets = data.scenario.poison_targets
-  sources = data.scenario.poison_sources
-
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
-    rows, source_rows = poison_set.pair_up(
-      seeds.numpy_rng(lab.config.seed, 'poison pairs'),
-      len(targets),
-      len(sources),
-      config.passes,
-    )
-    surrogate = build_surrogate(config, lab.config.seed)
-    poison, patched = poison_set.craft_set(
-      surrogate,
-      crafting_spec(config),
-      targets.images[rows],
-      sources.images[source_rows],
-      trigger_size=config.trigger_size,
-      seed=lab.config.seed,
-      scratch=scratch,
-    )
-    originals = targets.images[rows]
-    ids = [
-      f'poison{i // len(targets)}/{targets.ids[row]}'
-      for i, row in enumerate(rows)
-    ]
-    examples = Examples(
-      images=poison.images,
-      labels=np.zeros(len(rows), np.int32),
-      ids=np.array(ids, np.str_),
-      class_names=('target',),
-      poisoned=np.ones(len(rows), bool),
-    )
-    write_examples(output, 'poison', examples)
-    files.write_json(output / 'origin.json', surrogate.origin._asdict())
-    change = poison.images.astype(np.int16) - originals
-    files.write_json(
-      output / 'summary.json',
-      {
-        'count': len(rows),
-        'linf': int(np.abs(change).max()),
-        'distance_start': float(poison.distance_start.mean()),
-        'distance_end': float(poison.distance_end.mean()),
-      },
-    )
-    files.write_arrays(
-      output / 'collisions.npz',
-      {'originals': originals, 'patched_sources': patched[poison.pairs]},
-    )
-
-  # Poison depends on its pictures alone: other tasks on them share it.
-  depends = config.to_dict() | {
-    'share': None,  # is cut below
-    'weights': weights.fingerprint(config.model, config.pretrained),
-    'seed': lab.config.seed,
-    'targets': targets.fingerprint(),
-    'sources': sources.fingerprint(),
-  }
-  artifact = lab.store.stage('poison', 3, depends, [], compute)
-  source = Source(artifact, 'poison')
-  poison = read_examples(source)
-  used = np.arange(max(1, round(config.share * len(poison))))
-  poison = poison.take(used)
-  label = np.int32(data.scenario.target_label)
-  labelled = dataclasses.replace(
-    poison,
-    labels=np.full(len(poison), label),
-    class_names=targets.class_names,
-  )
-  return Dataset(labelled, (source,))
 
 
 def _features(lab: Lab, source: Source) -> Artifact:
@@ -252,6 +184,8 @@ def train_recognizers(
   """The models that the config asks for, each trained on its data set."""
   models: dict[str, Model] = {}
   for name in lab.config.models:
+    if name == 'protected' and lab.config.defense.training != 'plain':
+      continue
     twins = [other for other in models if datasets[other] is datasets[name]]
     # Nothing was flagged: the protected model is the malicious one.
     models[name] = (
@@ -325,26 +259,23 @@ def train_spec(config: ConfigDict) -> train.TrainSpec:
   return train.TrainSpec(**{name: config[name] for name in names})
 
 
-class Flags(NamedTuple):
-  """What the detector says of the untrusted training set.
+class Scores(NamedTuple):
+  """The PIRM's probabilities of poison.
 
   Attributes:
-    flags: which pictures are taken for poison, as `config.defense.flags` has
-      it.
-    scores: the PIRM's probability of poison.
-    test_scores: the same for the clean test pictures.
-    artifact: where the scores are stored.
+    train: of the untrusted training set.
+    test: of the clean test pictures.
+    artifact: where they are stored.
   """
 
-  flags: Bool[np.ndarray, ' n']
-  scores: Float[np.ndarray, ' n']
-  test_scores: Float[np.ndarray, ' m']
+  train: Float[np.ndarray, ' n']
+  test: Float[np.ndarray, ' m']
   artifact: Artifact
 
 
-def flag(
+def score(
   lab: Lab, detector: tuple[pirm.Pirm, Artifact], untrusted: Dataset, data: Data
-) -> Flags:
+) -> Scores:
   """Stage: score every training picture (Algorithm 2, line 3)."""
   model, detector_artifact = detector
   config = lab.config.pirm
@@ -366,27 +297,27 @@ def flag(
     'scores', 3, pictures, [detector_artifact, *untrusted.inputs], compute
   )
   scores = artifact.arrays('scores')
-  flags = scores['train'] > config.threshold
-  if lab.config.defense.flags == 'oracle':
-    flags = untrusted.examples.poisoned
-  if lab.config.defense.flags == 'victim':
-    flags = untrusted.examples.labels == data.scenario.target_label
-  return Flags(flags, scores['train'], scores['test'], artifact)
+  return Scores(scores['train'], scores['test'], artifact)
 
 
-def sanitise(lab: Lab, untrusted: Dataset, flagged: Flags) -> Dataset:
+def sanitise(
+  lab: Lab,
+  untrusted: Dataset,
+  flags: Bool[np.ndarray, ' n'],
+  flagged_by: Artifact,
+) -> Dataset:
   """Stage: treat what is flagged (Algorithm 2, lines 4 to 9)."""
   config = lab.config.defense
-  if config.action == 'none' or not flagged.flags.any():
+  if config.action == 'none' or not flags.any():
     return untrusted
   if config.action == 'drop':
-    kept = babam.drop_flagged(untrusted.examples, flagged.flags)
+    kept = babam.drop_flagged(untrusted.examples, flags)
     return Dataset(kept, untrusted.sources)
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     treated = babam.perturb_flagged(
       untrusted.examples,
-      flagged.flags,
+      flags,
       epsilon=config.epsilon,
       distance=config.distance,
       mode=config.mode,
@@ -394,11 +325,11 @@ def sanitise(lab: Lab, untrusted: Dataset, flagged: Flags) -> Dataset:
     )
     write_examples(output, 'noised', treated)
 
-  depends = config.to_dict() | {
+  depends = {name: config[name] for name in _NOISE_FIELDS} | {
     'threshold': lab.config.pirm.threshold,
     'seed': lab.config.seed,
   }
-  inputs = [flagged.artifact, *untrusted.inputs]
+  inputs = [flagged_by, *untrusted.inputs]
   artifact = lab.store.stage('noise', 3, depends, inputs, compute)
   source = Source(artifact, 'noised')
   treated = read_examples(source)

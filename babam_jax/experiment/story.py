@@ -10,8 +10,9 @@ from babam_jax import seeds
 from babam_jax.data.examples import Examples
 from babam_jax.defense import noise
 from babam_jax.evaluation import figures
+from babam_jax.experiment.flagging import Flags
 from babam_jax.experiment.lab import Dataset, Lab
-from babam_jax.experiment.stages import Data, Flags
+from babam_jax.experiment.stages import Data, Scores
 
 EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.005)  # Figure 3 and section 4.12
 _SHOWN = 4  # examples of each kind
@@ -86,6 +87,7 @@ def tell(
   lab: Lab,
   data: Data,
   poison: Dataset,
+  scored: Scores,
   flagged: Flags,
   sanitised: Dataset,
   untrusted: Dataset,
@@ -109,9 +111,9 @@ def tell(
     flagged=untrusted.examples.images[before],
     sanitised=seen.images,
     noise_grid=_noise_grid(lab, untrusted.examples, data.scenario.target_label),
-    scores=flagged.scores,
+    scores=scored.train,
     poisoned=untrusted.examples.poisoned,
-    test_scores=flagged.test_scores,
+    test_scores=scored.test,
   )
 
 

@@ -1,0 +1,242 @@
+"""The attack: what the attacker slips into the training set, and what he shows
+at test time. The paper's is the hidden trigger; the others are there to prove
+defenses where they are known to work."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from babam_jax import files, seeds
+from babam_jax.attack import hidden_trigger, poison_set, trigger
+from babam_jax.attack.adaptive import AdaptiveSpec
+from babam_jax.data.examples import Examples
+from babam_jax.defense import pirm
+from babam_jax.experiment import pirm_stages, stages
+from babam_jax.experiment.lab import (
+  Dataset,
+  Lab,
+  Source,
+  read_examples,
+  write_examples,
+)
+from babam_jax.experiment.stages import Data
+from babam_jax.models import weights
+
+Pictures = UInt8[np.ndarray, 'n h w 3']
+
+
+class Made(NamedTuple):
+  """Poison, and what it is made of.
+
+  Attributes:
+    images: the poison.
+    originals: the pictures that were changed.
+    shown: what the attacker shows, for each of them: a picture of himself with
+      the trigger.
+    summary: figures for the report.
+    origin: of the surrogate's weights; None without one.
+  """
+
+  images: Pictures
+  originals: Pictures
+  shown: Pictures
+  summary: dict[str, Any]
+  origin: dict[str, Any] | None
+
+
+def show_trigger(lab: Lab, images: Pictures, name: str) -> Pictures:
+  """Pictures as the attacker shows them; `name` draws the places."""
+  config = lab.config.attack
+  if config.kind == 'blended':
+    return trigger.blend(images, config.blend, lab.config.seed)
+  return trigger.show(images, config.trigger_size, lab.config.seed, name)
+
+
+def _hidden_trigger(
+  lab: Lab, targets: Pictures, sources: Pictures, scratch: pathlib.Path
+) -> Made:
+  """Perturbs pictures of the target until they collide with the patched
+  source (paper 3.3); label and look are the target's."""
+  config = lab.config.attack
+  surrogate = stages.build_surrogate(config, lab.config.seed)
+  poison, patched = poison_set.craft_set(
+    surrogate,
+    stages.crafting_spec(config),
+    targets,
+    sources,
+    trigger_size=config.trigger_size,
+    seed=lab.config.seed,
+    scratch=scratch,
+    evasion=_evasion(lab),
+  )
+  distances = {
+    'distance_start': float(poison.distance_start.mean()),
+    'distance_end': float(poison.distance_end.mean()),
+  }
+  origin = surrogate.origin._asdict()
+  return Made(poison.images, targets, patched[poison.pairs], distances, origin)
+
+
+def _evasion(lab: Lab) -> hidden_trigger.Evasion:
+  """What the attacker does about the defense; nothing by default."""
+  config = lab.config.attack.adaptive
+  spec = AdaptiveSpec(config.evade, config.noise_scale, config.smoothness)
+  if not spec.evade:
+    return hidden_trigger.NO_EVASION._replace(spec=spec)
+  model = pirm.load(pirm_stages.file_of(config.pirm), 'config.attack.adaptive')
+  evidence = pirm.evidence_fn(model.variant)
+  return hidden_trigger.Evasion(spec, evidence, model.variables)
+
+
+def _badnets(
+  lab: Lab, targets: Pictures, sources: Pictures, scratch: pathlib.Path
+) -> Made:
+  """Pictures of the source with a visible trigger and the target's label (Gu
+  et al. 2017); with a transparent one if the kind is 'blended'."""
+  del targets, scratch
+  shown = show_trigger(lab, sources, 'crafting positions')
+  return Made(shown, sources, shown, {}, None)
+
+
+def _label_consistent(
+  lab: Lab, targets: Pictures, sources: Pictures, scratch: pathlib.Path
+) -> Made:
+  """Pictures of the target, made hard to recognise, with a visible trigger
+  and their true label (Turner et al. 2019, whose first method blends them in a
+  latent space; here their features become those of the source)."""
+  config = lab.config.attack
+  surrogate = stages.build_surrogate(config, lab.config.seed)
+  hard, _ = poison_set.craft_set(
+    surrogate,
+    stages.crafting_spec(config),
+    targets,
+    sources,
+    trigger_size=None,
+    seed=lab.config.seed,
+    scratch=scratch,
+  )
+  return Made(
+    show_trigger(lab, hard.images, 'crafting positions'),
+    targets,
+    show_trigger(lab, sources, 'crafting positions'),
+    {},
+    surrogate.origin._asdict(),
+  )
+
+
+KINDS: dict[str, Callable[..., Made]] = {
+  'hidden_trigger': _hidden_trigger,
+  'badnets': _badnets,
+  'blended': _badnets,
+  'label_consistent': _label_consistent,
+}
+
+
+def craft_poison(lab: Lab, data: Data) -> Dataset:
+  """Stage: the poison, with the target's label."""
+  config = lab.config.attack
+  targets = data.scenario.poison_targets
+  sources = data.scenario.poison_sources
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    rows, source_rows = poison_set.pair_up(
+      seeds.numpy_rng(lab.config.seed, 'poison pairs'),
+      len(targets),
+      len(sources),
+      config.passes,
+    )
+    made = KINDS[config.kind](
+      lab, targets.images[rows], sources.images[source_rows], scratch
+    )
+    ids = [
+      f'poison{i // len(targets)}/{targets.ids[row]}'
+      for i, row in enumerate(rows)
+    ]
+    write_examples(
+      output,
+      'poison',
+      Examples(
+        images=made.images,
+        labels=np.zeros(len(rows), np.int32),
+        ids=np.array(ids, np.str_),
+        class_names=('target',),
+        poisoned=np.ones(len(rows), bool),
+      ),
+    )
+    _write_story(output, made)
+
+  # Poison depends on its pictures alone: other tasks on them share it.
+  depends = config.to_dict() | {
+    'share': None,  # is cut below
+    'weights': weights.fingerprint(config.model, config.pretrained),
+    'seed': lab.config.seed,
+    'targets': targets.fingerprint(),
+    'sources': sources.fingerprint(),
+  }
+  if config.adaptive.evade:
+    depends['pirm'] = pirm.fingerprint(
+      pirm_stages.file_of(config.adaptive.pirm)
+    )
+  artifact = lab.store.stage('poison', 4, depends, [], compute)
+  source = Source(artifact, 'poison')
+  poison = read_examples(source)
+  used = np.arange(max(1, round(config.share * len(poison))))
+  poison = poison.take(used)
+  label = np.int32(data.scenario.target_label)
+  labelled = dataclasses.replace(
+    poison,
+    labels=np.full(len(poison), label),
+    class_names=targets.class_names,
+  )
+  return Dataset(labelled, (source,))
+
+
+def _write_story(output: pathlib.Path, made: Made) -> None:
+  """What the report tells of the poison."""
+  change = made.images.astype(np.int16) - made.originals
+  summary = {'count': len(change), 'linf': int(np.abs(change).max())}
+  files.write_json(output / 'summary.json', summary | made.summary)
+  files.write_json(output / 'origin.json', made.origin)
+  files.write_arrays(
+    output / 'collisions.npz',
+    {'originals': made.originals, 'patched_sources': made.shown},
+  )
+
+
+def patch_test_pictures(lab: Lab, data: Data) -> Dataset:
+  """Stage: the attacker shows the trigger, at several random positions for
+  each of the source's test pictures (paper 4.5)."""
+  config = lab.config.evaluation
+  source_test = data.scenario.source_test
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    rows = np.repeat(np.arange(len(source_test)), config.positions)
+    images = source_test.images[rows]
+    write_examples(
+      output,
+      'patched',
+      Examples(
+        images=show_trigger(lab, images, 'test positions'),
+        labels=source_test.labels[rows],
+        ids=np.array(
+          [f'{source_test.ids[row]}@{n}' for n, row in enumerate(rows)]
+        ),
+        class_names=source_test.class_names,
+        poisoned=source_test.poisoned[rows],
+      ),
+    )
+
+  depends = {
+    'positions': config.positions,
+    'trigger_size': lab.config.attack.trigger_size,
+    'seed': lab.config.seed,
+  }
+  if lab.config.attack.kind == 'blended':
+    depends['blend'] = lab.config.attack.blend
+  artifact = lab.store.stage('patched', 1, depends, data.test.inputs, compute)
+  source = Source(artifact, 'patched')
+  return Dataset(read_examples(source), (source,))
