@@ -8,11 +8,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import files, seeds
 from babam_jax.attack import hidden_trigger, trigger
-from babam_jax.attack.hidden_trigger import (
-  CraftingSpec,
-  FeatureFn,
-  Poison,
-)
+from babam_jax.attack.hidden_trigger import CraftingSpec, FeatureFn, Poison
 from babam_jax.models import initial, networks
 from babam_jax.progress import progress_bar
 from babam_jax.training import parallel

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
 from babam_jax.attack import hidden_trigger, poison_set, trigger
@@ -170,17 +171,12 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
     _write_story(output, made)
 
   # Poison depends on its pictures alone: other tasks on them share it.
-  depends = config.to_dict() | {
-    'share': None,  # is cut below
+  depends = _fields(config) | {
     'weights': weights.fingerprint(config.model, config.pretrained),
     'seed': lab.config.seed,
     'targets': targets.fingerprint(),
     'sources': sources.fingerprint(),
   }
-  if config.adaptive.evade:
-    depends['pirm'] = pirm.fingerprint(
-      pirm_stages.file_of(config.adaptive.pirm)
-    )
   artifact = lab.store.stage('poison', 4, depends, [], compute)
   source = Source(artifact, 'poison')
   poison = read_examples(source)
@@ -193,6 +189,23 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
     class_names=targets.class_names,
   )
   return Dataset(labelled, (source,))
+
+
+def _fields(config: ConfigDict) -> dict[str, Any]:
+  """What the poison depends on: only fields that its kind uses."""
+  fields = config.to_dict()
+  adaptive, blend = fields.pop('adaptive'), fields.pop('blend')
+  del fields['share']  # is cut afterwards
+  if config.kind == 'blended':
+    fields['blend'] = blend
+  if config.kind != 'hidden_trigger':
+    return fields
+  known = adaptive.pop('pirm')
+  if any(adaptive.values()):
+    fields['adaptive'] = adaptive
+  if adaptive['evade']:
+    fields['pirm'] = pirm.fingerprint(pirm_stages.file_of(known))
+  return fields
 
 
 def _write_story(output: pathlib.Path, made: Made) -> None:
