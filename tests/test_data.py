@@ -315,6 +315,7 @@ def split(pictures=None, **changes):
     test_images=35,
     test_fraction=0.1,
     negatives=350,
+    trusted_fraction=0.0,
     seed=0,
   )
   return scenario.split(pictures or lfw_pictures(), **fields | changes)
@@ -352,6 +353,17 @@ def test_split_is_the_authors(task):
 def test_split_follows_the_seed():
   assert ids(split().parts['test']) == ids(split().parts['test'])
   assert ids(split().parts['test']) != ids(split(seed=1).parts['test'])
+
+
+def test_trusted_pictures_come_from_training_alone():
+  whole, found = split(), split(trusted_fraction=0.1)
+  for part in ('test', 'poison_targets', 'poison_sources'):
+    assert ids(found.parts[part]) == ids(whole.parts[part])
+  both = ids(found.parts['train']) | ids(found.parts['trusted'])
+  assert both == ids(whole.parts['train'])
+  people = {p.class_name for p in found.parts['trusted']}
+  assert people == set(found.class_names)
+  assert len(found.parts['trusted']) == pytest.approx(0.1 * len(both), abs=6)
 
 
 def test_binary_negatives_are_the_same_in_all_experiments():
