@@ -147,11 +147,14 @@ def get_config() -> ConfigDict:
 
   config.attack = crafting()
   # 'hidden_trigger' (the paper's), 'badnets' (visible trigger, wrong label),
-  # 'blended' (transparent trigger, wrong label) or 'label_consistent' (visible
-  # trigger, true label).
+  # 'blended' (transparent trigger, wrong label), 'label_consistent' (visible
+  # trigger, true label) or 'sleeper_agent' (no trigger, true label: gradients
+  # are matched).
   config.attack.kind = 'hidden_trigger'
   # 'blended': the share of the trigger in the picture.
   config.attack.blend = 0.2
+  # 'sleeper_agent': how often the attacker trains his model anew meanwhile.
+  config.attack.retrainings = 2
   # What a hidden-trigger attacker does who knows of the defense.
   config.attack.adaptive = ConfigDict()
   # The weight of evading a PIRM; 0: none.
@@ -282,4 +285,7 @@ def get_config() -> ConfigDict:
   config.study.pooled = False
   # The field on the x axis of the study's curves; '' for bars.
   config.study.x = ''
+  # Two headings, for the x and the y axis of a scatter plot of all rows; labels
+  # then read 'name of the panel, name of the point'. (): no such plot.
+  config.study.tradeoff = ()
   return config

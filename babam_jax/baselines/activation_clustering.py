@@ -15,6 +15,7 @@ from babam_jax import seeds
 from babam_jax.baselines.suspect import Verdict
 
 _FEWEST = 4  # pictures of a class that can be divided
+_LEAST_VARIANCE = 1e-6  # of a component, as a share of the first one's
 
 
 def detect(
@@ -63,8 +64,12 @@ def _components(
   activations: Float[np.ndarray, 'n d'], dimensions: int, state: int
 ) -> Float[np.ndarray, 'n k'] | None:
   """Independent components; None where all activations are the same."""
-  rank = np.linalg.matrix_rank(activations - activations.mean(0))
-  count = min(dimensions, len(activations) - 1, rank)
+  largest = min(dimensions, len(activations) - 1, activations.shape[1])
+  principal = decomposition.PCA(largest, svd_solver='full')
+  reduced = principal.fit_transform(activations.astype(np.float64))
+  # Directions without variance would be divided by it.
+  variance = principal.explained_variance_
+  count = int((variance > _LEAST_VARIANCE * variance[0]).sum())
   if count < 1:
     return None
   ica = decomposition.FastICA(
@@ -73,4 +78,4 @@ def _components(
   with warnings.catch_warnings():
     # An unfinished rotation spans the same space; its clusters are as good.
     warnings.simplefilter('ignore', exceptions.ConvergenceWarning)
-    return ica.fit_transform(activations)
+    return ica.fit_transform(reduced[:, :count])

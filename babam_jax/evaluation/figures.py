@@ -2,7 +2,7 @@
 
 import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -23,6 +23,7 @@ _COLOURS = {
   'protected': '#228833',
   'pirm': '#555555',
 }
+_MARKERS = 'osD^vPX*<>'
 _MAGNIFICATION = 8  # of the difference between target and poison
 
 Picture = UInt8[np.ndarray, 'h w 3']
@@ -390,3 +391,71 @@ def _curves(
     )
   ax.set(xscale='log', ylabel='percent', xlabel=x, ylim=(-3, 103))
   ax.invert_xaxis()  # of epsilon: more noise to the right
+
+
+def tradeoff(
+  headings: Sequence[str], rows: Sequence[Row], axes: Sequence[str]
+) -> Figure:
+  """What one rate costs in another: a point for each row.
+
+  Args:
+    headings: of the columns.
+    rows: the table; a row 'panel, point' stands in the panel of that name.
+    axes: the headings of the x and of the y axis.
+  """
+  x, y = (headings.index(heading) for heading in axes)
+  panels: dict[str, list[tuple[str, Entry, Entry]]] = {}
+  for row in rows:
+    panel, _, point = row.label.partition(', ')
+    entry = (point or panel, row.entries[x], row.entries[y])
+    panels.setdefault(panel if point else '', []).append(entry)
+  names = list(dict.fromkeys(name for p in panels.values() for name, *_ in p))
+  across = min(_PANELS_ACROSS, len(panels))
+  down = -(-len(panels) // across)
+  figure, grid = plt.subplots(
+    down,
+    across,
+    figsize=(max(7, 3.6 * across), 3.6 * down + 0.25 * len(names) / 2),
+    sharex=True,
+    sharey=True,
+    squeeze=False,
+    layout='constrained',
+  )
+  for ax in grid.flat[len(panels) :]:
+    ax.set_axis_off()
+  for ax, (title, points) in zip(grid.flat, panels.items(), strict=False):
+    for name, across_x, across_y in points:
+      _point(ax, name, names.index(name), across_x, across_y)
+    ax.set(title=title, xlabel=axes[0], ylabel=axes[1], ylim=(-3, 103))
+    ax.grid(alpha=0.3)
+  legend = dict(_labelled(grid.flat))
+  figure.legend(
+    [legend[name] for name in names],
+    names,
+    fontsize=8,
+    loc='outside lower center',
+    ncols=3,
+  )
+  return figure
+
+
+def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
+  """A mean with its deviations; colour and marker by the row's number."""
+  ax.errorbar(
+    100 * x.mean,
+    100 * y.mean,
+    xerr=100 * x.deviation,
+    yerr=100 * y.deviation,
+    color=plt.get_cmap('tab10')(number % 10),
+    marker=_MARKERS[(number + number // 10) % len(_MARKERS)],
+    markersize=7,
+    linestyle='none',
+    elinewidth=0.7,
+    label=name,
+  )
+
+
+def _labelled(axes: Iterable[plt.Axes]) -> Iterator[tuple[str, Any]]:
+  for ax in axes:
+    handles, labels = ax.get_legend_handles_labels()
+    yield from zip(labels, handles, strict=True)

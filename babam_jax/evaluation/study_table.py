@@ -19,7 +19,11 @@ _TRIALS = {
     'tpr': ('num_poisoned',),
     'fpr': ('num_clean',),
   },
+  'detection': {'tpr': ('num_poisoned',), 'fpr': ('num_clean',)},
 }
+
+# What has no figure where a defense flags nothing.
+_MAY_BE_ABSENT = ('detection',)
 
 Metrics = dict[str, Any]  # what is in `metrics.json`
 
@@ -28,7 +32,7 @@ class Entry(NamedTuple):
   """One figure of the table. Rates are fractions; counts are whole numbers.
 
   Attributes:
-    values: one for each run.
+    values: one for each run; none where there is nothing to measure.
     interval: Wilson's 95 % over the test pictures of all runs, which counts a
       picture once for each run; None where no count of trials is known.
     paper: the paper's figure, in percent where ours is a rate.
@@ -41,12 +45,14 @@ class Entry(NamedTuple):
   @property
   def is_count(self) -> bool:
     """Whether it counts pictures, and is no rate."""
-    return all(isinstance(value, int) for value in self.values)
+    return bool(self.values) and all(
+      isinstance(value, int) for value in self.values
+    )
 
   @property
   def mean(self) -> float:
-    """Over the runs."""
-    return float(np.mean(self.values))
+    """Over the runs; not a number where there is nothing."""
+    return float(np.mean(self.values)) if self.values else float('nan')
 
   @property
   def deviation(self) -> float:
@@ -54,6 +60,8 @@ class Entry(NamedTuple):
     return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
   def __str__(self) -> str:
+    if not self.values:
+      return '-'
     if self.is_count:
       return f'{self.mean:g}'
     text = f'{100 * self.mean:.1f}'
@@ -92,6 +100,8 @@ def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
     values = [parent[name] for parent in parents]
   except TypeError:  # nothing there, or no dict
     raise KeyError(field) from None
+  if path and path[0] in _MAY_BE_ABSENT and values == [None] * len(values):
+    return Entry([], None, paper)
   if not all(isinstance(value, (int, float)) for value in values):
     raise KeyError(field)
   counted = _TRIALS.get(path[0] if path else '', {}).get(name)
@@ -112,7 +122,11 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
   runs = sum(row.runs for row in rows)
   mean = Row('all: mean', [Entry(c, None, None) for c in columns], runs)
   extremes = [
-    Row(f'all: {name}', [Entry([of(c)], None, None) for c in columns], runs)
+    Row(
+      f'all: {name}',
+      [Entry([of(c)] if c else [], None, None) for c in columns],
+      runs,
+    )
     for name, of in (('least', min), ('most', max))
   ]
   return [mean, *extremes]
@@ -159,7 +173,7 @@ def as_json(headings: Sequence[str], rows: Sequence[Row]) -> list[dict]:
       'label': row.label,
       'columns': {
         heading: {
-          'mean': found.mean,
+          'mean': found.mean if found.values else None,
           'std': found.deviation,
           'interval': found.interval,
           'paper': found.paper,

@@ -16,7 +16,7 @@ from babam_jax.attack import hidden_trigger, poison_set, trigger
 from babam_jax.attack.adaptive import AdaptiveSpec
 from babam_jax.data.examples import Examples
 from babam_jax.defense import pirm
-from babam_jax.experiment import pirm_stages, stages
+from babam_jax.experiment import pirm_stages, sleeper_agent, stages
 from babam_jax.experiment.lab import (
   Dataset,
   Lab,
@@ -58,10 +58,15 @@ def show_trigger(lab: Lab, images: Pictures, name: str) -> Pictures:
 
 
 def _hidden_trigger(
-  lab: Lab, targets: Pictures, sources: Pictures, scratch: pathlib.Path
+  lab: Lab,
+  data: Data,
+  targets: Pictures,
+  sources: Pictures,
+  scratch: pathlib.Path,
 ) -> Made:
   """Perturbs pictures of the target until they collide with the patched
   source (paper 3.3); label and look are the target's."""
+  del data
   config = lab.config.attack
   surrogate = stages.build_surrogate(config, lab.config.seed)
   poison, patched = poison_set.craft_set(
@@ -94,21 +99,30 @@ def _evasion(lab: Lab) -> hidden_trigger.Evasion:
 
 
 def _badnets(
-  lab: Lab, targets: Pictures, sources: Pictures, scratch: pathlib.Path
+  lab: Lab,
+  data: Data,
+  targets: Pictures,
+  sources: Pictures,
+  scratch: pathlib.Path,
 ) -> Made:
   """Pictures of the source with a visible trigger and the target's label (Gu
   et al. 2017); with a transparent one if the kind is 'blended'."""
-  del targets, scratch
+  del data, targets, scratch
   shown = show_trigger(lab, sources, 'crafting positions')
   return Made(shown, sources, shown, {}, None)
 
 
 def _label_consistent(
-  lab: Lab, targets: Pictures, sources: Pictures, scratch: pathlib.Path
+  lab: Lab,
+  data: Data,
+  targets: Pictures,
+  sources: Pictures,
+  scratch: pathlib.Path,
 ) -> Made:
   """Pictures of the target, made hard to recognise, with a visible trigger
   and their true label (Turner et al. 2019, whose first method blends them in a
   latent space; here their features become those of the source)."""
+  del data
   config = lab.config.attack
   surrogate = stages.build_surrogate(config, lab.config.seed)
   hard, _ = poison_set.craft_set(
@@ -129,11 +143,33 @@ def _label_consistent(
   )
 
 
+def _sleeper_agent(
+  lab: Lab,
+  data: Data,
+  targets: Pictures,
+  sources: Pictures,
+  scratch: pathlib.Path,
+) -> Made:
+  """Pictures of the target whose training gradient is that of the patched
+  source under the target's label (Souri et al. 2022)."""
+  shown = show_trigger(lab, sources, 'crafting positions')
+  made = sleeper_agent.craft(
+    lab,
+    data.train.examples,
+    data.scenario.target_label,
+    targets,
+    shown,
+    scratch,
+  )
+  return Made(made.images, targets, shown, {'cosine': made.cosine}, None)
+
+
 KINDS: dict[str, Callable[..., Made]] = {
   'hidden_trigger': _hidden_trigger,
   'badnets': _badnets,
   'blended': _badnets,
   'label_consistent': _label_consistent,
+  'sleeper_agent': _sleeper_agent,
 }
 
 
@@ -151,7 +187,7 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
       config.passes,
     )
     made = KINDS[config.kind](
-      lab, targets.images[rows], sources.images[source_rows], scratch
+      lab, data, targets.images[rows], sources.images[source_rows], scratch
     )
     ids = [
       f'poison{i // len(targets)}/{targets.ids[row]}'
@@ -177,7 +213,11 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
     'targets': targets.fingerprint(),
     'sources': sources.fingerprint(),
   }
-  artifact = lab.store.stage('poison', 4, depends, [], compute)
+  inputs = []
+  if config.kind == 'sleeper_agent':  # but for this kind
+    depends['fr'] = lab.config.fr.to_dict() | {'checkpoint_every': None}
+    inputs = data.train.inputs
+  artifact = lab.store.stage('poison', 4, depends, inputs, compute)
   source = Source(artifact, 'poison')
   poison = read_examples(source)
   used = np.arange(max(1, round(config.share * len(poison))))
@@ -196,6 +236,8 @@ def _fields(config: ConfigDict) -> dict[str, Any]:
   fields = config.to_dict()
   adaptive, blend = fields.pop('adaptive'), fields.pop('blend')
   del fields['share']  # is cut afterwards
+  if config.kind != 'sleeper_agent':
+    del fields['retrainings']
   if config.kind == 'blended':
     fields['blend'] = blend
   if config.kind != 'hidden_trigger':

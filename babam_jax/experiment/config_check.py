@@ -157,9 +157,13 @@ def check(config: ConfigDict) -> None:
     _require(config, path, lambda x: 0 <= x <= 1, 'a fraction from 0 to 1')
   _require(config, 'data.name', datasets.is_known, f'one of {datasets.KNOWN}')
   _require(config, 'attack.share', lambda x: x > 0, 'a share above 0')
-  for name in ('evade', 'noise_scale', 'smoothness'):
-    path = f'attack.adaptive.{name}'
-    _require(config, path, lambda x: x >= 0, '0 or more')
+  for name in (
+    'retrainings',
+    'adaptive.evade',
+    'adaptive.noise_scale',
+    'adaptive.smoothness',
+  ):
+    _require(config, f'attack.{name}', lambda x: x >= 0, '0 or more')
   _require(config, 'seed', lambda x: x >= 0, '0 or more')
   _require(
     config,

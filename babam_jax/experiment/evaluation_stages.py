@@ -11,6 +11,7 @@ from babam_jax.defense import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import stages
 from babam_jax.experiment.artifacts import Artifact
+from babam_jax.experiment.flagging import Flags
 from babam_jax.experiment.input_checks import Refused
 from babam_jax.experiment.lab import (
   Dataset,
@@ -71,7 +72,7 @@ def predictor(
   )
 
 
-def evaluate_detection(
+def evaluate_pirm(
   lab: Lab,
   detector: tuple[pirm.Pirm, Artifact],
   scored: Scores,
@@ -94,3 +95,31 @@ def evaluate_detection(
       scored.test, data.test.examples.poisoned, threshold
     ),
   }
+
+
+def evaluate_defense(
+  lab: Lab, flagged: Flags, untrusted: Dataset, refused: Refused | None
+) -> dict[str, Any]:
+  """How well the defense, whoever it is, tells an attack from what is clean.
+
+  Args:
+    lab: config, store and working folder.
+    flagged: what it flags in the training set.
+    untrusted: the training set.
+    refused: what it refuses of test inputs, if it checks them: then the
+      attacker's patched pictures are the attack, the test pictures clean.
+
+  Returns:
+    As `metrics.flag_metrics`; figures are None where nothing is flagged by
+    plan: detection is no part of the defense.
+  """
+  if refused is not None:
+    flags = np.concatenate([refused.test, refused.patched])
+    attacks = np.arange(len(flags)) >= len(refused.test)
+    return metrics.flag_metrics(refused.scores, flags, attacks)
+  found = metrics.flag_metrics(
+    flagged.scores, flagged.flags, untrusted.examples.poisoned
+  )
+  if lab.config.defense.action == 'none':
+    return dict.fromkeys(found)
+  return found

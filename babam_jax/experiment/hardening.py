@@ -2,7 +2,6 @@
 repaired, how it answers."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from babam_jax.data.examples import Examples
 from babam_jax.experiment import flagging, stages
 from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.stages import Data, Model
-from babam_jax.models import initial, networks
+from babam_jax.models import networks
 from babam_jax.progress import progress_bar, say
 from babam_jax.training import parallel, recognizer, train
 
@@ -101,22 +100,6 @@ def _write(
   files.write_arrays(output / 'answers.npz', answers)
   files.write_json(output / 'found.json', found)
   files.write_json(output / 'origin.json', origin)
-
-
-def _inputs_of(lab: Lab, images: np.ndarray) -> np.ndarray:
-  """What the recogniser sees of pictures that no stage has stored."""
-  config = lab.config.fr
-  if not stages.recognizer_of(lab, 2).on_features:
-    return images
-  trunk, _ = initial.trunk(config.model, config.pretrained, lab.config.seed)
-  size = lab.config.evaluation.batch_size
-  return parallel.map_batches(_trunk(config.model), trunk, (images,), size)
-
-
-@functools.cache  # compiled once for many chunks
-def _trunk(model: str) -> Callable[..., Any]:
-  features = functools.partial(recognizer.trunk_features, model)
-  return parallel.mapped(features, 1, 1)
 
 
 def _answer(
@@ -274,7 +257,9 @@ def _in_chunks(
   """The recogniser's inputs for noised pictures, made a few at a time."""
   return np.concatenate(
     [
-      _inputs_of(lab, noised(slice(start, min(start + _CHUNK, count))))
+      stages.inputs_of_pictures(
+        lab, noised(slice(start, min(start + _CHUNK, count)))
+      )
       for start in range(0, count, _CHUNK)
     ]
   )
@@ -375,7 +360,7 @@ def _by_neural_cleanse(lab, model, data, patched, scratch):
     variables = _fine_tune(
       lab,
       model,
-      _inputs_of(lab, images),
+      stages.inputs_of_pictures(lab, images),
       trusted,
       config.epochs,
       scratch,

@@ -1,7 +1,7 @@
 """Inputs at test time: STRIP and RAP refuse those that look like an attack."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float
 from babam_jax import files
 from babam_jax.baselines.suspect import Verdict
 from babam_jax.data.examples import concatenate
-from babam_jax.evaluation import metrics
 from babam_jax.experiment import flagging
 from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.stages import Data, Model
@@ -56,10 +55,3 @@ def check(
   flags = found['flags']
   refused = Refused(flags[:count], flags[count:], found['scores'])
   return {'protected': refused}
-
-
-def judge(refused: Refused) -> dict[str, Any]:
-  """How well the check tells patched inputs from test pictures."""
-  flags = np.concatenate([refused.test, refused.patched])
-  attacks = np.arange(len(flags)) >= len(refused.test)
-  return metrics.flag_metrics(refused.scores, flags, attacks)

@@ -10,6 +10,7 @@ from babam_jax.evaluation import metrics, report, table
 from babam_jax.experiment import (
   attack_stages,
   config_check,
+  cost,
   environment,
   evaluation_stages,
   flagging,
@@ -85,13 +86,13 @@ def run(
   }
   results = {
     'models': judged,
-    'pirm': evaluation_stages.evaluate_detection(
+    'pirm': evaluation_stages.evaluate_pirm(
       lab, detector, scored, untrusted, data
     ),
-    'flags': metrics.flag_metrics(
-      flagged.scores, flagged.flags, untrusted.examples.poisoned
+    'detection': evaluation_stages.evaluate_defense(
+      lab, flagged, untrusted, refused.get('protected')
     ),
-    'inputs': {name: input_checks.judge(r) for name, r in refused.items()},
+    'cost': cost.of_defense(lab),
     'poison': poison.sources[0].artifact.json('summary')
     | {'count': len(poison.examples)},
     'weights': {

@@ -4,7 +4,8 @@ inputs and the seed, and its result is stored (see `artifacts`)."""
 import dataclasses
 import functools
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, PyTree
@@ -25,7 +26,7 @@ from babam_jax.experiment.lab import (
 )
 from babam_jax.models import initial, weights
 from babam_jax.progress import progress_bar, say
-from babam_jax.training import recognizer, train
+from babam_jax.training import parallel, recognizer, train
 from babam_jax.training.metric_log import MetricLog
 
 _NOISE_FIELDS = ('flags', 'action', 'epsilon', 'mode', 'distance')
@@ -176,6 +177,26 @@ def recognizer_inputs(
     found = artifact.arrays('features')
     row_of |= dict(zip(found['ids'], found['features'], strict=True))
   return np.stack([row_of[name] for name in dataset.examples.ids])
+
+
+def inputs_of_pictures(
+  lab: Lab, images: np.ndarray
+) -> Float[np.ndarray, 'n d'] | np.ndarray:
+  """What the recogniser sees of pictures that no stage has stored."""
+  config = lab.config.fr
+  if not recognizer_of(lab, 2).on_features:
+    return images
+  trunk, _ = initial.trunk(config.model, config.pretrained, lab.config.seed)
+  size = lab.config.evaluation.batch_size
+  return parallel.map_batches(
+    _mapped_trunk(config.model), trunk, (images,), size
+  )
+
+
+@functools.cache  # compiled once for many calls
+def _mapped_trunk(model: str) -> Callable[..., Any]:
+  features = functools.partial(recognizer.trunk_features, model)
+  return parallel.mapped(features, 1, 1)
 
 
 def train_recognizers(

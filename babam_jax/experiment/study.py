@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from babam_jax import errors, files
@@ -45,6 +46,7 @@ class Study(NamedTuple):
     rows: its table.
     points: for each row the value on the x axis, None if it has none.
     x: the field on that axis.
+    tradeoff: two headings, whose columns a scatter plot shows; or none.
     histories: how the malicious model of each row's first run trained.
     seconds: what all its stages took, whoever made them; each counts once.
   """
@@ -55,6 +57,7 @@ class Study(NamedTuple):
   rows: list[Row]
   points: list[float | None]
   x: str
+  tradeoff: tuple[str, ...]
   histories: dict[str, list[dict[str, float]]]
   seconds: float
 
@@ -94,6 +97,14 @@ def check(config: ConfigDict) -> None:
       )
   if study.x:
     _value(config, study.x)
+  headings = [heading for heading, _ in study.columns]
+  if study.tradeoff and not (
+    len(study.tradeoff) == 2 and set(study.tradeoff) <= set(headings)
+  ):
+    raise errors.UserError(
+      f'config.study.tradeoff: found {study.tradeoff!r}; expected two of the '
+      f'headings in config.study.columns: {", ".join(headings)}.'
+    )
 
 
 def _holds(good: Callable[[Any], bool], found: Any) -> bool:
@@ -210,15 +221,19 @@ def section_of(study: Study) -> report.Section:
     study.title,
     study_table.header(study.headings, study.rows),
     study_table.lines(study.rows),
-    {
-      'figure': figures.study(study.headings, study.rows, study.points, study.x)
-    },
+    {'figure': _figure(study)},
     f'{study.note} Rates in percent: mean over the runs ± their standard '
     "deviation, and Wilson's 95 % interval over the test pictures of all runs, "
     'which counts a picture once for each run that tests it. All stages '
     f'together took {study.seconds:.0f} s. Training curves are those of the '
     "malicious model in each row's first run.",
   )
+
+
+def _figure(study: Study) -> Figure:
+  if study.tradeoff:
+    return figures.tradeoff(study.headings, study.rows, study.tradeoff)
+  return figures.study(study.headings, study.rows, study.points, study.x)
 
 
 def missing(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -284,6 +299,7 @@ def collect(workdir: pathlib.Path) -> Study:
     rows,
     points,
     config.study.x,
+    tuple(config.study.tradeoff),
     histories,
     _seconds(runs),
   )

@@ -185,6 +185,32 @@ class Recognizer:
     """Logits of pictures, by what `whole` returned; differentiable."""
     return self._module.apply(whole, as_input(self.model, images))['logits']
 
+  def in_training(
+    self, variables: PyTree, seed: int, labels: Int32[np.ndarray, ' n']
+  ) -> tuple[Callable[..., Float[Array, 'n c']], PyTree, PyTree]:
+    """A trained model as one that could train on: for its gradients.
+
+    Args:
+      variables: of the trained model.
+      seed: of the random layers of its trunk.
+      labels: of the training set.
+
+    Returns:
+      `(params, fixed, pixels) -> logits`, as the training loss has them but
+      for dropout and the update of batch statistics; what trains; what does
+      not.
+    """
+    network, _ = self.network(seed, labels)
+    whole = self.whole(variables, seed)
+    params = matching(network.params, variables['params'])
+    fixed = {'whole': whole, 'offset': network.frozen['offset']}
+    return self._logits_in_training, params, fixed
+
+  def _logits_in_training(self, params, fixed, images):
+    whole = fixed['whole']
+    merged = whole | {'params': _merge(whole['params'], params)}
+    return self.logits_of_pictures(merged, images) + fixed['offset']
+
   def activations(
     self, variables: PyTree, inputs: Array
   ) -> Float[Array, 'n d']:

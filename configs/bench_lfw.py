@@ -1,0 +1,137 @@
+"""Attacks x defenses on LFW: all defenses on the same poisoned faces.
+
+  python -m launch.main --config=configs/bench_lfw.py --config.data.root=DIR
+  python -m launch.main --config=configs/bench_lfw.py:binary ...
+  python -m launch.main --config=configs/bench_lfw.py:pairs ...
+  python -m launch.main --config=configs/bench_lfw.py:attacks ...
+
+The hidden trigger against every defense, multi-class (the default) or binary,
+three seeds each; against the cheaper half of them on four other pairs of
+people; and five other attacks against that half, three seeds.
+
+93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
+class: the authors' split (372 poisons, 55 %) leaves Activation Clustering and
+Spectral Signatures, which look for a minority, no chance. A tenth of the
+training pictures is held out for the defenses that need clean ones.
+"""
+
+import importlib
+
+from configs import defenses, lfw_binary, lfw_multiclass, paper
+
+# Label, file of configs/defenses, and the paper's accuracy drop (Table 7).
+_CHEAP = (
+  ('BA-BAM', 'babam', 2.4),
+  ('flagged left out', 'drop_flagged', None),
+  ('constant noise', 'constant_noise', None),
+  ('noise on whole class', 'whole_class_noise', None),
+  ('known poison left out', 'drop_known_poison', None),
+  ('Activation Clustering', 'activation_clustering', None),
+  ('Spectral Signatures', 'spectral_signatures', None),
+  ('Deep k-NN', 'deep_knn', None),
+  ('STRIP on inputs', 'strip', 2.19),
+  ('Fine-Pruning', 'fine_pruning', None),
+)
+_DEAR = (
+  ('STRIP on training set', 'strip_training', None),
+  ('RAP on inputs', 'rap', None),
+  ('RAP on training set', 'rap_training', None),
+  ('Neural Cleanse', 'neural_cleanse', None),
+  ('DP-InstaHide', 'dp_instahide', None),
+  ('RAB', 'rab', 6.1),
+  ('smoothing', 'smoothing', None),
+)
+_HIDDEN_TRIGGER = (('hidden trigger', ''),)
+_OTHER_ATTACKS = (
+  ('BadNets', 'attack.kind=badnets'),
+  ('blended', 'attack.kind=blended'),
+  ('label-consistent', 'attack.kind=label_consistent'),
+  ('Sleeper Agent', 'attack.kind=sleeper_agent'),
+)
+# As in configs/paper/headline.py.
+_PAIRS = (
+  ('Tony_Blair', 'Colin_Powell'),
+  ('Donald_Rumsfeld', 'Tony_Blair'),
+  ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
+  ('George_W_Bush', 'Gerhard_Schroeder'),
+)
+_FEWER = 'scenario.poison_images=60 scenario.test_images=25'
+_COLUMNS = (
+  ('accuracy %', 'models.protected.accuracy'),
+  ('ASR %', 'models.protected.asr'),
+  ('no-patch base %', 'models.protected.asr_unpatched'),
+  ('robust accuracy %', 'models.protected.source_accuracy_patched'),
+  ('accuracy drop %', 'accuracy_drop'),
+  ('DER %', 'defense_effectiveness'),
+  ('TPR %', 'detection.tpr'),
+  ('FPR %', 'detection.fpr'),
+  ('AUROC %', 'detection.auroc'),
+  ('seconds', 'cost.seconds'),
+  ('evaluations a training picture', 'cost.evaluations_per_training_picture'),
+  ('evaluations an input', 'cost.evaluations_per_input'),
+)
+_NOTE = (
+  'The protected model, against the same poisoned pictures in all rows of a '
+  'panel. ASR: the share of the patched attacker taken for the victim; robust '
+  'accuracy: taken for himself; what a check of inputs refuses is neither. '
+  "DER: BackdoorBench's, 50 for no defense, 100 for a perfect one. TPR, FPR, "
+  'AUROC: of the training pictures flagged; for "on inputs", of the test '
+  'inputs refused, patched ones being the attack. Seconds and evaluations: '
+  'what the defense adds (babam_jax/experiment/cost.py). The paper has a '
+  'maximum accuracy drop only, from other data for STRIP and RAB (6.1 to 15.8).'
+)
+
+
+def _fields(name):
+  """What a defense sets, as a row of a study has it."""
+  fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
+  return ' '.join(f'{field}={value}' for field, value in fields.items())
+
+
+def _rows(attacks, chosen):
+  for attack, sets in attacks:
+    yield (f'{attack}, no defense', f'{sets} defense.action=none', None)
+    for label, name, drop in chosen:
+      paper_row = tuple(
+        drop if heading == 'accuracy drop %' else None
+        for heading, _ in _COLUMNS
+      )
+      yield (
+        f'{attack}, {label}',
+        f'{sets} {_fields(name)}',
+        paper_row if drop and attacks is _HIDDEN_TRIGGER else None,
+      )
+
+
+def base(task='multiclass'):
+  """The scenario that all attacks and defenses share."""
+  module = lfw_binary if task == 'binary' else lfw_multiclass
+  config = module.get_config()
+  config.scenario.poison_images = 93
+  config.scenario.trusted_fraction = defenses.TRUSTED
+  config.attack.passes = 1
+  config.evaluation.positions = 5
+  # A fifth of a class may be poison.
+  config.defense.spectral_signatures.expected_share = 0.2
+  config.study.columns = _COLUMNS
+  config.study.note = _NOTE
+  config.study.repeats = paper.SEEDS
+  config.study.tradeoff = ('ASR %', 'accuracy %')
+  return config
+
+
+def get_config(variant='multiclass'):
+  paper.check_variant(variant, ('multiclass', 'binary', 'pairs', 'attacks'))
+  config = base('binary' if variant == 'binary' else 'multiclass')
+  attacks, chosen = _HIDDEN_TRIGGER, _CHEAP + _DEAR
+  if variant == 'attacks':
+    attacks, chosen = _OTHER_ATTACKS, _CHEAP
+  if variant == 'pairs':
+    chosen = _CHEAP
+    config.study.repeats = tuple(
+      f'scenario.source={source} scenario.target={target} {_FEWER}'
+      for source, target in _PAIRS
+    )
+  config.study.rows = tuple(_rows(attacks, chosen))
+  config.study.title = f'Defenses on LFW, {variant}'
+  return config

@@ -1,0 +1,15 @@
+"""Activation Clustering (Chen et al. 2018): flagged pictures are left out.
+
+python -m launch.main --config=configs/defenses/activation_clustering.py
+"""
+
+from configs import defenses
+
+FIELDS = {
+  'defense.flags': 'activation_clustering',
+  'defense.action': 'drop',
+}
+
+
+def get_config(experiment='orl_multiclass'):
+  return defenses.defended(experiment, FIELDS)

@@ -1,0 +1,15 @@
+"""BA-BAM (Algorithm 2): calibrated noise on what the PIRM flags.
+
+python -m launch.main --config=configs/defenses/babam.py
+"""
+
+from configs import defenses
+
+FIELDS = {
+  'defense.flags': 'pirm',
+  'defense.action': 'perturb',
+}
+
+
+def get_config(experiment='orl_multiclass'):
+  return defenses.defended(experiment, FIELDS)

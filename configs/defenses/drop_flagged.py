@@ -1,0 +1,15 @@
+"""What the PIRM flags is left out: the obvious alternative to noise.
+
+python -m launch.main --config=configs/defenses/drop_flagged.py
+"""
+
+from configs import defenses
+
+FIELDS = {
+  'defense.flags': 'pirm',
+  'defense.action': 'drop',
+}
+
+
+def get_config(experiment='orl_multiclass'):
+  return defenses.defended(experiment, FIELDS)

@@ -1,0 +1,17 @@
+"""RAB (Weber et al. 2023): an ensemble trained on noised pictures.
+
+Ten models instead of 1,000: its certificates need more, its answers do not.
+
+  python -m launch.main --config=configs/defenses/rab.py
+"""
+
+from configs import defenses
+
+FIELDS = {
+  'defense.action': 'none',
+  'defense.training': 'rab',
+}
+
+
+def get_config(experiment='orl_multiclass'):
+  return defenses.defended(experiment, FIELDS)
