@@ -113,6 +113,7 @@ def base(task='multiclass'):
   config.evaluation.positions = 5
   # A fifth of a class may be poison.
   config.defense.spectral_signatures.expected_share = 0.2
+  config.defense.deep_knn.neighbours = 186  # twice the poison, as its paper
   config.study.columns = _COLUMNS
   config.study.note = _NOTE
   config.study.repeats = paper.SEEDS
