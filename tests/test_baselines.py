@@ -33,7 +33,7 @@ from babam_jax.training import recognizer, train
 
 SIZE, PATCH, SEED = 96, 24, 0
 PEOPLE, TARGET, POISONS, COPIES = 10, 0, 10, 12
-SPEC = train.TrainSpec('adam_cosine', 1e-3, 40, 64, 100)
+SPEC = train.TrainSpec('adam_cosine', 1e-3, 120, 64, 1000)
 
 
 class Backdoored(NamedTuple):
@@ -97,11 +97,17 @@ def backdoored(tmp_path_factory):
   turn = np.tile(np.arange(10), PEOPLE)
   training, testing, trusted = turn < 6, turn >= 8, (turn >= 6) & (turn < 8)
   rng = seeds.numpy_rng(SEED, 'chosen')
-  moved = [
-    np.roll(image, rng.integers(-6, 7, 2), (0, 1))
-    for image in np.repeat(images[training], COPIES, 0)
-  ]
-  clean, clean_labels = np.stack(moved), np.repeat(labels[training], COPIES)
+
+  def moved(part, copies):
+    return np.stack(
+      [
+        np.roll(image, rng.integers(-6, 7, 2), (0, 1))
+        for image in np.repeat(images[part], copies, 0)
+      ]
+    ), np.repeat(labels[part], copies)
+
+  clean, clean_labels = moved(training, COPIES)
+  trusted_images, trusted_labels = moved(trusted, 6)
   chosen = rng.choice(np.flatnonzero(clean_labels != TARGET), POISONS, False)
   poison = trigger.show(clean[chosen], PATCH, SEED, 'poison')
   inputs = np.concatenate([clean, poison])
@@ -119,8 +125,8 @@ def backdoored(tmp_path_factory):
     poisoned=np.arange(len(inputs)) >= len(clean),
     test=images[testing],
     test_labels=labels[testing],
-    trusted=images[trusted],
-    trusted_labels=labels[trusted],
+    trusted=trusted_images,
+    trusted_labels=trusted_labels,
     patched=trigger.show(attacked, PATCH, SEED, 'test'),
   )
 
@@ -169,8 +175,8 @@ def test_spectral_signatures_find_patches(backdoored):
     seed=SEED,
   )
   scores, flags, poisoned = of_target(backdoored, verdict)
-  assert auroc(scores, poisoned) > 0.85
-  assert flags[poisoned].mean() >= 0.8
+  assert auroc(scores, poisoned) > 0.95
+  assert flags[poisoned].mean() >= 0.9
   assert np.sum(flags) == round(1.5 * POISONS)
 
 
@@ -256,8 +262,8 @@ def test_strip_refuses_patched_inputs(backdoored):
     false_rejections=0.01,
   )
   attack = np.arange(len(found.flags)) >= len(clean)
-  assert auroc(found.scores, attack) > 0.95
-  assert found.flags[attack].mean() > 0.7 and found.flags[~attack].mean() < 0.1
+  assert auroc(found.scores, attack) > 0.98
+  assert found.flags[attack].mean() > 0.8 and found.flags[~attack].mean() < 0.1
 
 
 def test_entropy_is_of_classes_in_bits(backdoored):
@@ -276,26 +282,24 @@ def test_entropy_is_of_classes_in_bits(backdoored):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_threshold_of_strip_is_a_quantile_of_the_normal():
-  trusted = np.random.default_rng(0).normal(2, 0.3, 5000)
+def test_the_threshold_of_strip_is_a_quantile_of_trusted_pictures():
+  trusted = np.random.default_rng(0).exponential(0.1, 5000)  # a sure model
   found = strip.judge(trusted, trusted, false_rejections=0.05)
-  assert found.flags.mean() == pytest.approx(0.05, abs=0.01)
+  assert found.flags.mean() == pytest.approx(0.05, abs=0.001)
 
 
 def test_rap_refuses_patched_inputs(backdoored):
   """What the trigger decides resists a perturbation of the target's class."""
-  known = backdoored.train[~backdoored.poisoned & (backdoored.labels == TARGET)]
+  known = backdoored.trusted[backdoored.trusted_labels == TARGET]
   suspect = backdoored.suspect
   pattern = rap.learn(suspect, known, TARGET, eps=16, steps=40, seed=SEED)
   assert np.abs(pattern).max() <= 16 / 255 + 1e-6
-  mine = backdoored.trusted[backdoored.trusted_labels == TARGET]
-  mine = np.concatenate([mine, known[:24]])
-  clean = rap.measure(suspect, mine, pattern, TARGET, 64)
+  clean = rap.measure(suspect, known, pattern, TARGET, 64)
   assert 0.1 < clean.drop.mean() < 0.3  # as section 4.1 wants it
   patched = rap.measure(suspect, backdoored.patched, pattern, TARGET, 64)
   both = rap.Drops(*map(np.concatenate, zip(clean, patched, strict=True)))
   found = rap.judge(both, clean, false_rejections=0.05)
-  attack = np.arange(len(both.drop)) >= len(mine)
+  attack = np.arange(len(both.drop)) >= len(known)
   fooled = attack[both.protected]
   assert auroc(found.scores[both.protected], fooled) > 0.9
   assert found.flags[attack & both.protected].mean() > 0.7
@@ -307,7 +311,7 @@ def test_rap_refuses_patched_inputs(backdoored):
 
 def test_neural_cleanse_names_the_target(backdoored):
   reverser = neural_cleanse.Reverser(
-    backdoored.suspect, backdoored.trusted, rounds=40, batch_size=5
+    backdoored.suspect, backdoored.trusted[::6], rounds=40, batch_size=5
   )
   patches = [reverser.find(label) for label in range(PEOPLE)]
   sizes = np.array([patch.size for patch in patches])
@@ -457,7 +461,7 @@ def test_votes_of_noisy_copies(backdoored):
   plain = backdoored.answers(images).argmax(1)
   assert (votes.argmax(1) == plain).all() and (votes.max(1) == 1).all()
   noisy = smoothing.votes(
-    backdoored.suspect, images, sigma=1.0, samples=7, seed=0, batch_size=4
+    backdoored.suspect, images, sigma=0.3, samples=7, seed=0, batch_size=4
   )
   assert noisy.sum(1) == pytest.approx(1)
   assert (noisy.max(1) < 1).any()  # votes differ under much noise

@@ -61,7 +61,8 @@ def run(faces, folder, artifacts=None, environment=None, **changes):
 def results(metrics):
   """Without what may differ between two runs: times and reuse."""
   keys = {name: stage['key'] for name, stage in metrics['stages'].items()}
-  return metrics | {'stages': keys}
+  cost = {n: x for n, x in metrics['cost'].items() if n != 'seconds'}
+  return metrics | {'stages': keys, 'cost': cost}
 
 
 def computed(metrics):

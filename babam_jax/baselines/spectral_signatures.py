@@ -6,7 +6,7 @@ the centred activations.
 
 import numpy as np
 from jaxtyping import Float, Int32
-from sklearn.utils import extmath
+from sklearn import decomposition
 
 from babam_jax import seeds
 from babam_jax.baselines.suspect import Verdict
@@ -29,7 +29,7 @@ def detect(
     labels: as they were trained.
     expected_share: an upper bound of the poison in any one class; 1.5 times
       as many are flagged in each class, half of it at most.
-    seed: of the randomised decomposition.
+    seed: of where the decomposition starts.
   """
   scores = np.zeros(len(labels))
   flags = np.zeros(len(labels), bool)
@@ -37,8 +37,10 @@ def detect(
   for label in np.unique(labels):
     rows = np.flatnonzero(labels == label)
     centred = activations[rows] - activations[rows].mean(0)
-    _, _, right = extmath.randomized_svd(centred, 1, random_state=state)
-    scores[rows] = (centred @ right[0]) ** 2
+    first = decomposition.TruncatedSVD(
+      1, algorithm='arpack', random_state=state
+    )
+    scores[rows] = first.fit_transform(centred)[:, 0] ** 2
     count = round(min(_MARGIN * expected_share, _MOST) * len(rows))
     flags[rows[np.argsort(-scores[rows], kind='stable')[:count]]] = True
   return Verdict(scores, flags)

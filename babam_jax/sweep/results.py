@@ -23,7 +23,8 @@ _COLUMNS = (
   ('PIRM TPR', 'pirm.training_set.tpr'),
   ('PIRM FPR', 'pirm.training_set.fpr'),
 )
-_LEFT_OUT = ('stages', 'holdout', 'weights')  # times, and what is no figure
+# Times, and what is no figure.
+_LEFT_OUT = ('stages', 'seconds', 'holdout', 'weights')
 
 
 def write_csv(
@@ -53,7 +54,9 @@ def _figures(metrics: dict[str, Any], path: str = '') -> dict[str, Any]:
   """All numbers of nested dicts, by the path to them."""
   found: dict[str, Any] = {}
   for name, value in metrics.items():
-    if isinstance(value, dict) and name not in _LEFT_OUT:
+    if name in _LEFT_OUT:
+      continue
+    if isinstance(value, dict):
       found |= _figures(value, f'{path}{name}.')
     elif isinstance(value, (int, float)):
       found[f'{path}{name}'] = value
