@@ -27,7 +27,7 @@ from babam_jax.attack import poison_set
 from babam_jax.data import datasets, image_folder
 from babam_jax.data.image_folder import Picture
 from babam_jax.evaluation.statistics import wilson_interval
-from babam_jax.experiment import environment, stages
+from babam_jax.experiment import crafting, environment
 from babam_jax.experiment.overrides import override
 from babam_jax.progress import say
 from configs import common, pirm_general
@@ -105,8 +105,8 @@ def craft(kind: Kind) -> list[Pixels]:
       chosen, tuple(sorted({p.class_name for p in chosen})), _SIZE, False
     ).images
     poison, _ = poison_set.craft_set(
-      stages.build_surrogate(config, _SEED),
-      stages.crafting_spec(config),
+      crafting.surrogate(config, _SEED),
+      crafting.spec(config),
       loaded[: len(loaded) // 2],
       loaded[len(loaded) // 2 :],
       trigger_size=config.trigger_size,

@@ -33,6 +33,16 @@ def crafting() -> ConfigDict:
   config.pair_every = 50
   # Pictures at a time, over all devices.
   config.batch_size = 48
+  # What an attacker does who knows of the defense.
+  config.adaptive = ConfigDict()
+  # The weight of evading a PIRM; 0: none.
+  config.adaptive.evade = 0.0
+  # The PIRM that he has: 'shipped', 'general' or a file.
+  config.adaptive.pirm = 'shipped'
+  # The scale of the noise under which poison collides too, in grey levels.
+  config.adaptive.noise_scale = 0.0
+  # The change is blurred by a Gaussian of so many pixels.
+  config.adaptive.smoothness = 0.0
   return config
 
 
@@ -155,16 +165,6 @@ def get_config() -> ConfigDict:
   config.attack.blend = 0.2
   # 'sleeper_agent': how often the attacker trains his model anew meanwhile.
   config.attack.retrainings = 2
-  # What a hidden-trigger attacker does who knows of the defense.
-  config.attack.adaptive = ConfigDict()
-  # The weight of evading a PIRM; 0: none.
-  config.attack.adaptive.evade = 0.0
-  # The PIRM that he has: 'shipped', 'general' or a file.
-  config.attack.adaptive.pirm = 'shipped'
-  # The scale of the noise under which poison collides too, in grey levels.
-  config.attack.adaptive.noise_scale = 0.0
-  # The change is blurred by a Gaussian of so many pixels.
-  config.attack.adaptive.smoothness = 0.0
   # Poisons per picture of the target, each with another source.
   config.attack.passes = 2
   # The share of the poison that goes into the training set (Table 5).
@@ -196,6 +196,8 @@ def get_config() -> ConfigDict:
   # 'shipped' (knows one kind of poison well), 'general' (many kinds; see
   # babam_jax/assets), 'train', or the file of a trained one.
   config.pirm.checkpoint = 'shipped'
+  # Further ones, 'general' or files: the highest of all scores counts.
+  config.pirm.beside = ()
   # A picture with a higher probability of poison is flagged.
   config.pirm.threshold = 0.5
   # Pictures per scoring step, over all devices.

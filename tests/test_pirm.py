@@ -15,11 +15,11 @@ from babam_jax.data import datasets, image_folder
 from babam_jax.defense import calibration, pirm
 from babam_jax.experiment import (
   artifacts,
+  crafting,
   lab,
   natural_pictures,
   pirm_data,
   pirm_stages,
-  stages,
 )
 from babam_jax.training import train
 from configs import common, pirm_general, pirm_natural
@@ -67,7 +67,7 @@ def crafted(tmp_path_factory):
   config.iterations, config.batch_size = 30, 3
   poison, _ = poison_set.craft_set(
     poison_set.surrogate('alexnet', 'pool5', 'trunk', 0),
-    stages.crafting_spec(config),
+    crafting.spec(config),
     images[:3],
     images[[3, 4, 3]],
     trigger_size=30,

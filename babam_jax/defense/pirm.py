@@ -175,6 +175,11 @@ def evidence(
   )
 
 
+def path_of(where: str) -> pathlib.Path:
+  """The file of a PIRM: one that is shipped, by its name, or any."""
+  return SHIPPED.get(where, pathlib.Path(where))
+
+
 def fingerprint(path: pathlib.Path) -> str:
   """SHA-256 of a PIRM's file."""
   return hashlib.sha256(path.read_bytes()).hexdigest()

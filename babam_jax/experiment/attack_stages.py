@@ -12,11 +12,9 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
-from babam_jax.attack import hidden_trigger, poison_set, trigger
-from babam_jax.attack.adaptive import AdaptiveSpec
+from babam_jax.attack import poison_set, trigger
 from babam_jax.data.examples import Examples
-from babam_jax.defense import pirm
-from babam_jax.experiment import pirm_stages, sleeper_agent, stages
+from babam_jax.experiment import crafting, sleeper_agent
 from babam_jax.experiment.lab import (
   Dataset,
   Lab,
@@ -68,16 +66,16 @@ def _hidden_trigger(
   source (paper 3.3); label and look are the target's."""
   del data
   config = lab.config.attack
-  surrogate = stages.build_surrogate(config, lab.config.seed)
+  surrogate = crafting.surrogate(config, lab.config.seed)
   poison, patched = poison_set.craft_set(
     surrogate,
-    stages.crafting_spec(config),
+    crafting.spec(config),
     targets,
     sources,
     trigger_size=config.trigger_size,
     seed=lab.config.seed,
     scratch=scratch,
-    evasion=_evasion(lab),
+    evasion=crafting.evasion(config),
   )
   distances = {
     'distance_start': float(poison.distance_start.mean()),
@@ -85,17 +83,6 @@ def _hidden_trigger(
   }
   origin = surrogate.origin._asdict()
   return Made(poison.images, targets, patched[poison.pairs], distances, origin)
-
-
-def _evasion(lab: Lab) -> hidden_trigger.Evasion:
-  """What the attacker does about the defense; nothing by default."""
-  config = lab.config.attack.adaptive
-  spec = AdaptiveSpec(config.evade, config.noise_scale, config.smoothness)
-  if not spec.evade:
-    return hidden_trigger.NO_EVASION._replace(spec=spec)
-  model = pirm.load(pirm_stages.file_of(config.pirm), 'config.attack.adaptive')
-  evidence = pirm.evidence_fn(model.variant)
-  return hidden_trigger.Evasion(spec, evidence, model.variables)
 
 
 def _badnets(
@@ -124,10 +111,10 @@ def _label_consistent(
   latent space; here their features become those of the source)."""
   del data
   config = lab.config.attack
-  surrogate = stages.build_surrogate(config, lab.config.seed)
+  surrogate = crafting.surrogate(config, lab.config.seed)
   hard, _ = poison_set.craft_set(
     surrogate,
-    stages.crafting_spec(config),
+    crafting.spec(config),
     targets,
     sources,
     trigger_size=None,
@@ -233,20 +220,16 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
 
 def _fields(config: ConfigDict) -> dict[str, Any]:
   """What the poison depends on: only fields that its kind uses."""
-  fields = config.to_dict()
-  adaptive, blend = fields.pop('adaptive'), fields.pop('blend')
+  fields = crafting.depends(config)
   del fields['share']  # is cut afterwards
-  if config.kind != 'sleeper_agent':
-    del fields['retrainings']
-  if config.kind == 'blended':
-    fields['blend'] = blend
-  if config.kind != 'hidden_trigger':
-    return fields
-  known = adaptive.pop('pirm')
-  if any(adaptive.values()):
-    fields['adaptive'] = adaptive
-  if adaptive['evade']:
-    fields['pirm'] = pirm.fingerprint(pirm_stages.file_of(known))
+  for field, kind in (
+    ('blend', 'blended'),
+    ('retrainings', 'sleeper_agent'),
+    ('adaptive', 'hidden_trigger'),
+    ('pirm', 'hidden_trigger'),
+  ):
+    if config.kind != kind:
+      fields.pop(field, None)
   return fields
 
 

@@ -157,13 +157,7 @@ def check(config: ConfigDict) -> None:
     _require(config, path, lambda x: 0 <= x <= 1, 'a fraction from 0 to 1')
   _require(config, 'data.name', datasets.is_known, f'one of {datasets.KNOWN}')
   _require(config, 'attack.share', lambda x: x > 0, 'a share above 0')
-  for name in (
-    'retrainings',
-    'adaptive.evade',
-    'adaptive.noise_scale',
-    'adaptive.smoothness',
-  ):
-    _require(config, f'attack.{name}', lambda x: x >= 0, '0 or more')
+  _require(config, 'attack.retrainings', lambda x: x >= 0, '0 or more')
   _require(config, 'seed', lambda x: x >= 0, '0 or more')
   _require(
     config,
@@ -235,6 +229,9 @@ def _check_crafting(config: ConfigDict, node: str) -> None:
     lambda x: x < size,
     f'less than config.data.size, {size}',
   )
+  for name in ('evade', 'noise_scale', 'smoothness'):
+    path = f'{node}.adaptive.{name}'
+    _require(config, path, lambda x: x >= 0, '0 or more')
   _check_picture_size(config, architecture)
 
 
@@ -313,6 +310,7 @@ def check_pirm_training(config: ConfigDict) -> None:
     try:
       check(changed)
       _check_weights_of(changed, 'pirm.poison')
+      _check_evaded(changed, 'pirm.poison')
     except errors.UserError as error:
       raise errors.UserError(
         f'config.pirm.kinds[{number}], {kind!r}: {error}'
@@ -330,14 +328,21 @@ def check_pirm(config: ConfigDict) -> None:
   if config.pirm.checkpoint == 'train':
     check_pirm_training(config)
   else:
-    _check_pirm_file(config, 'pirm.checkpoint', "'train', ")
-  if config.attack.adaptive.evade:
-    _check_pirm_file(config, 'attack.adaptive.pirm', '')
+    where = config.pirm.checkpoint
+    _check_pirm_file('pirm.checkpoint', where, "'train', ")
+  for where in config.pirm.beside:
+    _check_pirm_file('pirm.beside', where)
+  _check_evaded(config, 'attack')
 
 
-def _check_pirm_file(config: ConfigDict, path: str, others: str) -> None:
-  where = _field(config, path)
-  if where not in pirm.SHIPPED and not pathlib.Path(where).is_file():
+def _check_evaded(config: ConfigDict, node: str) -> None:
+  adaptive = _field(config, node).adaptive
+  if adaptive.evade:
+    _check_pirm_file(f'{node}.adaptive.pirm', adaptive.pirm)
+
+
+def _check_pirm_file(path: str, where: str, others: str = '') -> None:
+  if not pirm.path_of(where).is_file():
     expected = f"'shipped', 'general', {others}or a file that launch.pirm wrote"
     _refuse(path, where, expected)
 

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from babam_jax.defense import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import stages
-from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.flagging import Flags
 from babam_jax.experiment.input_checks import Refused
 from babam_jax.experiment.lab import (
@@ -74,7 +73,7 @@ def predictor(
 
 def evaluate_pirm(
   lab: Lab,
-  detector: tuple[pirm.Pirm, Artifact],
+  detector: pirm.Pirm,
   scored: Scores,
   untrusted: Dataset,
   data: Data,
@@ -87,7 +86,7 @@ def evaluate_pirm(
   """
   threshold = lab.config.pirm.threshold
   return {
-    'holdout': detector[0].meta.get('holdout'),
+    'holdout': detector.meta.get('holdout'),
     'training_set': metrics.detection_metrics(
       scored.train, untrusted.examples.poisoned, threshold
     ),

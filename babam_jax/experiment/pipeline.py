@@ -53,7 +53,7 @@ def run(
 
   # The face data: who attacks whom (4.2, 4.3).
   data = stages.load_scenario(lab)
-  detector = pirm_stages.obtain_pirm(lab)
+  detectors = pirm_stages.obtain_pirms(lab)
   config_check.write_config(workdir, config)
 
   # The attack: hidden-trigger poison slips into the training set (3.3).
@@ -61,7 +61,7 @@ def run(
   untrusted = join(data.train, poison)
 
   # The defense: flag, and add calibrated noise to what is flagged (3.6).
-  scored = stages.score(lab, detector, untrusted, data)
+  scored = stages.score(lab, detectors, untrusted, data)
   flagged = flagging.flag(lab, scored, untrusted, data)
   sanitised = stages.sanitise(lab, untrusted, flagged.flags, flagged.artifact)
 
@@ -87,7 +87,7 @@ def run(
   results = {
     'models': judged,
     'pirm': evaluation_stages.evaluate_pirm(
-      lab, detector, scored, untrusted, data
+      lab, detectors[0][0], scored, untrusted, data
     ),
     'detection': evaluation_stages.evaluate_defense(
       lab, flagged, untrusted, refused.get('protected')

@@ -17,13 +17,12 @@ from babam_jax import files, seeds
 from babam_jax.attack import poison_set
 from babam_jax.data import image_folder, processing
 from babam_jax.data.examples import Examples
-from babam_jax.experiment import natural_pictures, row_files
+from babam_jax.experiment import crafting, natural_pictures, row_files
 from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.lab import Lab
 from babam_jax.experiment.natural_pictures import CLASSES, Chosen, Images
 from babam_jax.experiment.overrides import override
 from babam_jax.experiment.row_files import RowFiles
-from babam_jax.experiment.stages import build_surrogate, crafting_spec
 from babam_jax.models import weights
 from babam_jax.progress import say
 
@@ -59,7 +58,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     rows = RowFiles(scratch, {'poison': len(targets)}, chosen.size)
-    surrogate = build_surrogate(config, seed)
+    surrogate = crafting.surrogate(config, seed)
     chunks = list(_chunks(len(targets)))
     for n, chunk in list(enumerate(chunks))[rows.done :]:
       say(f'poison for the PIRM: chunk {n + 1} of {len(chunks)}')
@@ -68,13 +67,14 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
       folder.mkdir(exist_ok=True)
       poison, _ = poison_set.craft_set(
         surrogate,
-        crafting_spec(config),
+        crafting.spec(config),
         chosen.load(targets[here]),
         chosen.load(sources[here]),
         trigger_size=config.trigger_size,
         # The defender does not know the attacker's trigger: one a chunk.
         seed=seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind),
         scratch=folder,
+        evasion=crafting.evasion(config),
       )
       rows.arrays['poison'][here] = poison.images
       rows.finish_step()
@@ -82,7 +82,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
     rows.hand_over(output)
 
   depends = {
-    'poison': config.to_dict(),
+    'poison': crafting.depends(config),
     'weights': weights.fingerprint(
       config.model, config.pretrained, 'config.pirm.poison'
     ),

@@ -150,18 +150,17 @@ def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
   return np.concatenate(found)
 
 
-def file_of(where: str) -> pathlib.Path:
-  """The file of a PIRM: one that is shipped, by its name, or any."""
-  return pirm.SHIPPED.get(where, pathlib.Path(where))
+def obtain_pirms(lab: Lab) -> list[tuple[pirm.Pirm, Artifact]]:
+  """The PIRM of the experiment (paper 3.4), and those beside it."""
+  config = lab.config.pirm
+  return [_obtain(lab, where) for where in (config.checkpoint, *config.beside)]
 
 
-def obtain_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
-  """The PIRM of the experiment: shipped with the project, from a file, or
-  trained here (paper 3.4)."""
-  where = lab.config.pirm.checkpoint
+def _obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
+  """A PIRM that is shipped with the project, from a file, or trained here."""
   if where == 'train':
     return train_pirm(lab)
-  path = file_of(where)
+  path = pirm.path_of(where)
   model = pirm.load(path)
   content = pirm.fingerprint(path)
 

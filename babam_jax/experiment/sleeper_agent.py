@@ -13,7 +13,7 @@ from babam_jax import files, seeds
 from babam_jax.attack.gradient_matching import Changes, Matcher, Trained
 from babam_jax.attack.hidden_trigger import CraftingSpec, to_uint8_within
 from babam_jax.data.examples import Examples
-from babam_jax.experiment import stages
+from babam_jax.experiment import crafting, stages
 from babam_jax.experiment.lab import Lab
 from babam_jax.progress import progress_bar
 from babam_jax.training import recognizer, train
@@ -53,7 +53,7 @@ def craft(
     scratch: finished rounds are kept here.
   """
   config = lab.config.attack
-  spec = stages.crafting_spec(config)
+  spec = crafting.spec(config)
   delta, cosine = np.zeros(targets.shape, np.float32), 0.0
   for number, iterations in enumerate(_rounds(config)):
     path = scratch / f'round{number}.npz'

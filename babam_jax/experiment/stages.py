@@ -12,8 +12,6 @@ from jaxtyping import Bool, Float, PyTree
 from ml_collections import ConfigDict
 
 from babam_jax import files
-from babam_jax.attack import poison_set
-from babam_jax.attack.hidden_trigger import CraftingSpec
 from babam_jax.data import datasets, image_folder, scenario
 from babam_jax.defense import babam, pirm
 from babam_jax.experiment.artifacts import Artifact
@@ -100,21 +98,6 @@ def load_scenario(lab: Lab) -> Data:
     Dataset(assembled.test, (sources['test'],)),
     Dataset(assembled.trusted, (sources['trusted'],)),
   )
-
-
-def crafting_spec(config: ConfigDict) -> CraftingSpec:
-  """The crafting fields of a config node."""
-  names = (field.name for field in dataclasses.fields(CraftingSpec))
-  return CraftingSpec(**{name: config[name] for name in names})
-
-
-def build_surrogate(config: ConfigDict, seed: int) -> poison_set.Surrogate:
-  """The network that a config node names for the poison to collide in."""
-  surrogate = poison_set.surrogate(
-    config.model, config.tap, config.pretrained, seed
-  )
-  say(f'surrogate {surrogate.origin}')
-  return surrogate
 
 
 def _features(lab: Lab, source: Source) -> Artifact:
@@ -295,28 +278,38 @@ class Scores(NamedTuple):
 
 
 def score(
-  lab: Lab, detector: tuple[pirm.Pirm, Artifact], untrusted: Dataset, data: Data
+  lab: Lab,
+  detectors: list[tuple[pirm.Pirm, Artifact]],
+  untrusted: Dataset,
+  data: Data,
 ) -> Scores:
-  """Stage: score every training picture (Algorithm 2, line 3)."""
-  model, detector_artifact = detector
+  """Stage: score every training picture (Algorithm 2, line 3).
+
+  Of several PIRMs the highest score counts.
+  """
   config = lab.config.pirm
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     test = data.test.examples
-    total = len(untrusted.examples) + len(test)
+    total = len(detectors) * (len(untrusted.examples) + len(test))
     with progress_bar(total, 'PIRM scores', 'img') as bar:
       arrays = {
-        name: pirm.score(
-          model, examples.images, config.score_batch_size, bar.update
+        name: np.max(
+          [
+            pirm.score(
+              model, examples.images, config.score_batch_size, bar.update
+            )
+            for model, _ in detectors
+          ],
+          axis=0,
         )
         for name, examples in (('train', untrusted.examples), ('test', test))
       }
     files.write_arrays(output / 'scores.npz', arrays)
 
   pictures = {'pictures': len(untrusted.examples)}  # some poison is cut off
-  artifact = lab.store.stage(
-    'scores', 3, pictures, [detector_artifact, *untrusted.inputs], compute
-  )
+  inputs = [*(artifact for _, artifact in detectors), *untrusted.inputs]
+  artifact = lab.store.stage('scores', 3, pictures, inputs, compute)
   scores = artifact.arrays('scores')
   return Scores(scores['train'], scores['test'], artifact)
 

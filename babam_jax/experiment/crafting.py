@@ -1,0 +1,51 @@
+"""How poison is made, as a config node says: `config.attack` for the attacker,
+`config.pirm.poison` for what the PIRM learns from."""
+
+import dataclasses
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from babam_jax.attack import hidden_trigger, poison_set
+from babam_jax.attack.adaptive import AdaptiveSpec
+from babam_jax.attack.hidden_trigger import CraftingSpec
+from babam_jax.defense import pirm
+from babam_jax.progress import say
+
+
+def spec(config: ConfigDict) -> CraftingSpec:
+  """The crafting fields of a node."""
+  names = (field.name for field in dataclasses.fields(CraftingSpec))
+  return CraftingSpec(**{name: config[name] for name in names})
+
+
+def surrogate(config: ConfigDict, seed: int) -> poison_set.Surrogate:
+  """The network that a node names for the poison to collide in."""
+  found = poison_set.surrogate(
+    config.model, config.tap, config.pretrained, seed
+  )
+  say(f'surrogate {found.origin}')
+  return found
+
+
+def evasion(config: ConfigDict) -> hidden_trigger.Evasion:
+  """What the node says of a defense that is known; nothing by default."""
+  known = config.adaptive
+  adaptive = AdaptiveSpec(known.evade, known.noise_scale, known.smoothness)
+  if not adaptive.evade:
+    return hidden_trigger.NO_EVASION._replace(spec=adaptive)
+  model = pirm.load(pirm.path_of(known.pirm))
+  evidence = pirm.evidence_fn(model.variant)
+  return hidden_trigger.Evasion(adaptive, evidence, model.variables)
+
+
+def depends(config: ConfigDict) -> dict[str, Any]:
+  """What poison depends on: of `adaptive` only what is used."""
+  fields = config.to_dict()
+  adaptive = fields.pop('adaptive')
+  known = adaptive.pop('pirm')
+  if any(adaptive.values()):
+    fields['adaptive'] = adaptive
+  if adaptive['evade']:
+    fields['pirm'] = pirm.fingerprint(pirm.path_of(known))
+  return fields

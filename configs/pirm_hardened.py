@@ -1,0 +1,38 @@
+"""Trains a PIRM against attackers who evade the two that are shipped.
+
+  python -m launch.pirm --config=configs/pirm_hardened.py \
+    --config.pirm.root=DIR --output=pirm_hardened.npz
+
+Half of its poison has the evidence of `pirm_compact.npz` or `pirm_general.npz`
+in its loss and is taken for clean by it; the rest of the recipe is that of
+`pirm_general.py`, at a third of its size. It stands beside the general one:
+`pirm.checkpoint='general' pirm.beside=('hardened',)`.
+"""
+
+from configs import pirm_general
+
+_EVADING = tuple(
+  f'{kind} adaptive.evade=0.3 adaptive.pirm={known}'
+  for known in ('shipped', 'general')
+  for kind in ('eps=16', 'eps=16 optimizer=adam', 'eps=8', 'tap=fc7 eps=16')
+)
+KINDS = (
+  'eps=16',
+  'eps=16 trigger_size=50 optimizer=adam',
+  'eps=8',
+  'eps=6',
+  'eps=34 optimizer=adam iterations=30',
+  'tap=fc7 eps=16',
+  'tap=fc7 eps=8 optimizer=adam',
+  'model=resnet18 pretrained=none iterations=40 tap=layer4 eps=16',
+  *_EVADING,
+)
+
+
+def get_config():
+  config = pirm_general.get_config()
+  config.pirm.kinds = KINDS
+  config.pirm.num_poison = 30 * len(KINDS)
+  config.pirm.num_clean = 960
+  config.pirm.epochs = 20
+  return config
