@@ -64,14 +64,14 @@ def _components(
   activations: Float[np.ndarray, 'n d'], dimensions: int, state: int
 ) -> Float[np.ndarray, 'n k'] | None:
   """Independent components; None where all activations are the same."""
+  if not np.ptp(activations, axis=0).any():
+    return None
   largest = min(dimensions, len(activations) - 1, activations.shape[1])
   principal = decomposition.PCA(largest, svd_solver='full')
   reduced = principal.fit_transform(activations.astype(np.float64))
   # Directions without variance would be divided by it.
   variance = principal.explained_variance_
   count = int((variance > _LEAST_VARIANCE * variance[0]).sum())
-  if count < 1:
-    return None
   ica = decomposition.FastICA(
     count, whiten='unit-variance', random_state=state, max_iter=1000, tol=0.01
   )

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from babam_jax import seeds
 from babam_jax.baselines.suspect import Suspect, Verdict
@@ -21,6 +21,7 @@ from babam_jax.training import parallel
 
 _DROP = (0.1, 0.3)  # of the protected class's probability (section 4.1)
 _LEARNING_RATE = 0.01
+_FLOOR = 0.01  # of a probability that is asked for
 
 
 class Drops(NamedTuple):
@@ -67,10 +68,17 @@ def learn(
     total = jax.lax.psum(weights.sum(), parallel.AXIS)
 
     def loss_fn(pattern):
-      _, drop = _drops(suspect, variables, images, pattern * eps / 255, label)
-      outside = jnp.maximum(_DROP[0] - drop, 0) + jnp.maximum(
-        drop - _DROP[1], 0
+      pixels = images / 255.0
+      both = (pixels, jnp.clip(pixels + pattern * eps / 255, 0, 1))
+      before, after = (
+        _log_odds(suspect.logits(variables, x), label) for x in both
       )
+      # In log odds: the probabilities of a sure model have no gradient.
+      least, most = (
+        jax.scipy.special.logit(jnp.maximum(jax.nn.sigmoid(before) - d, _FLOOR))
+        for d in _DROP
+      )
+      outside = jnp.maximum(after - least, 0) + jnp.maximum(most - after, 0)
       return (outside * weights).sum() / total
 
     loss, gradient = jax.value_and_grad(loss_fn)(state['pattern'])
@@ -95,15 +103,13 @@ def learn(
   return np.asarray(jax.device_get(state['pattern'])) * np.float32(eps / 255)
 
 
-def _drops(
-  suspect: Suspect, variables, images, pattern, label
-) -> tuple[Float[Array, 'n c'], Float[Array, ' n']]:
-  """Probabilities, and by how much that of `label` falls."""
-  images = images / 255.0
-  before = jax.nn.softmax(suspect.logits(variables, images))
-  changed = jnp.clip(images + pattern, 0, 1)
-  after = jax.nn.softmax(suspect.logits(variables, changed))
-  return before, before[:, label] - after[:, label]
+def _log_odds(
+  logits: Float[Array, 'n c'], label: Int[Array, '']
+) -> Float[Array, ' n']:
+  """Of one class against all others."""
+  mine = jnp.arange(logits.shape[1]) == label
+  others = jax.nn.logsumexp(jnp.where(mine, -jnp.inf, logits), axis=1)
+  return logits[:, label] - others
 
 
 def measure(
@@ -118,9 +124,13 @@ def measure(
 
   def of_rows(shared, images):
     variables, pattern, label = shared
-    before, drop = _drops(suspect, variables, images, pattern, label)
-    said = before.argmax(1) == label
-    return jnp.stack([before[:, label], drop, said.astype(drop.dtype)], 1)
+    images = images / 255.0
+    logits = suspect.logits(variables, images)
+    before = jax.nn.softmax(logits)[:, label]
+    changed = suspect.logits(variables, jnp.clip(images + pattern, 0, 1))
+    drop = before - jax.nn.softmax(changed)[:, label]
+    said = logits.argmax(1) == label
+    return jnp.stack([before, drop, said.astype(drop.dtype)], 1)
 
   found = parallel.map_batches(
     parallel.mapped(of_rows, 1, 1),
