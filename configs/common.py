@@ -37,7 +37,7 @@ def crafting() -> ConfigDict:
   config.adaptive = ConfigDict()
   # The weight of evading a PIRM; 0: none.
   config.adaptive.evade = 0.0
-  # The PIRM that he has: 'shipped', 'general' or a file.
+  # The PIRM that he has: one of those that are shipped, or a file.
   config.adaptive.pirm = 'shipped'
   # The scale of the noise under which poison collides too, in grey levels.
   config.adaptive.noise_scale = 0.0
@@ -193,10 +193,11 @@ def get_config() -> ConfigDict:
   config.fr.checkpoint_every = 5
 
   config.pirm = ConfigDict()
-  # 'shipped' (knows one kind of poison well), 'general' (many kinds; see
+  # 'shipped' (knows one kind of poison well), 'general' (many kinds), 'hardened'
+  # (made to evade other PIRMs, too; see
   # babam_jax/assets), 'train', or the file of a trained one.
   config.pirm.checkpoint = 'shipped'
-  # Further ones, 'general' or files: the highest of all scores counts.
+  # Further ones, by name or file: the highest of all scores counts.
   config.pirm.beside = ()
   # A picture with a higher probability of poison is flagged.
   config.pirm.threshold = 0.5

@@ -33,6 +33,7 @@ _ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 SHIPPED = {
   'shipped': _ASSETS / 'pirm_compact.npz',
   'general': _ASSETS / 'pirm_general.npz',
+  'hardened': _ASSETS / 'pirm_hardened.npz',
 }
 CROP = 64  # pixels a side
 VGG_INPUT = (178, 218)  # height and width

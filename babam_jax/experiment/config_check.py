@@ -343,7 +343,8 @@ def _check_evaded(config: ConfigDict, node: str) -> None:
 
 def _check_pirm_file(path: str, where: str, others: str = '') -> None:
   if not pirm.path_of(where).is_file():
-    expected = f"'shipped', 'general', {others}or a file that launch.pirm wrote"
+    names = ', '.join(map(repr, pirm.SHIPPED))
+    expected = f'{names}, {others}or a file that launch.pirm wrote'
     _refuse(path, where, expected)
 
 

@@ -90,7 +90,6 @@ def _by_spectral_signatures(lab, model, untrusted, data) -> Verdict:
     activations(lab, model, untrusted),
     untrusted.examples.labels,
     **lab.config.defense.spectral_signatures,
-    seed=lab.config.seed,
   )
 
 

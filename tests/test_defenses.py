@@ -1,0 +1,318 @@
+"""Every defense and every attack through the whole experiment, on small
+synthetic people; BA-BAM against those who know it."""
+
+import dataclasses
+import importlib
+import json
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from test_pipeline import FIELDS
+
+from babam_jax import errors, files
+from babam_jax.attack import adaptive, hidden_trigger
+from babam_jax.defense import pirm
+from babam_jax.evaluation import figures, metrics, study_table
+from babam_jax.experiment import (
+  config_check,
+  pipeline,
+  sleeper_agent,
+  study,
+)
+from configs import adaptive_lfw, bench_lfw, common
+
+DEFENSES = sorted(
+  path.stem for path in (REPOSITORY / 'configs' / 'defenses').glob('[a-z]*.py')
+)
+# Small, so that all of them together take a minute.
+SMALL = {
+  'scenario.trusted_fraction': 0.3,
+  'defense.strip.overlays': 2,
+  'defense.rap.steps': 2,
+  'defense.rab.models': 2,
+  'defense.smoothing.samples': 3,
+  'defense.fine_pruning.epochs': 1,
+  'defense.neural_cleanse.rounds': 2,
+  'defense.neural_cleanse.epochs': 1,
+  'defense.deep_knn.neighbours': 5,
+}
+
+
+@pytest.fixture(scope='module')
+def run(faces, tmp_path_factory):
+  shared = tmp_path_factory.mktemp('store')
+
+  def run_with(name, changes, store=shared):
+    config = common.get_config()
+    fields = FIELDS | SMALL | {'data.root': str(faces)} | changes
+    config.update_from_flattened_dict(fields)
+    folder = tmp_path_factory.mktemp(name)
+    return pipeline.run(config, folder, store, 'test'), folder
+
+  return run_with
+
+
+@pytest.mark.parametrize('name', DEFENSES)
+def test_every_defense_runs(run, name):
+  fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
+  found, folder = run(name, {**fields, **{n: SMALL[n] for n in SMALL}})
+  model = found['models']['protected']
+  assert 0 <= model['accuracy'] <= 1 and 0 <= model['asr'] <= 1
+  assert found['defense_effectiveness'] >= 0
+  detects = fields.get('defense.action') != 'none'
+  detects |= 'defense.inputs' in fields
+  assert (found['detection']['tpr'] is not None) == detects
+  assert (folder / 'report.html').exists()
+  cost = found['cost']
+  counted = {
+    'strip': (0, 2),
+    'strip_training': (2, 0),
+    'rap': (0, 2),
+    'rap_training': (2, 0),
+    'rab': (0, 1),
+    'smoothing': (0, 2),
+    'dp_instahide': (0, 0),
+    'fine_pruning': (0, 0),
+    'neural_cleanse': (0, 0),
+    'whole_class_noise': (0, 0),
+    'drop_known_poison': (0, 0),
+  }.get(name, (1, 0))
+  assert counted == (
+    cost['evaluations_per_training_picture'],
+    cost['evaluations_per_input'],
+  )
+
+
+def test_a_defense_without_action_leaves_the_model_as_it_was(run):
+  found, _ = run('none', {'defense.action': 'none'})
+  models = found['models']
+  assert models['protected'] == models['malicious']
+  assert found['defense_effectiveness'] == 0.5
+  assert found['cost']['seconds'] == 0
+
+
+@pytest.mark.parametrize(
+  'kind', ['badnets', 'blended', 'label_consistent', 'sleeper_agent']
+)
+def test_every_attack_runs(run, kind):
+  found, folder = run(kind, {'attack.kind': kind, 'attack.retrainings': 1})
+  assert found['poison']['count'] == 6
+  assert (folder / 'report.html').exists()
+  if kind == 'sleeper_agent':  # the trigger is hidden, the change small
+    assert 0 < found['poison']['linf'] <= 16
+    assert -1 <= found['poison']['cosine'] <= 1
+  else:
+    assert found['poison']['linf'] > 16
+
+
+def test_a_killed_sleeper_agent_ends_with_the_same_poison(
+  run, tmp_path, monkeypatch
+):
+  changes = {'attack.kind': 'sleeper_agent', 'models': ('malicious',)}
+  match, calls = sleeper_agent._match, []
+
+  def dying(*args):
+    calls.append(args)
+    if len(calls) == 2:  # in the second of three rounds
+      raise KeyboardInterrupt
+    return match(*args)
+
+  def poison(found, store):
+    key = found['stages']['poison']['key'][:16]
+    return files.read_arrays(store / f'poison-{key}' / 'poison.npz')['images']
+
+  with monkeypatch.context() as context:
+    context.setattr(sleeper_agent, '_match', dying)
+    with pytest.raises(KeyboardInterrupt):
+      run('killed', changes, tmp_path / 'killed')
+  resumed, _ = run('resumed', changes, tmp_path / 'killed')
+  whole, _ = run('whole', changes, tmp_path / 'whole')
+  assert resumed['poison'] == whole['poison']
+  np.testing.assert_array_equal(
+    poison(resumed, tmp_path / 'killed'), poison(whole, tmp_path / 'whole')
+  )
+
+
+# --- The attacker who knows the defense ---
+
+
+def test_poison_that_evades_a_pirm(rng):
+  """Its evidence falls, at little cost in distance."""
+  detector = pirm.load(pirm.SHIPPED['shipped'])
+  evidence = pirm.evidence_fn(detector.variant)
+  targets = rng.integers(90, 160, (4, 64, 64, 3), np.uint8)
+  sources = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
+  weights = rng.normal(size=(64 * 64 * 3, 16)).astype(np.float32) / 100
+
+  def features(params, images):
+    return images.reshape(len(images), -1) @ params
+
+  spec = hidden_trigger.CraftingSpec(
+    16.0, 'sign_momentum', 30, 0.0, 'fixed', 99, 4
+  )
+  evading = hidden_trigger.Evasion(
+    adaptive.AdaptiveSpec(evade=1.0), evidence, detector.variables
+  )
+  plain, evasive = (
+    hidden_trigger.Crafter(features, weights, spec, *e).craft(targets, sources)
+    for e in ((), (evading,))
+  )
+  before, after = (pirm.score(detector, p.images, 4) for p in (plain, evasive))
+  assert after.max() < 0.5 and after.mean() < before.mean()
+  assert (evasive.distance_end < evasive.distance_start / 2).all()
+  change = np.abs(evasive.images.astype(int) - targets)
+  assert change.max() <= 16
+
+
+def test_a_smooth_change_has_no_grain(rng):
+  delta = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+  found = np.asarray(adaptive.blur(delta, 2.0))
+
+  def grain(x):
+    return np.abs(np.diff(x, axis=1)).mean() / np.abs(x).mean()
+
+  assert grain(found) < grain(delta) / 3
+  level = np.ones((1, 9, 9, 3), np.float32)
+  np.testing.assert_allclose(adaptive.blur(level, 1.0), level, rtol=1e-5)
+
+
+def test_of_several_pirms_the_highest_score_counts(run):
+  seen = {}
+  for beside in ((), ('general',)):
+    changes = {'pirm.beside': beside, 'defense.flags': 'pirm'}
+    found, folder = run('beside', changes)
+    key = found['stages']['scores']['key'][:16]
+    store = folder.parent / 'store0'
+    seen[beside] = files.read_arrays(store / f'scores-{key}' / 'scores.npz')
+  alone, both = seen[()], seen[('general',)]
+  assert (both['train'] >= alone['train']).all()
+  assert (both['train'] > alone['train']).any()
+
+
+@pytest.mark.parametrize(
+  'changes,named',
+  [
+    ({'pirm.beside': ('nothing.npz',)}, 'config.pirm.beside'),
+    (
+      {'attack.adaptive.evade': 1.0, 'attack.adaptive.pirm': 'no.npz'},
+      'config.attack.adaptive.pirm',
+    ),
+  ],
+)
+def test_a_pirm_that_is_not_there(changes, named):
+  config = common.get_config()
+  config.update_from_flattened_dict(FIELDS | changes)
+  with pytest.raises(errors.UserError, match=named):
+    config_check.check_pirm(config)
+
+
+@pytest.mark.parametrize(
+  'changes,named',
+  [
+    ({'defense.flags': 'strip'}, 'scenario.trusted_fraction'),
+    ({'defense.training': 'rab', 'defense.inputs': 'strip'}, 'trusted'),
+    (
+      {'defense.training': 'rab', 'defense.repair': 'fine_pruning'},
+      'trusted|defense.repair',
+    ),
+    ({'attack.kind': 'nothing'}, 'config.attack.kind'),
+    ({'attack.retrainings': -1}, 'config.attack.retrainings'),
+    ({'pirm.poison.adaptive.smoothness': -1.0}, 'pirm.poison.adaptive'),
+  ],
+)
+def test_defenses_that_cannot_be(changes, named):
+  config = common.get_config()
+  config.update_from_flattened_dict(FIELDS | changes)
+  with pytest.raises(errors.UserError, match=named):
+    config_check.check(config)
+
+
+# --- The benchmark's table ---
+
+
+@pytest.mark.parametrize(
+  'variant', ['multiclass', 'binary', 'pairs', 'attacks']
+)
+def test_the_benchmark_can_be_planned(variant, tmp_path):
+  config = bench_lfw.get_config(variant)
+  runs = study.plan(config, tmp_path)
+  labels = {run.row for run in runs}
+  assert len(runs) == len(labels) * len(config.study.repeats)
+  attacks = {label.partition(', ')[0] for label in labels}
+  assert len(attacks) == (4 if variant == 'attacks' else 1)
+  assert all(f'{attack}, no defense' in labels for attack in attacks)
+  with pytest.raises(ValueError):
+    bench_lfw.get_config('nothing')
+
+
+def test_all_defenses_are_in_the_benchmark():
+  rows = bench_lfw._CHEAP + bench_lfw._DEAR
+  assert sorted(name for _, name, _ in rows) == DEFENSES
+
+
+def test_the_adaptive_study_can_be_planned(tmp_path):
+  config = adaptive_lfw.get_config()
+  runs = study.plan(config, tmp_path)
+  assert len(runs) == 3 * len(config.study.rows)
+
+
+def test_effectiveness_against_the_definition():
+  def models(*found):
+    names = ('malicious', 'protected')
+    return {
+      name: {'asr': asr, 'accuracy': accuracy}
+      for name, (asr, accuracy) in zip(names, found, strict=True)
+    }
+
+  of = metrics.defense_effectiveness
+  assert of(models((0.9, 0.8), (0.1, 0.7))) == pytest.approx(
+    (0.8 - 0.1 + 1) / 2
+  )
+  assert of(models((0.2, 0.7), (0.6, 0.9))) == 0.5  # nothing gained, nor lost
+  assert of({'malicious': {}}) is None
+
+
+def test_what_a_defense_does_not_measure_is_a_dash():
+  detection = {'tpr': None, 'num_poisoned': None}
+  found = study_table.entry([{'detection': detection}], 'detection.tpr', None)
+  assert str(found) == '-' and not found.is_count
+  row = study_table.Row('a', [found], 1)
+  (line,) = study_table.as_json(['TPR'], [row])
+  assert line['columns']['TPR']['mean'] is None
+  json.dumps(line, allow_nan=False)
+  assert [str(r.entries[0]) for r in study_table.pooled([row])] == ['-'] * 3
+  with pytest.raises(KeyError):  # elsewhere nothing is a mistake
+    study_table.entry([{'models': {'asr': None}}], 'models.asr', None)
+
+
+def test_a_tradeoff_has_a_panel_for_each_attack():
+  def row(label, asr, accuracy):
+    entries = [study_table.Entry([x], None, None) for x in (asr, accuracy)]
+    return study_table.Row(label, entries, 1)
+
+  rows = [
+    row('A, none', 0.9, 0.8),
+    row('A, noise', 0.1, 0.7),
+    row('B, none', 0.8, 0.8),
+  ]
+  figure = figures.tradeoff(['ASR', 'accuracy'], rows, ('ASR', 'accuracy'))
+  first, second = (ax for ax in figure.axes if ax.get_title())
+  assert (first.get_title(), second.get_title()) == ('A', 'B')
+  points = {c.get_label(): c[0].get_xydata()[0] for c in first.containers}
+  assert points['noise'] == pytest.approx([10, 70])
+  legend = [text.get_text() for text in figure.legends[0].get_texts()]
+  assert legend == ['none', 'noise']
+
+
+def test_a_tradeoff_of_headings_that_are_not_there():
+  config = bench_lfw.get_config()
+  config.study.tradeoff = ('ASR %', 'nothing')
+  with pytest.raises(errors.UserError, match='config.study.tradeoff'):
+    study.check(config)
+
+
+def test_specs_are_what_makes_an_attacker():
+  """The paper's attacker does nothing about the defense."""
+  spec = hidden_trigger.NO_EVASION.spec
+  assert not any(dataclasses.astuple(spec))
