@@ -5,15 +5,18 @@
   python -m launch.pirm --config=configs/pirm_hardened.py --config.seed=1 \
     --config.pirm.root=NATURAL --output=runs/attacker_hardened.npz
   python -m launch.main --config=configs/adaptive_lfw.py --config.data.root=DIR
+  python -m launch.main --config=configs/adaptive_lfw.py:other_means ...
 
 The first two lines train the PIRMs of attackers who know the defender's
-recipe and data, but not his weights. Scenario and poison as in `bench_lfw.py`.
+recipe and data, but not his weights; the others evade a
+PIRM whose weights they have. `other_means`: poison that collides under
+Algorithm 1's noise, too, or that has no fine grain. Scenario and poison as in `bench_lfw.py`.
 """
 
-from configs import bench_lfw
+from configs import bench_lfw, paper
 
 _EVADING = 'attack.adaptive.evade=0.3 attack.adaptive.pirm'
-_ATTACKERS = (
+_EVADING_ATTACKERS = (
   ('knows nothing', ''),
   (
     'own PIRM, recipe of the shipped',
@@ -26,13 +29,14 @@ _ATTACKERS = (
     'own PIRM, recipe of the hardened',
     f'{_EVADING}=runs/attacker_hardened.npz',
   ),
+)
+_OTHER_MEANS = (
   ('collides under noise', 'attack.adaptive.noise_scale=30.0'),
   ('smooth change', 'attack.adaptive.smoothness=2.0'),
 )
 _DEFENDERS = (
   ('shipped', 'pirm.checkpoint=shipped'),
   ('general', 'pirm.checkpoint=general'),
-  ('hardened', 'pirm.checkpoint=hardened'),
   ('all three', "pirm.checkpoint=general pirm.beside=('shipped','hardened')"),
 )
 _NOTE = (
@@ -42,7 +46,9 @@ _NOTE = (
 )
 
 
-def get_config():
+def get_config(variant='evading'):
+  paper.check_variant(variant, ('evading', 'other_means'))
+  attackers = _EVADING_ATTACKERS if variant == 'evading' else _OTHER_MEANS
   config = bench_lfw.base()
   config.attack.iterations = 60
   config.study.title = 'BA-BAM against attackers who know it'
@@ -59,7 +65,7 @@ def get_config():
   )
   config.study.rows = tuple(
     (f'{attacker}, {defender}', f'{knows} {flags}'.strip(), None)
-    for attacker, knows in _ATTACKERS
+    for attacker, knows in attackers
     for defender, flags in _DEFENDERS
   )
   return config

@@ -193,9 +193,9 @@ def get_config() -> ConfigDict:
   config.fr.checkpoint_every = 5
 
   config.pirm = ConfigDict()
-  # 'shipped' (knows one kind of poison well), 'general' (many kinds), 'hardened'
-  # (made to evade other PIRMs, too; see
-  # babam_jax/assets), 'train', or the file of a trained one.
+  # 'shipped' (knows one kind of poison well), 'general' (many kinds),
+  # 'hardened' (poison that evades those two, too; see babam_jax/assets),
+  # 'train', or the file of a trained one.
   config.pirm.checkpoint = 'shipped'
   # Further ones, by name or file: the highest of all scores counts.
   config.pirm.beside = ()

@@ -232,7 +232,7 @@ def test_defenses_that_cannot_be(changes, named):
 
 
 @pytest.mark.parametrize(
-  'variant', ['multiclass', 'binary', 'pairs', 'attacks']
+  'variant', ['multiclass', 'binary', 'cheap', 'pairs', 'attacks']
 )
 def test_the_benchmark_can_be_planned(variant, tmp_path):
   config = bench_lfw.get_config(variant)
@@ -251,8 +251,9 @@ def test_all_defenses_are_in_the_benchmark():
   assert sorted(name for _, name, _ in rows) == DEFENSES
 
 
-def test_the_adaptive_study_can_be_planned(tmp_path):
-  config = adaptive_lfw.get_config()
+@pytest.mark.parametrize('variant', ['evading', 'other_means'])
+def test_the_adaptive_study_can_be_planned(tmp_path, variant):
+  config = adaptive_lfw.get_config(variant)
   runs = study.plan(config, tmp_path)
   assert len(runs) == 3 * len(config.study.rows)
 
