@@ -7,10 +7,10 @@
   python -m launch.main --config=configs/adaptive_lfw.py --config.data.root=DIR
   python -m launch.main --config=configs/adaptive_lfw.py:other_means ...
 
-The first two lines train the PIRMs of attackers who know the defender's
-recipe and data, but not his weights; the others evade a
-PIRM whose weights they have. `other_means`: poison that collides under
-Algorithm 1's noise, too, or that has no fine grain. Scenario and poison as in `bench_lfw.py`.
+The first two lines train the PIRMs of attackers who know the defender's recipe
+and data, but not his weights; the others evade a PIRM whose weights they have.
+`other_means`: poison that collides under Algorithm 1's noise, too, or that has
+no fine grain. Scenario and poison as in `bench_lfw.py`.
 """
 
 from configs import bench_lfw, paper
