@@ -6,11 +6,13 @@
     --config.pirm.root=NATURAL --output=runs/attacker_hardened.npz
   python -m launch.main --config=configs/adaptive_lfw.py --config.data.root=DIR
   python -m launch.main --config=configs/adaptive_lfw.py:other_means ...
+  python -m launch.main --config=configs/adaptive_lfw.py:grey ...
 
 The first two lines train the PIRMs of attackers who know the defender's recipe
 and data, but not his weights; the others evade a PIRM whose weights they have.
 `other_means`: poison that collides under Algorithm 1's noise, too, or that has
-no fine grain. Scenario and poison as in `bench_lfw.py`.
+no fine grain. `grey`: a change that is the same in red, green and blue.
+Scenario and poison as in `bench_lfw.py`.
 """
 
 from configs import bench_lfw, paper
@@ -34,6 +36,12 @@ _OTHER_MEANS = (
   ('collides under noise', 'attack.adaptive.noise_scale=30.0'),
   ('smooth change', 'attack.adaptive.smoothness=2.0'),
 )
+_GREY = (('grey change', 'attack.grey=True'),)
+_VARIANTS = {
+  'evading': _EVADING_ATTACKERS,
+  'other_means': _OTHER_MEANS,
+  'grey': _GREY,
+}
 _DEFENDERS = (
   ('shipped', 'pirm.checkpoint=shipped'),
   ('general', 'pirm.checkpoint=general'),
@@ -47,8 +55,7 @@ _NOTE = (
 
 
 def get_config(variant='evading'):
-  paper.check_variant(variant, ('evading', 'other_means'))
-  attackers = _EVADING_ATTACKERS if variant == 'evading' else _OTHER_MEANS
+  paper.check_variant(variant, tuple(_VARIANTS))
   config = bench_lfw.base()
   config.attack.iterations = 60
   config.study.title = 'BA-BAM against attackers who know it'
@@ -65,7 +72,7 @@ def get_config(variant='evading'):
   )
   config.study.rows = tuple(
     (f'{attacker}, {defender}', f'{knows} {flags}'.strip(), None)
-    for attacker, knows in attackers
+    for attacker, knows in _VARIANTS[variant]
     for defender, flags in _DEFENDERS
   )
   return config

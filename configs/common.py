@@ -33,6 +33,8 @@ def crafting() -> ConfigDict:
   config.pair_every = 50
   # Pictures at a time, over all devices.
   config.batch_size = 48
+  # The change is the same in all channels, as that of a grey picture.
+  config.grey = False
   # What an attacker does who knows of the defense.
   config.adaptive = ConfigDict()
   # The weight of evading a PIRM; 0: none.

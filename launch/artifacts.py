@@ -58,6 +58,8 @@ def _list(root: pathlib.Path) -> None:
   print(f'{len(store)} artifacts, {_megabytes(total)} MB')
   for folder in store_keeping.leftovers(root):
     print(f'unfinished: {folder.name}')
+  for stranger in store_keeping.strangers(root):
+    print(stranger)
 
 
 def _megabytes(size: int) -> str:
@@ -66,7 +68,10 @@ def _megabytes(size: int) -> str:
 
 def _verify(root: pathlib.Path) -> None:
   store = store_keeping.find(root)
-  damaged = 0
+  strangers = store_keeping.strangers(root)
+  for stranger in strangers:
+    print(stranger)
+  damaged = len(strangers)
   with progress_bar(len(store), 'verifying', 'artifact') as bar:
     for kept in store:
       wrong = store_keeping.faults(kept)
@@ -74,7 +79,7 @@ def _verify(root: pathlib.Path) -> None:
       for fault in wrong:
         print(f'{kept.folder}: {fault}')
       bar.update()
-  print(f'{damaged} of {len(store)} damaged')
+  print(f'{damaged} of {len(store) + len(strangers)} damaged')
   if damaged:
     sys.exit(_EXIT_DAMAGED)
 
@@ -98,6 +103,10 @@ def _collect(root: pathlib.Path) -> None:
       print(f'removed: {folder.name} ({size} MB)')
     else:
       print(f'stays, a run is at work on it: {folder.name}')
+  for stranger in store_keeping.strangers(root):
+    print(f'stays: {stranger}')
+  if not idle and not store_keeping.leftovers(root):
+    print('Everything is needed.')
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """What all commands share: flags, folders, and errors as one line."""
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -8,14 +9,16 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import filelock
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from babam_jax import errors
 from babam_jax.data import download
+from babam_jax.experiment.lab import RUN_LOCK
 from babam_jax.training import parallel
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -43,6 +46,7 @@ _PROCESS_ID = flags.DEFINE_integer(
 
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
 _EXIT_FAULT = 1
+_LOCK_SECONDS = 5  # whoever looks at the state holds it for a moment
 _EXIT_USER_ERROR = 2
 _CONFIG_REMEDY = (
   'expected a config file. Give one with --config=configs/orl_multiclass.py.'
@@ -67,6 +71,18 @@ def _check_config_file(path: pathlib.Path | None) -> None:
   if path is None or not path.is_file():
     found = 'is missing' if path is None else f'no file {path}'
     _stop(f'--config: {found}; {_CONFIG_REMEDY}')
+
+
+def define_options(
+  name: str, options: ConfigDict, text: str
+) -> flags.FlagHolder:
+  """Flags `--name.field=value`, one for each field of `options`."""
+  try:  # it looks at the command line at once
+    return config_flags.DEFINE_config_dict(name, options, text)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as bad:
+    known = ', '.join(sorted(options))
+    _stop(f'--{name}: no such option, {_one_line(bad)}; expected {known}.')
+  raise AssertionError  # _stop does not return
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -183,16 +199,42 @@ def _join() -> None:
     parallel.join_processes()
 
 
+@contextlib.contextmanager
+def _alone_in(where: pathlib.Path) -> Iterator[None]:
+  """No other run works in this folder meanwhile; the kernel's lock tells.
+
+  Raises:
+    UserError: one does.
+  """
+  where.mkdir(parents=True, exist_ok=True)
+  lock = filelock.FileLock(where / RUN_LOCK)
+  try:
+    lock.acquire(timeout=_LOCK_SECONDS)
+  except filelock.Timeout:
+    raise errors.UserError(
+      f'--workdir: another run is at work in {where}; expected a folder for '
+      'one run. Wait for it, or choose another.'
+    ) from None
+  try:
+    yield
+  finally:
+    lock.release()
+    if not (where / 'config.json').exists():  # nothing was begun
+      (where / RUN_LOCK).unlink(missing_ok=True)
+
+
 def _run_together(main: Main, where: pathlib.Path) -> None:
   """Runs it in one process, or as one of several: the first writes results."""
   _join()
   if parallel.num_processes() == 1:
-    main(_CONFIG.value, where, artifacts_folder())
+    with _alone_in(where):
+      main(_CONFIG.value, where, artifacts_folder())
     return
   try:
     with tempfile.TemporaryDirectory() as nobody_looks:
       here = pathlib.Path(nobody_looks) if parallel.process_id() else where
-      main(_CONFIG.value, here, artifacts_folder())
+      with _alone_in(here):
+        main(_CONFIG.value, here, artifacts_folder())
   except BaseException as error:
     _leave(error)
 

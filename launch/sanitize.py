@@ -29,6 +29,7 @@ from babam_jax.training import parallel
 from launch import command
 
 _DEFAULT_FPR = 0.01
+_UNCALIBRATED = 0.5  # the threshold of a PIRM without stored clean scores
 _INPUT = flags.DEFINE_string('input', None, 'A folder of class folders.')
 _OUTPUT = flags.DEFINE_string('output', None, 'A new or empty folder.')
 _PIRM = flags.DEFINE_string(
@@ -89,17 +90,25 @@ def _check_numbers() -> None:
     )
 
 
-def _fpr() -> float | None:
-  """The rate that sets the threshold; None if that is given itself."""
-  if _THRESHOLD.value is None:
-    return _DEFAULT_FPR if _FPR.value is None else _FPR.value
-  return None
+def _fpr(model: pirm.Pirm) -> float | None:
+  """The rate that sets the threshold; None if none does."""
+  if _THRESHOLD.value is not None:
+    return None
+  if _FPR.value is None and not len(model.calibration.clean):
+    return None
+  return _DEFAULT_FPR if _FPR.value is None else _FPR.value
 
 
 def _settings(model: pirm.Pirm) -> sanitize.Settings:
-  fpr, threshold = _fpr(), _THRESHOLD.value
+  fpr, threshold = _fpr(model), _THRESHOLD.value
   if fpr is not None:
     threshold = calibration.threshold(model.calibration, fpr)
+  elif threshold is None:
+    threshold = _UNCALIBRATED
+    print(
+      f'This PIRM knows no false-positive rates: --threshold={threshold}',
+      file=sys.stderr,
+    )
   return sanitize.Settings(
     _ACTION.value, threshold, _EPSILON.value, _LINK.value, _SEED.value
   )
@@ -124,7 +133,7 @@ def main(arguments: Sequence[str]) -> None:
   model = pirm.load(checkpoint, '--pirm')
   settings = _settings(model)
   told = settings._asdict() | {
-    'fpr': _fpr(),
+    'fpr': _fpr(model),
     'input': sanitize.printable(str(source.resolve())),
     'pirm_sha256': pirm.fingerprint(checkpoint),
   }

@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 
 from absl import flags
-from ml_collections import config_flags
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -37,7 +36,7 @@ _EXECUTORS = ('local', 'slurm')
 _EXECUTOR = flags.DEFINE_enum(
   'executor', 'local', _EXECUTORS, 'This machine, one run at a time, or SLURM.'
 )
-_SLURM = config_flags.DEFINE_config_dict(
+_SLURM = command.define_options(
   'slurm', slurm.options(), 'As in sbatch: --slurm.partition=gpu'
 )
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Tell what would be done.')
@@ -259,7 +258,13 @@ def _recall(workdir: pathlib.Path) -> None:
       f'--workdir: no {_RECORD} in {str(workdir)!r}; expected the folder of a '
       'sweep. Start one with --config=configs/sweeps/epsilon.py.'
     )
-  record = files.read_json(path)
+  try:
+    record = files.read_json(path)
+  except ValueError as error:
+    raise errors.UserError(
+      f'--workdir: {path} is damaged ({error}); expected it as it was written. '
+      'Give the command that started the sweep again.'
+    ) from None
   command.add_arguments(
     [
       *record['config'],

@@ -7,12 +7,13 @@ import pickle
 import subprocess
 import sys
 
+import filelock
 import pytest
 from conftest import REPOSITORY
 from test_pipeline import FIELDS, command
 
 from babam_jax import errors
-from babam_jax.experiment import config_check
+from babam_jax.experiment import config_check, lab
 from configs import common
 
 
@@ -59,6 +60,13 @@ def test_mistakes_in_the_config(faces, tmp_path, changes, expected):
   line = fail(command(faces, tmp_path / 'w', tmp_path / 'a', **changes))
   assert expected in line
   assert written(tmp_path) == []
+
+
+def test_a_folder_in_which_a_run_is_at_work(faces, tmp_path):
+  (tmp_path / 'w').mkdir()
+  with filelock.FileLock(tmp_path / 'w' / lab.RUN_LOCK):
+    line = fail(command(faces, tmp_path / 'w', tmp_path / 'a'))
+  assert 'another run is at work' in line
 
 
 def test_an_unreadable_image_is_named(tmp_path):

@@ -165,6 +165,25 @@ def test_poison_that_evades_a_pirm(rng):
   assert change.max() <= 16
 
 
+def test_a_grey_change_is_the_same_in_all_channels(rng):
+  targets = rng.integers(40, 200, (3, 12, 12, 3), np.uint8)
+  sources = rng.integers(0, 256, (3, 12, 12, 3), np.uint8)
+  weights = rng.normal(size=(12 * 12 * 3, 4)).astype(np.float32)
+
+  def features(params, images):
+    return images.reshape(len(images), -1) @ params
+
+  spec = hidden_trigger.CraftingSpec(
+    16.0, 'sign_momentum', 20, 0.0, 'fixed', 99, 3, grey=True
+  )
+  found = hidden_trigger.Crafter(features, weights, spec).craft(
+    targets, sources
+  )
+  change = found.images.astype(int) - targets
+  assert np.ptp(change, axis=-1).max() == 0 and np.abs(change).max() > 2
+  assert (found.distance_end < found.distance_start).all()
+
+
 def test_a_smooth_change_has_no_grain(rng):
   delta = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
   found = np.asarray(adaptive.blur(delta, 2.0))
@@ -251,7 +270,7 @@ def test_all_defenses_are_in_the_benchmark():
   assert sorted(name for _, name, _ in rows) == DEFENSES
 
 
-@pytest.mark.parametrize('variant', ['evading', 'other_means'])
+@pytest.mark.parametrize('variant', ['evading', 'other_means', 'grey'])
 def test_the_adaptive_study_can_be_planned(tmp_path, variant):
   config = adaptive_lfw.get_config(variant)
   runs = study.plan(config, tmp_path)

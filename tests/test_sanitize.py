@@ -314,6 +314,12 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
     (source / 'p00' / '6.png').unlink()
     for path in saved.iterdir():
       shutil.copy2(path, source / 'p00')
+    # A class that is gone, one that has come, one that is not done yet.
+    for gone, here in (('p01', 'x'), ('x', 'p01'), ('p11', 'y'), ('y', 'p11')):
+      os.rename(source / gone, source / here)
+      if here in ('x', 'y'):
+        done = run_in(tmp_path / 'killed', *options)
+        assert done.returncode == 2 and 'has changed since' in done.stderr
     done = run_in(tmp_path / 'killed', *options)
     assert done.returncode == 0, done.stderr
   found, whole = tree(output), tree(tmp_path / 'whole' / 'out')
@@ -336,7 +342,10 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
     (['--input={in}', '--output=out', '--epsilon=inf'], '--epsilon'),
     (['--input={in}', '--output=out', '--fpr=0.1', '--threshold=0'], '--fpr'),
     (['--input={in}', '--output=out', '--fpr=1e-6'], '--fpr: found 1e-06'),
-    (['--input={in}', '--output=out', '--pirm=shipped'], 'has no scores of'),
+    (
+      ['--input={in}', '--output=out', '--pirm=shipped', '--fpr=0.01'],
+      'has no scores of',
+    ),
     (['--input={in}', '--output=out', '--devices=0'], '--devices'),
     (['--input={in}', '--output=out', '--action=pray'], '--action'),
     (['--input={in}', '--output={file}/x'], 'Not a directory'),
@@ -402,6 +411,14 @@ def test_the_threshold_follows_from_the_rate(tmp_path):
     assert used == calibration.threshold(model.calibration, fpr)
     above = (model.calibration.clean > used).mean()
     assert 0.8 * fpr < above <= fpr
+
+
+def test_a_pirm_without_rates_uses_its_own_threshold(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 2)
+  done = run(tmp_path / 'in', tmp_path / 'out', '--pirm=shipped')
+  assert done.returncode == 0 and '--threshold=0.5' in done.stderr
+  told = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+  assert told['settings']['threshold'] == 0.5
 
 
 def test_devices_change_nothing(tmp_path):

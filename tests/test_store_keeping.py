@@ -123,12 +123,37 @@ def test_mistakes(store, arguments, told):
   assert 'Traceback' not in done.stderr
 
 
-def test_other_folders_are_refused(tmp_path):
+def test_no_folder_is_told(tmp_path):
   with pytest.raises(errors.UserError, match='no folder'):
     store_keeping.find(tmp_path / 'none')
-  (tmp_path / 'holidays').mkdir()
-  with pytest.raises(errors.UserError, match='holidays is no artifact'):
-    store_keeping.find(tmp_path)
+
+
+def test_what_cannot_be_read_hides_nothing_else(store, tmp_path):
+  """A stranger, a record that is torn, a file that is gone."""
+  (store / 'holidays').mkdir()
+  by_stage = {kept.stage: kept.folder for kept in store_keeping.find(store)}
+  (by_stage['idle'] / 'stage.json').write_text('{')
+  (by_stage['model'] / 'value.npz').unlink()
+  done = run(store, 'verify')
+  assert done.returncode == 3 and 'Traceback' not in done.stderr
+  for told in ('holidays is no artifact', 'idle-', 'value.npz is missing'):
+    assert told in done.stdout
+  assert '3 of 4 damaged' in done.stdout
+  assert 'holidays' in run(store, 'ls').stdout
+  done = run(store, f'--runs={tmp_path / "runs"}', '--delete', 'gc')
+  assert done.returncode == 0 and 'stays: ' in done.stdout
+  assert names(store) == ['holidays', 'idle', 'model', 'poison']
+
+
+def test_a_damaged_artifact_is_told_to_who_reads_it(store):
+  (kept,) = [k for k in store_keeping.find(store) if k.stage == 'poison']
+  found = Store(store).stage('poison', 1, {}, [], write_value(1))
+  for damage in (b'', b'PK', (kept.folder / 'value.npz').read_bytes()[:60]):
+    (kept.folder / 'value.npz').write_bytes(damage)
+    with pytest.raises(errors.UserError, match='value.npz is damaged'):
+      found.arrays('value')
+  with pytest.raises(errors.UserError, match='other.json is damaged'):
+    found.json('other')
 
 
 _SIZE = 2000

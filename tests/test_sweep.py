@@ -20,6 +20,7 @@ from conftest import REPOSITORY, write_faces
 from ml_collections import ConfigDict
 
 from babam_jax import errors, files
+from babam_jax.experiment import lab
 from babam_jax.sweep import job, plan, results, state
 
 SWEEPS = sorted(
@@ -96,6 +97,7 @@ def test_estimates_come_from_what_stages_took(tmp_path):
     ([{'defense.epsilon': 'much'}], 'defense.epsilon=much'),
     ([{'defense.epsilon': -1.0}], 'config.defense.epsilon'),
     (['defense.epsilon=0.1'], 'expected dicts'),
+    (None, 'expected it to yield'),
   ],
 )
 def test_bad_sweeps_are_told(overrides, told, tmp_path):
@@ -171,6 +173,9 @@ def test_running_waiting_and_stopped_jobs(tmp_path):
     json.dumps({'event': 'start', 'host': 'a'}) + '\n{"event": "e'
   )
   assert found() == state.STOPPED
+  # The experiment outlives the launcher that was killed.
+  with filelock.FileLock(one.folder / lab.RUN_LOCK):
+    assert found() == state.RUNNING
 
 
 def test_the_page_tells_what_is_missing(tmp_path):
@@ -303,6 +308,12 @@ def test_mistakes_are_told_in_one_line(undisturbed, natural, tmp_path):
   assert 'no function sweep' in tell(plain, status=2)
   wrong = [*here, '--config=configs/sweeps/epsilon.py:orl']
   assert "found 'orl'" in tell(wrong, status=2)
+  option = [*here, '--config=configs/sweeps/epsilon.py', '--slurm.nope=3']
+  assert "'nope'" in tell(option, status=2)
+  (tmp_path / 'torn').mkdir()
+  (tmp_path / 'torn' / 'sweep.json').write_text('{')
+  torn = [*line, f'--workdir={tmp_path / "torn"}', 'status']
+  assert 'sweep.json is damaged' in tell(torn, status=2)
   no_slurm = sweep_command(tmp_path / 's', tmp_path, natural)
   told = tell(
     [*no_slurm, '--executor=slurm'],

@@ -35,6 +35,7 @@ class CraftingSpec:
     pairing: one of `pairing.PAIRINGS`.
     pair_every: iterations between two pairings; 1 pairs anew at each.
     batch_size: pictures at a time, over all devices.
+    grey: the change is the same in all channels, as that of a grey picture.
   """
 
   eps: float
@@ -44,6 +45,7 @@ class CraftingSpec:
   pairing: str
   pair_every: int
   batch_size: int
+  grey: bool = False
 
 
 class Poison(NamedTuple):
@@ -170,6 +172,8 @@ def make_crafting_step(
     moved = delta - move
     if attacker.smoothness:
       moved = adaptive.blur(moved, attacker.smoothness)
+    if spec.grey:
+      moved = jnp.broadcast_to(moved.mean(-1, keepdims=True), moved.shape)
     moved = jnp.clip(moved, -eps, eps)
     moved = jnp.clip(images + moved, 0, 1) - images
     running = distances >= spec.stop_distance  # the others stay as they are

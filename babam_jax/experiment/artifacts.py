@@ -15,13 +15,15 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
 import numpy as np
 
-from babam_jax import files
+from babam_jax import errors, files
 from babam_jax.progress import say
 from babam_jax.training import parallel
 
@@ -48,12 +50,33 @@ class Artifact:
   reused: bool
 
   def arrays(self, name: str) -> dict[str, np.ndarray]:
-    """The arrays of the file `<name>.npz`."""
-    return files.read_arrays(self.folder / f'{name}.npz')
+    """The arrays of the file `<name>.npz`.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    with self._whole(f'{name}.npz') as path:
+      return files.read_arrays(path)
 
   def json(self, name: str) -> Any:
-    """The contents of the file `<name>.json`."""
-    return files.read_json(self.folder / f'{name}.json')
+    """The contents of the file `<name>.json`.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    with self._whole(f'{name}.json') as path:
+      return files.read_json(path)
+
+  @contextlib.contextmanager
+  def _whole(self, name: str) -> Iterator[pathlib.Path]:
+    try:
+      yield self.folder / name
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+      raise errors.UserError(
+        f'--artifacts: {self.folder / name} is damaged ({error}); expected it '
+        f'as it was written. Remove the folder {self.folder}, and it is made '
+        'anew; `python -m launch.artifacts verify` finds others like it.'
+      ) from None
 
 
 Compute = Callable[[pathlib.Path, pathlib.Path], None]

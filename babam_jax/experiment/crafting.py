@@ -40,9 +40,11 @@ def evasion(config: ConfigDict) -> hidden_trigger.Evasion:
 
 
 def depends(config: ConfigDict) -> dict[str, Any]:
-  """What poison depends on: of `adaptive` only what is used."""
+  """What poison depends on: of `adaptive` and `grey` only what is used."""
   fields = config.to_dict()
   adaptive = fields.pop('adaptive')
+  if not fields['grey']:
+    del fields['grey']
   known = adaptive.pop('pirm')
   if any(adaptive.values()):
     fields['adaptive'] = adaptive

@@ -12,6 +12,8 @@ from babam_jax import files
 from babam_jax.data.examples import Examples, concatenate
 from babam_jax.experiment.artifacts import Artifact, Store
 
+RUN_LOCK = '.run.lock'  # in a working folder: a run is at work there
+
 
 @dataclasses.dataclass(frozen=True)
 class Lab:

@@ -35,11 +35,20 @@ class Kept(NamedTuple):
 
 
 def find(root: pathlib.Path) -> list[Kept]:
-  """All artifacts of a store, by name.
+  """All artifacts of a store that say what they are, by name.
 
   Raises:
-    UserError: there is no store, or one of its records cannot be read.
+    UserError: there is no store.
   """
+  return [found for found in _all(root) if isinstance(found, Kept)]
+
+
+def strangers(root: pathlib.Path) -> list[str]:
+  """Which folders of a store do not say what they are, and why."""
+  return [found for found in _all(root) if isinstance(found, str)]
+
+
+def _all(root: pathlib.Path) -> list[Kept | str]:
   if not root.is_dir():
     raise errors.UserError(
       f'--artifacts: no folder {str(root)!r}; expected an artifact store. Give '
@@ -52,7 +61,7 @@ def find(root: pathlib.Path) -> list[Kept]:
   ]
 
 
-def _read(folder: pathlib.Path) -> Kept:
+def _read(folder: pathlib.Path) -> Kept | str:
   try:
     record = files.read_json(folder / artifacts.RECORD)
     return Kept(
@@ -61,13 +70,14 @@ def _read(folder: pathlib.Path) -> Kept:
       record['key'],
       tuple(record['inputs']),
       record['seconds'],
-      sum((folder / name).stat().st_size for name in record['files']),
+      sum(_size(folder / name) for name in record['files']),
     )
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(
-      f'--artifacts: {folder} is no artifact ({error}); expected a store that '
-      'holds nothing else. Move the folder away.'
-    ) from None
+    return f'{folder} is no artifact ({error})'
+
+
+def _size(path: pathlib.Path) -> int:
+  return path.stat().st_size if path.exists() else 0  # `faults` tells
 
 
 def leftovers(root: pathlib.Path) -> list[pathlib.Path]:

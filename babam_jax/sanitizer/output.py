@@ -18,6 +18,7 @@ from babam_jax import errors, files
 
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
+_INVENTORY = 'inventory.json'
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
 NOT_JUDGED = 'not judged'
@@ -95,6 +96,29 @@ class Output:
         'run. Wait for it, or choose another folder.'
       ) from None
 
+  def begin(self, inventory: dict[str, str]) -> None:
+    """Keeps what the input holds, or compares it with what it held.
+
+    Args:
+      inventory: a fingerprint of each class.
+
+    Raises:
+      UserError: a class has changed, come or gone since the folder was begun.
+    """
+    path = self._state / _INVENTORY
+    if not path.exists():
+      files.write_json(path, inventory)
+    before = files.read_json(path)
+    for name in sorted(before.keys() | inventory.keys()):
+      if before.get(name) != inventory.get(name):
+        raise self._changed(name)
+
+  def _changed(self, class_name: str) -> errors.UserError:
+    return errors.UserError(
+      f'--input: {self._source / class_name} has changed since {self.root} '
+      'was begun; expected an input that stays. Choose another output.'
+    )
+
   def records(self, class_name: str, fingerprint: str) -> list[Record] | None:
     """What was found in a class; None if it is not done.
 
@@ -106,10 +130,7 @@ class Output:
       return None
     journal = files.read_json(path)
     if journal['fingerprint'] != fingerprint:
-      raise errors.UserError(
-        f'--input: {self._source / class_name} has changed since {self.root} '
-        'was begun; expected an input that stays. Choose another output.'
-      )
+      raise self._changed(class_name)
     return [Record(**fields) for fields in journal['records']]
 
   def finish_class(

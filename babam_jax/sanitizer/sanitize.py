@@ -53,12 +53,16 @@ def run(
   source: pathlib.Path, output: Output, model: pirm.Pirm, settings: Settings
 ) -> Iterator[list[Record]]:
   """Treats class after class; gives the records of each."""
-  total = sum(len(found.entries) for found in folder.classes(source))
+  total, inventory = 0, {}
+  for found in folder.classes(source):
+    total += len(found.entries)
+    inventory[printable(found.name)] = found.fingerprint(source)
   if not total:
     raise errors.UserError(
       f'--input: no file in {source}; expected a folder of class folders with '
       'pictures. Choose another one.'
     )
+  output.begin(inventory)
   with (
     progress_bar(total, 'sanitising', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,

@@ -68,7 +68,13 @@ def jobs(
     UserError: nothing is yielded, the same twice, or what cannot be set.
   """
   found = []
-  for overrides in sweep(ConfigDict(config)):
+  yielded = sweep(ConfigDict(config))
+  if not isinstance(yielded, Iterable):
+    raise errors.UserError(
+      f'sweep(): returns {yielded!r}; expected it to yield dicts of fields and '
+      'their values. See configs/sweeps.'
+    )
+  for overrides in yielded:
     if not isinstance(overrides, dict) or not overrides:
       raise errors.UserError(
         f'sweep(): found {overrides!r}, expected dicts of fields and their '

@@ -108,8 +108,9 @@ def submit(
     except (submitit.core.utils.FailedJobError, OSError) as error:
       reason = str(error).strip().splitlines()[-1]
       raise errors.UserError(
-        f'--slurm: sbatch refused the jobs ({reason}); expected options that '
-        'this cluster knows. Change --slurm.partition and the like.'
+        f'--slurm: sbatch refused the jobs ({reason}); expected a '
+        'cluster that answers, and options that it knows. Ask it with sinfo, '
+        'and change --slurm.partition and the like.'
       ) from None
     found = {name: job.job_id for name, job in submitted.items()}
     with open(workdir / _SUBMISSIONS, 'a') as file:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import filelock
 
+from babam_jax.experiment import lab
 from babam_jax.sweep import job, slurm
 from babam_jax.sweep.plan import Job
 
@@ -64,7 +65,8 @@ def _state(one: Job, in_queue: bool) -> State:
 def _name(folder: pathlib.Path, events: list[dict], in_queue: bool) -> str:
   if (folder / 'metrics.json').exists():
     return DONE
-  if _is_held(folder / job.LOCK):
+  # The experiment itself may outlive whoever started it.
+  if _is_held(folder / job.LOCK) or _is_held(folder / lab.RUN_LOCK):
     return RUNNING
   if in_queue:
     return QUEUED
