@@ -421,6 +421,23 @@ def test_a_pirm_without_rates_uses_its_own_threshold(tmp_path):
   assert told['settings']['threshold'] == 0.5
 
 
+def test_grey_pictures_are_named(tmp_path):
+  """What the PIRM cannot find in them is told, in a file and on the screen."""
+  folder = tmp_path / 'in' / 'ann'
+  faces(folder, 2)
+  with Image.open(folder / '0.png') as picture:
+    picture.convert('L').save(folder / 'grey.png')
+    picture.convert('L').convert('RGB').save(folder / 'still.bmp')
+  done = run(tmp_path / 'in', tmp_path / 'out')
+  assert done.returncode == 0 and '2 pictures are all grey' in done.stderr
+  notes = {path: row['note'] for path, row in rows(tmp_path / 'out').items()}
+  assert 'all grey' in notes['ann/grey.png']
+  assert 'all grey' in notes['ann/still.bmp']
+  assert not notes['ann/0.png']
+  summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
+  assert summary['grey'] == 2
+
+
 def test_devices_change_nothing(tmp_path):
   faces(tmp_path / 'in' / 'ann', 20, (150, 150))
   for count in (1, 8):

@@ -29,6 +29,10 @@ _UNREADABLE = (
 )
 
 
+# The PIRMs that come with the project learned from poison with colours.
+GREY_NOTE = 'all grey: poison that is grey, too, would not be found'
+
+
 class UnjudgedError(ValueError):
   """A file that cannot be judged; the message says why."""
 
@@ -94,4 +98,6 @@ def _decode(content: bytes) -> Read:
     if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
       raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
+  if (pixels == pixels[:, :, :1]).all():
+    note = f'{note}; {GREY_NOTE}' if note else GREY_NOTE
   return Read(pixels, grey, note)

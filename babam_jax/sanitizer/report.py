@@ -38,6 +38,7 @@ class Findings:
     self._table = csv.writer(csv_file, lineterminator='\n')
     self._table.writerow(_COLUMNS)
     self.actions: Counter[str] = Counter()
+    self.grey = 0
     self.unjudged: list[tuple[str, str]] = []
     self.classes: list[tuple[str, int, int, int]] = []
     self.histogram = np.zeros(_BINS, int)
@@ -49,6 +50,7 @@ class Findings:
     for record in records:
       self._table.writerow(_row(record))
       self.actions[record.action] += 1
+      self.grey += picture.GREY_NOTE in record.note
       if record.action == NOT_JUDGED:
         self.unjudged.append((record.path, record.note))
       if record.score is None:
@@ -95,6 +97,7 @@ def summary(findings: Findings, settings: dict[str, Any]) -> dict[str, Any]:
     'files': sum(findings.actions.values()),
     'flagged': findings.flagged,
     'actions': dict(sorted(findings.actions.items())),
+    'grey': findings.grey,
     'classes': len(findings.classes),
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
