@@ -206,6 +206,7 @@ def _alone_in(where: pathlib.Path) -> Iterator[None]:
   Raises:
     UserError: one does.
   """
+  new = not where.exists()
   where.mkdir(parents=True, exist_ok=True)
   lock = filelock.FileLock(where / RUN_LOCK)
   try:
@@ -218,9 +219,10 @@ def _alone_in(where: pathlib.Path) -> Iterator[None]:
   try:
     yield
   finally:
+    (where / RUN_LOCK).unlink(missing_ok=True)
     lock.release()
-    if not (where / 'config.json').exists():  # nothing was begun
-      (where / RUN_LOCK).unlink(missing_ok=True)
+    if new and not any(where.iterdir()):  # nothing was begun
+      where.rmdir()
 
 
 def _run_together(main: Main, where: pathlib.Path) -> None:
