@@ -24,13 +24,13 @@ _EVADING_ATTACKERS = (
     'own PIRM, recipe of the shipped',
     f'{_EVADING}=runs/attacker_natural.npz',
   ),
-  ('weights of the shipped', f'{_EVADING}=shipped'),
-  ('weights of the general', f'{_EVADING}=general'),
-  ('weights of the hardened', f'{_EVADING}=hardened'),
   (
     'own PIRM, recipe of the hardened',
     f'{_EVADING}=runs/attacker_hardened.npz',
   ),
+  ('weights of the shipped', f'{_EVADING}=shipped'),
+  ('weights of the general', f'{_EVADING}=general'),
+  ('weights of the hardened', f'{_EVADING}=hardened'),
 )
 _OTHER_MEANS = (
   ('collides under noise', 'attack.adaptive.noise_scale=30.0'),
