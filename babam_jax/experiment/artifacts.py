@@ -71,9 +71,9 @@ class Artifact:
   def _whole(self, name: str) -> Iterator[pathlib.Path]:
     try:
       yield self.folder / name
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
       raise errors.UserError(
-        f'--artifacts: {self.folder / name} is damaged ({error}); expected it '
+        f'--artifacts: {self.folder / name} is damaged ({e}); expected it '
         f'as it was written. Remove the folder {self.folder}, and it is made '
         'anew; `python -m launch.artifacts verify` finds others like it.'
       ) from None
