@@ -19,6 +19,7 @@ training pictures is held out for the defenses that need clean ones.
 import importlib
 
 from configs import defenses, lfw_binary, lfw_multiclass, paper
+from configs.paper import headline
 
 # Label, file of configs/defenses, and the paper's accuracy drop (Table 7).
 _CHEAP = (
@@ -48,13 +49,6 @@ _OTHER_ATTACKS = (
   ('blended', 'attack.kind=blended'),
   ('label-consistent', 'attack.kind=label_consistent'),
   ('Sleeper Agent', 'attack.kind=sleeper_agent'),
-)
-# As in configs/paper/headline.py.
-_PAIRS = (
-  ('Tony_Blair', 'Colin_Powell'),
-  ('Donald_Rumsfeld', 'Tony_Blair'),
-  ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
-  ('George_W_Bush', 'Gerhard_Schroeder'),
 )
 _FEWER = 'scenario.poison_images=60 scenario.test_images=25'
 _COLUMNS = (
@@ -136,7 +130,7 @@ def get_config(variant='multiclass'):
     chosen = _CHEAP
     config.study.repeats = tuple(
       f'scenario.source={source} scenario.target={target} {_FEWER}'
-      for source, target in _PAIRS
+      for source, target in headline.RING
     )
   config.study.rows = tuple(_rows(attacks, chosen))
   config.study.title = f'Defenses on LFW, {variant}'

@@ -28,6 +28,24 @@ from babam_jax.models import weights
 Pictures = UInt8[np.ndarray, 'n h w 3']
 
 
+class Material(NamedTuple):
+  """What poison is made of.
+
+  Attributes:
+    targets: pictures of the target, one for each poison.
+    sources: pictures of the source, one for each.
+    known: the training set without poison, which some attackers know.
+    label: the target's.
+    scratch: what is kept there survives a kill.
+  """
+
+  targets: Pictures
+  sources: Pictures
+  known: Examples
+  label: int
+  scratch: pathlib.Path
+
+
 class Made(NamedTuple):
   """Poison, and what it is made of.
 
@@ -55,26 +73,19 @@ def show_trigger(lab: Lab, images: Pictures, name: str) -> Pictures:
   return trigger.show(images, config.trigger_size, lab.config.seed, name)
 
 
-def _hidden_trigger(
-  lab: Lab,
-  data: Data,
-  targets: Pictures,
-  sources: Pictures,
-  scratch: pathlib.Path,
-) -> Made:
+def _hidden_trigger(lab: Lab, given: Material) -> Made:
   """Perturbs pictures of the target until they collide with the patched
   source (paper 3.3); label and look are the target's."""
-  del data
   config = lab.config.attack
   surrogate = crafting.surrogate(config, lab.config.seed)
   poison, patched = poison_set.craft_set(
     surrogate,
     crafting.spec(config),
-    targets,
-    sources,
+    given.targets,
+    given.sources,
     trigger_size=config.trigger_size,
     seed=lab.config.seed,
-    scratch=scratch,
+    scratch=given.scratch,
     evasion=crafting.evasion(config),
   )
   distances = {
@@ -82,76 +93,58 @@ def _hidden_trigger(
     'distance_end': float(poison.distance_end.mean()),
   }
   origin = surrogate.origin._asdict()
-  return Made(poison.images, targets, patched[poison.pairs], distances, origin)
+  return Made(
+    poison.images, given.targets, patched[poison.pairs], distances, origin
+  )
 
 
-def _badnets(
-  lab: Lab,
-  data: Data,
-  targets: Pictures,
-  sources: Pictures,
-  scratch: pathlib.Path,
-) -> Made:
+def _badnets(lab: Lab, given: Material) -> Made:
   """Pictures of the source with a visible trigger and the target's label (Gu
   et al. 2017); with a transparent one if the kind is 'blended'."""
-  del data, targets, scratch
-  shown = show_trigger(lab, sources, 'crafting positions')
-  return Made(shown, sources, shown, {}, None)
+  shown = show_trigger(lab, given.sources, 'crafting positions')
+  return Made(shown, given.sources, shown, {}, None)
 
 
-def _label_consistent(
-  lab: Lab,
-  data: Data,
-  targets: Pictures,
-  sources: Pictures,
-  scratch: pathlib.Path,
-) -> Made:
+def _label_consistent(lab: Lab, given: Material) -> Made:
   """Pictures of the target, made hard to recognise, with a visible trigger
   and their true label (Turner et al. 2019, whose first method blends them in a
   latent space; here their features become those of the source)."""
-  del data
   config = lab.config.attack
   surrogate = crafting.surrogate(config, lab.config.seed)
   hard, _ = poison_set.craft_set(
     surrogate,
     crafting.spec(config),
-    targets,
-    sources,
+    given.targets,
+    given.sources,
     trigger_size=None,
     seed=lab.config.seed,
-    scratch=scratch,
+    scratch=given.scratch,
   )
   return Made(
     show_trigger(lab, hard.images, 'crafting positions'),
-    targets,
-    show_trigger(lab, sources, 'crafting positions'),
+    given.targets,
+    show_trigger(lab, given.sources, 'crafting positions'),
     {},
     surrogate.origin._asdict(),
   )
 
 
-def _sleeper_agent(
-  lab: Lab,
-  data: Data,
-  targets: Pictures,
-  sources: Pictures,
-  scratch: pathlib.Path,
-) -> Made:
+def _sleeper_agent(lab: Lab, given: Material) -> Made:
   """Pictures of the target whose training gradient is that of the patched
   source under the target's label (Souri et al. 2022)."""
-  shown = show_trigger(lab, sources, 'crafting positions')
+  shown = show_trigger(lab, given.sources, 'crafting positions')
   made = sleeper_agent.craft(
     lab,
-    data.train.examples,
-    data.scenario.target_label,
-    targets,
+    given.known,
+    given.label,
+    given.targets,
     shown,
-    scratch,
+    given.scratch,
   )
-  return Made(made.images, targets, shown, {'cosine': made.cosine}, None)
+  return Made(made.images, given.targets, shown, {'cosine': made.cosine}, None)
 
 
-KINDS: dict[str, Callable[..., Made]] = {
+KINDS: dict[str, Callable[[Lab, Material], Made]] = {
   'hidden_trigger': _hidden_trigger,
   'badnets': _badnets,
   'blended': _badnets,
@@ -173,9 +166,14 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
       len(sources),
       config.passes,
     )
-    made = KINDS[config.kind](
-      lab, data, targets.images[rows], sources.images[source_rows], scratch
+    given = Material(
+      targets.images[rows],
+      sources.images[source_rows],
+      data.train.examples,
+      data.scenario.target_label,
+      scratch,
     )
+    made = KINDS[config.kind](lab, given)
     ids = [
       f'poison{i // len(targets)}/{targets.ids[row]}'
       for i, row in enumerate(rows)

@@ -12,7 +12,7 @@ three seeds.
 
 from configs import lfw_multiclass, paper
 
-_RING = (
+RING = (
   ('Tony_Blair', 'Colin_Powell'),
   ('Donald_Rumsfeld', 'Tony_Blair'),
   ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
@@ -51,7 +51,7 @@ def get_config():
         f'scenario.source={source} scenario.target={target} {_FEWER}',
         None,
       )
-      for source, target in _RING
+      for source, target in RING
     ),
   )
   config.study.repeats = paper.SEEDS
