@@ -71,7 +71,8 @@ _NOTE = (
   'accuracy: taken for himself; what a check of inputs refuses is neither. '
   "DER: BackdoorBench's, 50 for no defense, 100 for a perfect one. TPR, FPR, "
   'AUROC: of the training pictures flagged; for "on inputs", of the test '
-  'inputs refused, patched ones being the attack. Seconds and evaluations: '
+  'inputs refused, patched ones being the attack (five places each, which the '
+  'intervals count). Seconds and evaluations: '
   'what the defense adds (babam_jax/experiment/cost.py). The paper has a '
   'maximum accuracy drop only, from other data for STRIP and RAB (6.1 to 15.8).'
 )

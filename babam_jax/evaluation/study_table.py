@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     if not self.values:
       return '-'
     if self.is_count:
-      return f'{self.mean:g}'
+      return f'{round(self.mean, 1):g}'
     text = f'{100 * self.mean:.1f}'
     if len(self.values) > 1:
       text += f' ± {100 * self.deviation:.1f}'
