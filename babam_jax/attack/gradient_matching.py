@@ -122,7 +122,7 @@ class Matcher:
     batches = parallel.even_batches(len(patched_sources), self._spec.batch_size)
     rows = parallel.round_up(len(batches[0]))
     for batch in batches:
-      padded = _weighted(patched_sources[batch], rows)
+      padded = parallel.shard_padded(patched_sources[batch], rows)
       total, _ = self._accumulate(total, shared, padded)
     return jax.device_get(total)
 
@@ -150,7 +150,9 @@ class Matcher:
     batches = parallel.even_batches(len(targets), self._spec.batch_size)
     rows = parallel.round_up(len(batches[0]))
     for batch in batches:
-      images, weights = _weighted(targets[batch].astype(np.float32) / 255, rows)
+      images, weights = parallel.shard_padded(
+        targets[batch].astype(np.float32) / 255, rows
+      )
       change = parallel.shard(parallel.pad_rows(delta[batch], rows))
       moments = tuple(
         parallel.shard(np.zeros((rows, *targets.shape[1:]), np.float32))
@@ -164,12 +166,3 @@ class Matcher:
         on_iteration(float(parallel.unshard(angles)[0]))
       delta[batch] = parallel.unshard(change)[: len(batch)]
     return delta
-
-
-def _weighted(images: np.ndarray, rows: int) -> tuple[Array, Array]:
-  """A padded batch on the devices, with 0 for what is padding."""
-  weights = np.zeros(rows, np.float32)
-  weights[: len(images)] = 1
-  return parallel.shard(parallel.pad_rows(images, rows)), parallel.shard(
-    weights
-  )

@@ -84,10 +84,7 @@ class Reverser:
     size = 0
     for rows in parallel.even_batches(len(trusted), batch_size):
       size = size or parallel.round_up(len(rows))
-      weights = np.zeros(size, np.float32)
-      weights[: len(rows)] = 1
-      padded = parallel.pad_rows(trusted[rows], size)
-      self._batches.append(jax.tree.map(parallel.shard, (padded, weights)))
+      self._batches.append(parallel.shard_padded(trusted[rows], size))
 
   def _make_step(self, suspect: Suspect) -> Callable:
     def update(state, variables, label, cost, rows):

@@ -88,12 +88,7 @@ def learn(
     return {'pattern': pattern, 'opt_state': opt_state}, loss
 
   step = parallel.mapped_update(update, num_shared=1)
-  rows = parallel.round_up(len(trusted))
-  weights = np.zeros(rows, np.float32)
-  weights[: len(trusted)] = 1
-  batch = jax.tree.map(
-    parallel.shard, (parallel.pad_rows(trusted, rows), weights)
-  )
+  batch = parallel.shard_padded(trusted, parallel.round_up(len(trusted)))
   shared = parallel.replicate((suspect.variables, np.int32(label)))
   start = start * 1e-2
   state = parallel.replicate({'pattern': start, 'opt_state': tx.init(start)})

@@ -168,6 +168,15 @@ def shard(x: Shaped[np.ndarray, 'n *d']) -> Shaped[Array, 'devices m *d']:
   return jax.device_put(x, _sharding(AXIS))
 
 
+def shard_padded(
+  x: Shaped[np.ndarray, 'n *d'], rows: int
+) -> tuple[Shaped[Array, 'devices m *d'], Shaped[Array, 'devices m']]:
+  """Pads to `rows` and shards them, with weights: 0 for what is padding."""
+  weights = np.zeros(rows, np.float32)
+  weights[: len(x)] = 1
+  return shard(pad_rows(x, rows)), shard(weights)
+
+
 def unshard(
   x: Shaped[Array, 'devices m *d'],
 ) -> Shaped[np.ndarray, 'n *d']:
