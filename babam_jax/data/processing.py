@@ -1,5 +1,5 @@
 """What happens to a picture between its making and its use: resizing,
-blurring, sharpening, noise, JPEG.
+blurring, sharpening, noise, loss of colours, JPEG.
 
 A poison detector must know both poison and clean pictures after all of it.
 """
@@ -13,9 +13,10 @@ from PIL import Image, ImageFilter
 Picture = UInt8[np.ndarray, 'h w 3']
 
 _AS_IT_IS = 0.2  # the share of pictures to which nothing happens
-_RESIZED, _FILTERED, _ENCODED = 0.3, 0.3, 0.6  # shares of the others
+_RESIZED, _FILTERED, _ENCODED, _GREYED = 0.3, 0.3, 0.6, 0.15  # of the others
 _SCALES = (0.6, 1.6)
 _QUALITIES = (60, 100)
+_LUMA = np.array([0.299, 0.587, 0.114])
 _SUBSAMPLINGS = (0, 2)  # of the colours, as Pillow counts: 4:4:4, 4:2:0
 _FILTERS = (
   Image.Resampling.BILINEAR,
@@ -32,13 +33,26 @@ def process(picture: Picture, rng: np.random.Generator) -> Picture:
   """
   if rng.random() < _AS_IT_IS:
     return picture
-  resized, filtered, encoded = rng.random(3) < (_RESIZED, _FILTERED, _ENCODED)
+  greyed, resized, filtered, encoded = rng.random(4) < (
+    _GREYED,
+    _RESIZED,
+    _FILTERED,
+    _ENCODED,
+  )
+  if greyed:
+    picture = as_grey(picture)
   if resized:
     picture = _resize(picture, rng)
   if filtered:
     step = (_blur, _sharpen, _add_noise)[rng.integers(3)]
     picture = step(picture, rng)
   return _encode(picture, rng) if encoded else picture
+
+
+def as_grey(picture: Picture) -> Picture:
+  """A picture without its colours, in three equal channels."""
+  luma = np.rint(picture @ _LUMA).astype(np.uint8)
+  return np.broadcast_to(luma[..., None], picture.shape).copy()
 
 
 def as_jpeg(picture: Picture, quality: int, subsampling: int = 2) -> Picture:

@@ -4,12 +4,12 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
 from babam_jax import errors, seeds
-from babam_jax.data import image_folder
+from babam_jax.data import image_folder, processing
 from babam_jax.data.image_folder import Picture
 
 CLASSES = ('clean', 'poison')
@@ -45,15 +45,11 @@ class Chosen:
       skip_unreadable=False,
       crop_seed=self.crop_seed,
     )
-    grey = np.array([self.grey[picture.id] for picture in pictures])
-    return _some_grey(loaded.images, grey)
-
-
-def _some_grey(images: Images, grey: Bool[np.ndarray, ' n']) -> Images:
-  luma = images[grey] @ np.array([0.299, 0.587, 0.114])
-  images = images.copy()
-  images[grey] = np.rint(luma)[..., None].astype(np.uint8)
-  return images
+    images = loaded.images.copy()
+    for i, picture in enumerate(pictures):
+      if self.grey[picture.id]:
+        images[i] = processing.as_grey(images[i])
+    return images
 
 
 def choose(config: ConfigDict, size: int, seed: int) -> Chosen:

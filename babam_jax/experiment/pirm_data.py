@@ -211,7 +211,7 @@ def make(lab: Lab) -> Artifact:
       [*chosen.poisoned, *chosen.sources, *chosen.rest]
     ),
   }
-  return lab.store.stage('pirm_data', 6, depends, poison, compute)
+  return lab.store.stage('pirm_data', 7, depends, poison, compute)
 
 
 def _images(part: str) -> str:
