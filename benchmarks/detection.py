@@ -24,7 +24,7 @@ from PIL import Image
 
 from babam_jax import files, seeds
 from babam_jax.attack import poison_set
-from babam_jax.data import datasets, image_folder
+from babam_jax.data import datasets, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import crafting, environment
@@ -42,7 +42,7 @@ _SEED = 11  # not that of the PIRM's training: other triggers
 _SIZE = 224  # pixels a side, of the attack
 _RESNET = 'model=resnet18 pretrained=none'
 
-Pixels = np.ndarray  # uint8 [h, w, 3]
+Pixels = np.ndarray  # uint8 [h, w, 3], or [h, w] without colours
 
 
 class Kind(NamedTuple):
@@ -73,8 +73,14 @@ POISON = (
   Kind('resnet18-layer3-eps16', 'lfw', 60, f'{_RESNET} tap=layer3 eps=16'),
   Kind('vgg16-pool5-eps16', 'lfw', 36, 'model=vgg16 eps=16 iterations=40'),
   Kind('alexnet-pool5-eps16', 'orl', 100, 'eps=16'),
+  # The change is the same in all channels.
+  Kind('alexnet-pool5-eps16-grey', 'lfw', 100, 'eps=16 grey=True'),
+  Kind('alexnet-fc7-eps16-grey', 'lfw', 60, 'tap=fc7 eps=16 grey=True'),
+  Kind('alexnet-pool5-eps8-grey', 'lfw', 60, 'eps=8 grey=True'),
+  Kind('alexnet-pool5-eps16-grey', 'orl', 100, 'eps=16 grey=True'),
 )
-_PROCESSED = POISON[0]
+_PROCESSED = (POISON[0], POISON[11])
+_ORL_GREY = POISON[14]
 
 
 def _resized(size: int) -> Callable[[Pixels], Pixels]:
@@ -138,13 +144,22 @@ def _copy(root: pathlib.Path, case: str, pictures: list[Picture]) -> None:
 
 
 def make_poison(root: pathlib.Path) -> None:
-  """A class folder for each kind of poison, and for what befell one kind."""
+  """A class folder for each kind of poison, and for what befell two kinds."""
   for kind in POISON:
     _save(root, f'poison {kind.faces} {kind.name}', craft(kind))
-  pictures, case = craft(_PROCESSED), f'poison lfw {_PROCESSED.name}'
-  for quality in (95, 75):
-    _save(root, f'{case} jpeg{quality}', pictures, quality=quality)
-  _save(root, f'{case} resized160', [_resized(160)(p) for p in pictures])
+  for kind in _PROCESSED:
+    pictures, case = craft(kind), f'poison {kind.faces} {kind.name}'
+    for quality in (95, 75):
+      _save(root, f'{case} jpeg{quality}', pictures, quality=quality)
+    _save(root, f'{case} resized160', [_resized(160)(p) for p in pictures])
+    _save(root, f'{case} without colours', _without_colours(pictures))
+  case = f'poison orl {_ORL_GREY.name}'
+  _save(root, f'{case} without colours', _without_colours(craft(_ORL_GREY)))
+
+
+def _without_colours(pictures: list[Pixels]) -> list[Pixels]:
+  """As a file of one channel has them."""
+  return [processing.as_grey(picture)[:, :, 0] for picture in pictures]
 
 
 def make_clean(root: pathlib.Path) -> None:
@@ -165,6 +180,7 @@ def make_clean(root: pathlib.Path) -> None:
     decoded = [np.asarray(image_folder.decode(p.read())) for p in pictures]
     resized = [_resized(_SIZE)(picture) for picture in decoded]
     _save(root, f'clean {name} resized{_SIZE}', resized)
+    _save(root, f'clean {name} without colours', _without_colours(decoded))
     for quality in (95, 75):
       _save(root, f'clean {name} jpeg{quality}', decoded, quality=quality)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import itertools
 import os
 import pathlib
@@ -182,7 +183,10 @@ def _guarded(main: Callable[[], None], where: object) -> None:
   except errors.UserError as error:
     _stop(str(error))
   except OSError as error:  # full, read-only, forbidden, vanished
-    _stop(f'{error.filename or where}: {error.strerror or error}')
+    # Of a copy's two files it is the second that found no room.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    name = (full and error.filename2) or error.filename or where
+    _stop(f'{name}: {error.strerror or error}')
 
 
 def _join() -> None:

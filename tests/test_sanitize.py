@@ -372,11 +372,40 @@ def test_mistakes_are_told_in_one_line(tmp_path, options, told):
     capture_output=True,
     text=True,
   )
-  assert done.returncode == 2, done.stderr
-  errors = [x for x in done.stderr.splitlines() if x.startswith('error:')]
-  assert len(errors) == 1 and told in errors[0]
-  assert 'Traceback' not in done.stderr
+  assert told in mistake(done)
   assert (tmp_path / 'full' / 'x').read_text() == 'mine'
+
+
+def mistake(done):
+  """The one line that tells it."""
+  assert done.returncode == 2, done.stderr
+  told = [x for x in done.stderr.splitlines() if x.startswith('error:')]
+  assert len(told) == 1 and 'Traceback' not in done.stderr
+  return told[0]
+
+
+def test_a_finished_output_is_called_so(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 2)
+  assert run(tmp_path / 'in', tmp_path / 'out').returncode == 0
+  before = tree(tmp_path / 'out')
+  line = mistake(run(tmp_path / 'in', tmp_path / 'out'))
+  assert 'is the finished output of an earlier run' in line
+  assert tree(tmp_path / 'out') == before
+
+
+def test_a_full_disk_is_named_by_what_did_not_fit(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 4, (700, 700), suffix='.bmp')
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(disk)]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('mounting a disk needs root')
+  try:
+    line = mistake(run(tmp_path / 'in', disk / 'out', '--threshold=1'))
+    assert 'No space left' in line and str(disk / 'out') in line
+    assert str(tmp_path / 'in') not in line
+  finally:
+    subprocess.run(['umount', str(disk)], check=True)
 
 
 @pytest.mark.parametrize('name', ['scores.csv', 'report.html'])
@@ -426,6 +455,7 @@ def test_grey_pictures_are_named(tmp_path):
   folder = tmp_path / 'in' / 'ann'
   faces(folder, 2)
   with Image.open(folder / '0.png') as picture:
+    picture.convert('RGBA').save(folder / 'clear.png')
     picture.convert('L').save(folder / 'grey.png')
     picture.convert('L').convert('RGB').save(folder / 'still.bmp')
   done = run(tmp_path / 'in', tmp_path / 'out')
@@ -433,6 +463,7 @@ def test_grey_pictures_are_named(tmp_path):
   notes = {path: row['note'] for path, row in rows(tmp_path / 'out').items()}
   assert 'all grey' in notes['ann/grey.png']
   assert 'all grey' in notes['ann/still.bmp']
+  assert 'without its transparency' in notes['ann/clear.png']
   assert not notes['ann/0.png']
   summary = json.loads((tmp_path / 'out' / 'summary.json').read_text())
   assert summary['grey'] == 2

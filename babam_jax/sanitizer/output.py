@@ -74,11 +74,7 @@ class Output:
     _check_places(source, root)
     path = self._state / _SETTINGS
     if not path.exists():
-      if root.exists() and any(root.iterdir()):
-        raise errors.UserError(
-          f'--output: {root} is not empty; expected a new or an empty folder. '
-          'Choose another one.'
-        )
+      _check_empty(root)
       files.write_json(path, settings)
     elif files.read_json(path) != settings:
       raise errors.UserError(
@@ -201,6 +197,21 @@ class Output:
     """The folder is whole: its state goes."""
     self._lock.release()
     shutil.rmtree(self._state)
+
+
+def _check_empty(root: pathlib.Path) -> None:
+  if not root.exists() or not any(root.iterdir()):
+    return
+  done = all((root / name).is_file() for name in REPORTS)
+  found = (
+    f'is the finished output of an earlier run ({root / REPORTS[-1]})'
+    if done
+    else 'is not empty'
+  )
+  raise errors.UserError(
+    f'--output: {root} {found}; expected a new or an empty folder. Choose '
+    'another one.'
+  )
 
 
 def _check_places(source: pathlib.Path, root: pathlib.Path) -> None:

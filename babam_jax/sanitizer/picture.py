@@ -70,7 +70,9 @@ def read(path: pathlib.Path) -> Read:
   except UnjudgedError:
     raise
   except Image.UnidentifiedImageError:
-    raise UnjudgedError('no picture of a known format') from None
+    raise UnjudgedError(
+      f'no picture of a known format ({", ".join(image_folder.FORMATS)})'
+    ) from None
   except Image.DecompressionBombError:
     raise UnjudgedError('too many pixels') from None
   except OSError as error:
@@ -89,15 +91,17 @@ def _decode(content: bytes) -> Read:
       raise UnjudgedError(
         f'{width} x {height} pixels: less than {SMALLEST} a side'
       )
-    count, note = getattr(image, 'n_frames', 1), ''
+    count, notes = getattr(image, 'n_frames', 1), []
     if image.format == 'MPO':  # a JPEG, with previews or depths behind it
-      note = f'the first of {count} pictures in the file'
+      notes.append(f'the first of {count} pictures in the file')
     elif count > 1:
       raise UnjudgedError(f'animated: {count} pictures in one')
+    if image.has_transparency_data:
+      notes.append('judged without its transparency, which noise removes')
     grey = image.mode in _GREY_MODES
     if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
       raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
   if (pixels == pixels[:, :, :1]).all():
-    note = f'{note}; {GREY_NOTE}' if note else GREY_NOTE
-  return Read(pixels, grey, note)
+    notes.append(GREY_NOTE)
+  return Read(pixels, grey, '; '.join(notes))
