@@ -13,7 +13,7 @@ from test_pipeline import FIELDS
 from babam_jax import errors, files
 from babam_jax.attack import adaptive, hidden_trigger
 from babam_jax.defense import pirm
-from babam_jax.evaluation import figures, metrics, study_table
+from babam_jax.evaluation import metrics, study_figures, study_table
 from babam_jax.experiment import (
   config_check,
   pipeline,
@@ -316,7 +316,9 @@ def test_a_tradeoff_has_a_panel_for_each_attack():
     row('A, noise', 0.1, 0.7),
     row('B, none', 0.8, 0.8),
   ]
-  figure = figures.tradeoff(['ASR', 'accuracy'], rows, ('ASR', 'accuracy'))
+  figure = study_figures.tradeoff(
+    ['ASR', 'accuracy'], rows, ('ASR', 'accuracy')
+  )
   first, second = (ax for ax in figure.axes if ax.get_title())
   assert (first.get_title(), second.get_title()) == ('A', 'B')
   points = {c.get_label(): c[0].get_xydata()[0] for c in first.containers}

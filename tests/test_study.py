@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_pipeline import FIELDS, command
 
 from babam_jax import errors, files
-from babam_jax.evaluation import figures, study_table
+from babam_jax.evaluation import study_figures, study_table
 from babam_jax.experiment import config_check, study
 from configs import common
 
@@ -149,12 +149,14 @@ def test_figures_of_a_study():
     row('noise, 0.01', 0.2, 9),
   ]
   headings = ['ASR', 'pictures']
-  bars = figures.study(headings, rows, [None] * 4, '')
+  bars = study_figures.rates(headings, rows, [None] * 4, '')
   assert len(bars.axes) == 1  # a count has no percent axis
   widths = [bar.get_width() for bar in bars.axes[0].patches]
   assert widths == pytest.approx([90, 10, 50, 20])
 
-  curves = figures.study(headings, rows, [None, None, 0.1, 0.01], 'epsilon')
+  curves = study_figures.rates(
+    headings, rows, [None, None, 0.1, 0.01], 'epsilon'
+  )
   (ax,) = curves.axes
   assert ax.get_xlabel() == 'epsilon'
   styles = {line.get_label(): line.get_linestyle() for line in ax.lines}

@@ -15,7 +15,13 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from babam_jax import errors, files
-from babam_jax.evaluation import figures, report, study_table, table
+from babam_jax.evaluation import (
+  figures,
+  report,
+  study_figures,
+  study_table,
+  table,
+)
 from babam_jax.evaluation.study_table import Row
 from babam_jax.experiment import config_check, environment, pipeline
 from babam_jax.experiment.overrides import override
@@ -232,8 +238,8 @@ def section_of(study: Study) -> report.Section:
 
 def _figure(study: Study) -> Figure:
   if study.tradeoff:
-    return figures.tradeoff(study.headings, study.rows, study.tradeoff)
-  return figures.study(study.headings, study.rows, study.points, study.x)
+    return study_figures.tradeoff(study.headings, study.rows, study.tradeoff)
+  return study_figures.rates(study.headings, study.rows, study.points, study.x)
 
 
 def missing(workdir: pathlib.Path) -> list[pathlib.Path]:

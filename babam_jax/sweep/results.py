@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from babam_jax import files
-from babam_jax.evaluation import figures, report, study_table
+from babam_jax.evaluation import report, study_figures, study_table
 from babam_jax.evaluation.study_table import Row
 from babam_jax.experiment import environment
 from babam_jax.sweep.plan import Job
@@ -127,7 +127,7 @@ def _table(title: str, done: Sequence[Job]) -> report.Section:
     title,
     study_table.header(headings, rows),
     study_table.lines(rows),
-    {'sweep': figures.study(headings, rows, points, x)},
+    {'sweep': study_figures.rates(headings, rows, points, x)},
     'Rates in percent: mean over the seeds ± their standard deviation, and '
     "Wilson's 95 % interval over the test pictures of all runs. The runs "
     f'together took {_seconds(every):.0f} s, stages that they share once.',
