@@ -1,0 +1,186 @@
+"""The figures of a study or a sweep, as matplotlib figures."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use('Agg')  # no screen needed
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np
+from matplotlib.figure import Figure
+
+from babam_jax.evaluation.study_table import Entry, Row
+
+_MARKERS = 'osD^vPX*<>'
+_PANELS_ACROSS = 4  # of a figure
+
+
+def rates(
+  headings: Sequence[str],
+  rows: Sequence[Row],
+  points: Sequence[float | None],
+  x: str,
+) -> Figure:
+  """A study's rates: curves where rows have a place on the x axis, else bars.
+
+  Args:
+    headings: of the columns. Rates have a panel each, counts have none.
+    rows: the table.
+    points: each row's place on the x axis, or None.
+    x: what the x axis shows.
+  """
+  rates = [
+    column
+    for column in range(len(headings))
+    if not any(row.entries[column].is_count for row in rows)
+  ]
+  across = min(_PANELS_ACROSS, max(1, len(rates)))
+  down = -(-max(1, len(rates)) // across)
+  figure, axes = plt.subplots(
+    down,
+    across,
+    figsize=(max(6, 3.4 * across), 4 * down),
+    sharey=True,
+    squeeze=False,
+    layout='constrained',
+  )
+  for ax in axes.flat[len(rates) :]:
+    ax.set_axis_off()
+  for ax, column in zip(axes.flat, rates, strict=False):
+    entries = [(row.label, row.entries[column]) for row in rows]
+    if all(point is None for point in points):
+      _bars(ax, entries)
+    else:
+      _curves(ax, entries, points, x)
+    ax.set(title=headings[column])
+    ax.grid(alpha=0.3)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(
+    handles, labels, fontsize=8, loc='outside lower center', ncols=3
+  )
+  return figure
+
+
+def _bars(ax: plt.Axes, entries: Sequence[tuple[str, Entry]]) -> None:
+  places = np.arange(len(entries))
+  ax.barh(
+    places,
+    [100 * entry.mean for _, entry in entries],
+    xerr=[100 * entry.deviation for _, entry in entries],
+    color='#88aacc',
+    capsize=3,
+    label='ours, +- deviation of runs',
+  )
+  ax.plot(
+    [np.nan if e.paper is None else e.paper for _, e in entries],
+    places,
+    'kd',
+    label='paper',
+  )
+  ax.set_yticks(places, [label for label, _ in entries], fontsize=8)
+  ax.set(xlabel='percent', ylim=(len(entries) - 0.5, -0.5))
+
+
+def _curves(
+  ax: plt.Axes,
+  entries: Sequence[tuple[str, Entry]],
+  points: Sequence[float | None],
+  x: str,
+) -> None:
+  lines: dict[str, list[tuple[float, Entry]]] = {}
+  levels = itertools.cycle(('--', ':', '-.'))
+  for (label, entry), point in zip(entries, points, strict=True):
+    if point is None:  # no place on the axis: a level
+      style = next(levels)
+      ax.axhline(
+        100 * entry.mean, linestyle=style, label=label, color='#555555'
+      )
+    else:
+      lines.setdefault(label.rpartition(', ')[0], []).append((point, entry))
+  for number, (name, found) in enumerate(lines.items()):
+    found = sorted(found, key=lambda pair: pair[0])
+    thick = 1.2 + 3 / (1 + number)  # one below another is still seen
+    ax.errorbar(
+      [point for point, _ in found],
+      [100 * entry.mean for _, entry in found],
+      yerr=[100 * entry.deviation for _, entry in found],
+      linewidth=thick,
+      elinewidth=1.2,
+      marker='o',
+      markersize=3 + 2 * thick,
+      capsize=3,
+      label=name,
+    )
+  ax.set(xscale='log', ylabel='percent', xlabel=x, ylim=(-3, 103))
+  ax.invert_xaxis()  # of epsilon: more noise to the right
+
+
+def tradeoff(
+  headings: Sequence[str], rows: Sequence[Row], axes: Sequence[str]
+) -> Figure:
+  """What one rate costs in another: a point for each row.
+
+  Args:
+    headings: of the columns.
+    rows: the table; a row 'panel, point' stands in the panel of that name.
+    axes: the headings of the x and of the y axis.
+  """
+  x, y = (headings.index(heading) for heading in axes)
+  panels: dict[str, list[tuple[str, Entry, Entry]]] = {}
+  for row in rows:
+    panel, _, point = row.label.partition(', ')
+    entry = (point or panel, row.entries[x], row.entries[y])
+    panels.setdefault(panel if point else '', []).append(entry)
+  names = list(dict.fromkeys(name for p in panels.values() for name, *_ in p))
+  across = min(_PANELS_ACROSS, len(panels))
+  down = -(-len(panels) // across)
+  figure, grid = plt.subplots(
+    down,
+    across,
+    figsize=(max(7, 3.6 * across), 3.6 * down + 0.25 * len(names) / 2),
+    sharex=True,
+    sharey=True,
+    squeeze=False,
+    layout='constrained',
+  )
+  for ax in grid.flat[len(panels) :]:
+    ax.set_axis_off()
+  for ax, (title, points) in zip(grid.flat, panels.items(), strict=False):
+    for name, across_x, across_y in points:
+      _point(ax, name, names.index(name), across_x, across_y)
+    ax.set(title=title, xlabel=axes[0], ylabel=axes[1], ylim=(-3, 103))
+    ax.grid(alpha=0.3)
+  legend = dict(_labelled(grid.flat))
+  figure.legend(
+    [legend[name] for name in names],
+    names,
+    fontsize=8,
+    loc='outside lower center',
+    ncols=3,
+  )
+  return figure
+
+
+def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
+  """A mean with its deviations; colour and marker by the row's number."""
+  ax.errorbar(
+    100 * x.mean,
+    100 * y.mean,
+    xerr=100 * x.deviation,
+    yerr=100 * y.deviation,
+    color=plt.get_cmap('tab10')(number % 10),
+    marker=_MARKERS[(number + number // 10) % len(_MARKERS)],
+    markersize=7,
+    linestyle='none',
+    elinewidth=0.7,
+    label=name,
+  )
+
+
+def _labelled(axes: Iterable[plt.Axes]) -> Iterator[tuple[str, Any]]:
+  for ax in axes:
+    handles, labels = ax.get_legend_handles_labels()
+    yield from zip(labels, handles, strict=True)
