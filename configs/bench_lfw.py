@@ -50,7 +50,8 @@ _OTHER_ATTACKS = (
   ('label-consistent', 'attack.kind=label_consistent'),
   ('Sleeper Agent', 'attack.kind=sleeper_agent'),
 )
-_FEWER = 'scenario.poison_images=60 scenario.test_images=25'
+# As many as make a fifth of the victim's class.
+_POISON_OF_PAIRS = (35, 20, 16, 14)
 _COLUMNS = (
   ('accuracy %', 'models.protected.accuracy'),
   ('ASR %', 'models.protected.asr'),
@@ -130,8 +131,12 @@ def get_config(variant='multiclass'):
   if variant == 'pairs':
     chosen = _CHEAP
     config.study.repeats = tuple(
-      f'scenario.source={source} scenario.target={target} {_FEWER}'
-      for source, target in headline.RING
+      f'scenario.source={source} scenario.target={target} '
+      f'scenario.poison_images={count} scenario.test_images=25 '
+      f'defense.deep_knn.neighbours={2 * count}'
+      for (source, target), count in zip(
+        headline.RING, _POISON_OF_PAIRS, strict=True
+      )
     )
   config.study.rows = tuple(_rows(attacks, chosen))
   config.study.title = f'Defenses on LFW, {variant}'

@@ -109,6 +109,8 @@ def _other_defenses(config: ConfigDict) -> None:
   config.neural_cleanse = ConfigDict()
   # Passes over the trusted pictures for each class's patch.
   config.neural_cleanse.rounds = 40
+  # Of these pictures.
+  config.neural_cleanse.batch_size = 32
   # The share of trusted pictures that carry it in unlearning.
   config.neural_cleanse.stamped_share = 0.2
   config.neural_cleanse.epochs = 10

@@ -314,7 +314,7 @@ def test_neural_cleanse_names_the_target(backdoored):
   sizes = np.array([patch.size for patch in patches])
   assert patches[TARGET].success >= 0.95
   assert sizes[TARGET] < PATCH**2  # as small as the attacker's own
-  assert neural_cleanse.suspicious_labels(sizes).tolist() == [TARGET]
+  assert neural_cleanse.suspicious_labels(patches).tolist() == [TARGET]
   stamped = neural_cleanse.stamp(
     backdoored.trusted / np.float32(255), *patches[TARGET][:2]
   )
@@ -330,8 +330,20 @@ def test_anomaly_indices_against_a_plain_version():
   found = neural_cleanse.anomaly_indices(sizes)
   assert found == pytest.approx(plain)
   # A patch that is much larger than the others is no backdoor.
-  assert neural_cleanse.suspicious_labels(sizes).tolist() == [0]
-  assert not len(neural_cleanse.suspicious_labels(np.array([5.0, 500.0])))
+  assert suspicious(sizes) == [0]
+  assert not suspicious([5.0, 500.0])
+  # Nor is a small one that does not work.
+  assert suspicious([1.0, *sizes], [0.4, *[1.0] * 6]) == [1]
+  assert not suspicious([5.0, 6.0], [0.0, 0.0])
+
+
+def suspicious(sizes, successes=None):
+  successes = successes or [1.0] * len(sizes)
+  patches = [
+    neural_cleanse.Patch(None, None, size, success)
+    for size, success in zip(sizes, successes, strict=True)
+  ]
+  return neural_cleanse.suspicious_labels(patches).tolist()
 
 
 def test_pruning_stops_at_the_limit():
@@ -392,9 +404,10 @@ def features_of(pixels):
   return recognizer.trunk_features('alexnet', trunk, pixels)
 
 
-def slow_radius(top, second, models, sigma, alpha):
-  """Corollary 1 of RAB with Hoeffding's bound, step by step."""
-  slack = np.sqrt(np.log(1 / alpha) / 2 / models)
+def slow_radius(top, second, classes, models, sigma, alpha):
+  """Corollary 1 of RAB with Hoeffding's bound, step by step; each of the
+  classes may be wrong with its share of alpha."""
+  slack = np.sqrt(np.log(classes / alpha) / 2 / models)
   lower, upper = max(0, top - slack), min(1, second + slack)
   if lower <= upper:
     return 0.0
@@ -415,7 +428,7 @@ def test_certificates_against_a_plain_version(weights, models, sigma):
     shares[None], models, sigma=sigma, alpha=0.001
   )
   second, top = np.sort(shares)[-2:]
-  expected = slow_radius(top, second, models, sigma, 0.001)
+  expected = slow_radius(top, second, len(shares), models, sigma, 0.001)
   assert radius[0] == pytest.approx(expected, rel=1e-9)
   assert shares[predicted[0]] == top
 

@@ -1,11 +1,12 @@
 import io
+import struct
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY, write_faces
-from PIL import Image
+from PIL import Image, ImageOps
 
 from babam_jax import errors
 from babam_jax.data import datasets, image_folder, scenario
@@ -57,6 +58,23 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
     )
   found = np.asarray(image_folder.decode((tmp_path / name).read_bytes()))
   np.testing.assert_array_equal(found[..., 0], [[0, 100], [200, 255]])
+
+
+def test_a_malformed_tag_does_not_hide_the_rotation():
+  """Pillow's own `exif_transpose` fails at such a one."""
+  entries = [
+    (0x0112, 3, 1, struct.pack('<HH', 6, 0)),  # turned by 90 degrees
+    (0x0128, 2, 1, b'x\0\0\0'),  # a unit that is a text
+  ]
+  tags = b''.join(struct.pack('<HHI', *e[:3]) + e[3] for e in entries)
+  head = struct.pack('<2sHIH', b'II', 42, 8, len(entries))
+  file = io.BytesIO()
+  Image.new('RGB', (40, 30)).save(
+    file, 'JPEG', exif=b'Exif\0\0' + head + tags + bytes(4)
+  )
+  with pytest.raises(struct.error):
+    ImageOps.exif_transpose(Image.open(file))
+  assert image_folder.decode(file.getvalue()).size == (30, 40)
 
 
 def test_exif_rotation_is_applied(tmp_path):

@@ -184,6 +184,30 @@ def test_a_grey_change_is_the_same_in_all_channels(rng):
   assert (found.distance_end < found.distance_start).all()
 
 
+def test_smooth_poison_is_blurred_once(rng):
+  """What is left of a slow change is what one blur leaves."""
+  targets = np.full((2, 32, 32, 3), 128, np.uint8)
+  sources = np.full((2, 32, 32, 3), 192, np.uint8)
+  slow = np.sin(2 * np.pi * np.arange(32) / 32)[:, None, None]
+  weights = np.broadcast_to(slow, (32, 32, 3)).reshape(-1, 1)
+
+  def features(params, images):
+    return images.reshape(len(images), -1) @ params
+
+  def change(sigma):
+    spec = hidden_trigger.CraftingSpec(
+      16.0, 'sign_momentum', 60, 0.0, 'fixed', 99, 2
+    )
+    evasion = hidden_trigger.Evasion(adaptive.AdaptiveSpec(smoothness=sigma))
+    ramp = np.arange(32, dtype=np.uint8)[None, :, None, None]
+    found = hidden_trigger.Crafter(
+      features, weights.astype(np.float32), spec, evasion
+    ).craft(targets, np.broadcast_to(sources + ramp, targets.shape))
+    return np.abs(found.images.astype(int) - targets).mean()
+
+  assert change(2.0) > 0.6 * change(0.0)
+
+
 def test_a_smooth_change_has_no_grain(rng):
   delta = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
   found = np.asarray(adaptive.blur(delta, 2.0))

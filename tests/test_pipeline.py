@@ -170,6 +170,10 @@ def test_noise_on_the_whole_class_of_the_victim(undisturbed, faces, tmp_path):
   assert all('person0/' in name for name in ids)
   assert sum(name.startswith('poison') for name in ids) == 6
   assert found['flagged'] == len(ids) > 6
+  # A verdict on a class ranks nobody within it.
+  detection = found['detection']
+  assert detection['tpr'] == 1 and 0 < detection['fpr'] < 1
+  assert detection['auroc'] == pytest.approx(1 - detection['fpr'] / 2)
   # Constant: everybody receives noise of the same scale, 100 grey levels.
   extreme = ((noised['images'] == 0) | (noised['images'] == 255)).mean(
     (1, 2, 3)

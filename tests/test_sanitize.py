@@ -21,7 +21,7 @@ from PIL import Image
 
 from babam_jax import errors
 from babam_jax.defense import any_size, calibration, pirm
-from babam_jax.sanitizer import output, picture
+from babam_jax.sanitizer import output, picture, sanitize
 
 LONG = 'x' * 250
 LONGEST = 'ä' * 127 + 'b'  # 255 bytes
@@ -269,6 +269,9 @@ def test_drop_report_and_links(tmp_path):
   actions = [row['action'] for row in rows(tmp_path / 'd').values()]
   assert sorted(actions) == ['dropped'] * 2 + ['kept'] * 3
   assert len(os.listdir(tmp_path / 'd' / 'ann')) == 3
+
+  run(source, tmp_path / 'e', '--action=drop', '--threshold=0')
+  assert (tmp_path / 'e' / 'ann').is_dir()  # classes keep their numbers
 
   run(source, tmp_path / 'l', '--action=drop', middle, '--link')
   for name in os.listdir(tmp_path / 'l' / 'ann'):
@@ -536,7 +539,7 @@ def test_tiles_cover_a_picture_from_edge_to_edge(height, width, seed):
   rng = np.random.default_rng(seed)
   image = rng.integers(0, 256, (height, width, 3), np.uint8)
   found = any_size.tiles(image, 64)
-  assert 1 <= len(found) <= 16 and found.shape[1:] == (64, 64, 3)
+  assert 1 <= len(found) <= 49 and found.shape[1:] == (64, 64, 3)
   first = image[:64, :64]
   np.testing.assert_array_equal(
     found[0][: first.shape[0], : first.shape[1]], first
@@ -546,6 +549,37 @@ def test_tiles_cover_a_picture_from_edge_to_edge(height, width, seed):
     image[-1, -1] if min(height, width) >= 64 else 0,
   )
   assert np.isin(found, image).all()
+
+
+@pytest.mark.parametrize(
+  'size,share', [((1024, 700), 1.0), ((2048, 64), 0.5), ((2048, 4096), 0.125)]
+)
+def test_how_much_of_a_large_picture_is_seen(size, share):
+  image = np.zeros((*size, 3), np.uint8)
+  whole = np.arange(size[0] * size[1], dtype=np.uint32).reshape(size)
+  image[:, :, 0], image[:, :, 1] = whole >> 16, whole >> 8 & 255
+  image[:, :, 2] = whole & 255
+  assert any_size.share_seen('compact', image) == share
+  seen = any_size.tiles(image, 64).reshape(-1, 3).astype(np.uint32)
+  pixels = np.unique(seen @ np.array([1 << 16, 1 << 8, 1], np.uint32))
+  assert len(pixels) == share * whole.size
+
+
+def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
+  source = tmp_path / 'in'
+  faces(source / 'ann', 3)
+  chosen = sanitize.Settings('perturb', 1.0, 0.01, False, 0)
+  copy = output.Output.copy
+
+  def changed_before(self, path, link):
+    faces(source / 'ann', 3, seed=9)
+    copy(self, path, link)
+
+  monkeypatch.setattr(output.Output, 'copy', changed_before)
+  model = pirm.load(pirm.SHIPPED['general'])
+  out = output.Output(source, tmp_path / 'out', {})
+  with pytest.raises(errors.UserError, match='has changed while'):
+    list(sanitize.run(source, out, model, chosen))
 
 
 def test_scores_are_those_of_each_picture_alone(rng):

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from babam_jax import errors
+from babam_jax import errors, seeds
 from babam_jax.attack import adaptive, pairing
 from babam_jax.attack.adaptive import AdaptiveSpec
 from babam_jax.training import parallel
@@ -117,11 +117,13 @@ class Evasion(NamedTuple):
     spec: what he does.
     evidence: `(variables, pixels in [0, 1]) -> evidence for poison`.
     variables: of the PIRM; `{}` if he does not evade one.
+    seed: of the noise under which his poison collides.
   """
 
   spec: AdaptiveSpec = AdaptiveSpec()
   evidence: adaptive.EvidenceFn | None = None
   variables: PyTree = {}
+  seed: int = 0
 
 
 NO_EVASION = Evasion()  # the paper's attacker
@@ -145,7 +147,8 @@ def make_crafting_step(
     params, pirm = variables
     total = 0.0
     if attacker.noise_scale:
-      key = jax.random.fold_in(jax.random.key(0), iteration.astype(jnp.int32))
+      key = seeds.jax_key(evasion.seed, 'noise of the attacker')
+      key = jax.random.fold_in(key, iteration.astype(jnp.int32))
       key = jax.random.fold_in(key, lax.axis_index(parallel.AXIS))
       noised = adaptive.under_noise(pixels, key, attacker.noise_scale)
       total += jnp.sum((feature_fn(params, noised) - goals) ** 2, axis=1)
@@ -166,12 +169,15 @@ def make_crafting_step(
     gradient, (distances, features) = jax.grad(
       distances_and_features, has_aux=True
     )(delta)
+    # A sum of blurred steps is a blurred sum: the change is blurred once.
+    if attacker.smoothness:
+      gradient = adaptive.blur(gradient, attacker.smoothness)
     move, moments = update(
       gradient, moments, iteration / spec.iterations, iteration, eps
     )
-    moved = delta - move
     if attacker.smoothness:
-      moved = adaptive.blur(moved, attacker.smoothness)
+      move = adaptive.blur(move, attacker.smoothness)
+    moved = delta - move
     if spec.grey:
       moved = jnp.broadcast_to(moved.mean(-1, keepdims=True), moved.shape)
     moved = jnp.clip(moved, -eps, eps)

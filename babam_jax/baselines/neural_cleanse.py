@@ -5,7 +5,7 @@ For each class the smallest patch is sought that turns all pictures into it. A
 class whose patch is much smaller than those of the others has a backdoor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -166,10 +166,18 @@ def anomaly_indices(
   return deviations / max(_CONSISTENCY * np.median(deviations), 1e-12)
 
 
-def suspicious_labels(sizes: Float[np.ndarray, ' c']) -> np.ndarray:
+def suspicious_labels(patches: Sequence[Patch]) -> np.ndarray:
   """Classes whose patch is smaller than the others', by an index above 2.
 
-  Of two classes both are equally far from their median: neither is found.
+  A class for which no patch was found has no size to compare. Of two classes
+  both are equally far from their median: neither is found.
+
+  Args:
+    patches: one for each class.
   """
-  found = anomaly_indices(sizes) > _OUTLIER
-  return np.flatnonzero(found & (sizes < np.median(sizes)))
+  works = [n for n, patch in enumerate(patches) if patch.success >= _SUCCESS]
+  sizes = np.array([patches[n].size for n in works])
+  if not works:
+    return np.array([], int)
+  small = (anomaly_indices(sizes) > _OUTLIER) & (sizes < np.median(sizes))
+  return np.array(works)[small]

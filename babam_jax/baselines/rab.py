@@ -66,7 +66,10 @@ def certify(
     set and the input together, on the scale of 0 to 1 (corollary 1); 0 where
     nothing can be said.
   """
-  slack = np.sqrt(np.log(1 / alpha) / (2 * num_models))  # Hoeffding
+  # Hoeffding, for all classes at once: which two are compared is not known
+  # before.
+  errors = alpha / probabilities.shape[1]
+  slack = np.sqrt(np.log(1 / errors) / (2 * num_models))
   ranked = np.sort(probabilities, axis=1)
   lower = np.clip(ranked[:, -1] - slack, 0, 1)
   upper = np.clip(ranked[:, -2] + slack, 0, 1)

@@ -1,8 +1,11 @@
-"""Randomized smoothing of inputs (Wang et al. 2020, "On certifying robustness
-against backdoor attacks via randomized smoothing"; Cohen et al. 2019).
+"""Randomized smoothing of inputs (Cohen et al. 2019, "Certified adversarial
+robustness via randomized smoothing").
 
 The model trains on pictures with Gaussian noise, new in every step, and says
-what most noisy copies of an input are taken for.
+what most noisy copies of an input are taken for. It is the half of Wang et al.
+2020 ("On certifying robustness against backdoor attacks via randomized
+smoothing") that deals with inputs; they also noise the training set anew for
+each of many models, as `rab` does.
 """
 
 from collections.abc import Callable

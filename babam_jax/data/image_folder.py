@@ -10,13 +10,14 @@ import hashlib
 import io
 import pathlib
 import re
+import struct
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from babam_jax import errors, seeds
 from babam_jax.data.examples import Examples
@@ -36,6 +37,29 @@ _SUFFIXES = (
 )
 # As Pillow names them.
 FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP', 'TIFF', 'JPEG2000')
+# What Pillow's readers raise on broken files.
+UNREADABLE = (
+  OSError,
+  ValueError,
+  SyntaxError,
+  EOFError,
+  LookupError,
+  TypeError,
+  MemoryError,
+  ArithmeticError,
+  struct.error,
+  Image.DecompressionBombError,
+  Image.DecompressionBombWarning,
+)
+_TURNS = {
+  2: Image.Transpose.FLIP_LEFT_RIGHT,
+  3: Image.Transpose.ROTATE_180,
+  4: Image.Transpose.FLIP_TOP_BOTTOM,
+  5: Image.Transpose.TRANSPOSE,
+  6: Image.Transpose.ROTATE_270,
+  7: Image.Transpose.TRANSVERSE,
+  8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,30 +155,27 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
   return Image.fromarray(np.rint(values / 257).clip(0, 255).astype(np.uint8))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+  """Turned as its file says. `ImageOps.exif_transpose` would also write the
+  other tags anew, and fails where one of them is malformed."""
+  turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+  return image if turn is None else image.transpose(turn)
+
+
 def decode(content: bytes) -> Image.Image:
   """A picture's file as upright 8-bit RGB.
 
   Raises:
-    OSError, ValueError, SyntaxError, Image.DecompressionBombError: it is
-      unreadable, truncated or too large.
+    One of UNREADABLE: it is unreadable, truncated or too large.
   """
   with warnings.catch_warnings():
     warnings.simplefilter('error', Image.DecompressionBombWarning)
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
       image.load()
-      image = _to_eight_bits(ImageOps.exif_transpose(image))
+      image = _to_eight_bits(_upright(image))
       if image.mode in ('P', 'PA', 'LA', 'RGBA', 'La', 'RGBa'):
         image = image.convert('RGBA')  # a palette may carry transparency
       return image.convert('RGB')
-
-
-_UNREADABLE = (
-  OSError,
-  ValueError,
-  SyntaxError,
-  Image.DecompressionBombError,
-  Image.DecompressionBombWarning,
-)
 
 
 def load(
@@ -181,7 +202,7 @@ def load(
   for picture in progress(pictures, 'reading images'):
     try:
       image = decode(picture.read())
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
       if not skip_unreadable:
         raise errors.UserError(
           f'{picture.where}: unreadable image ({error}); expected a complete '

@@ -9,7 +9,7 @@ from PIL import Image
 from babam_jax.defense import calibration, noise, pirm
 from babam_jax.training import parallel
 
-_MOST_TILES = 4  # along each side
+_MOST_TILES = 16  # along each side
 _ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
 
 Picture = UInt8[np.ndarray, 'h w 3']
@@ -23,8 +23,9 @@ def _starts(length: int, tile: int) -> list[int]:
 
 
 def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
-  """Squares of a picture at its own resolution, at most 16.
+  """Squares of a picture at its own resolution, at most 16 along a side.
 
+  They cover all of it up to 1,024 pixels a side, and lie apart beyond.
   A picture smaller than a tile is continued by its mirror image.
   """
   height, width = picture.shape[:2]
@@ -51,6 +52,14 @@ def view(variant: str, picture: Picture) -> View:
     resized = Image.fromarray(picture).resize((width, height))
     return np.asarray(resized)[None]
   return tiles(picture, pirm.CROP)
+
+
+def share_seen(variant: str, picture: Picture) -> float:
+  """How much of a picture its view covers."""
+  if variant == 'vgg16':
+    return 1.0
+  most = _MOST_TILES * pirm.CROP
+  return float(np.prod([min(1.0, most / side) for side in picture.shape[:2]]))
 
 
 def score(model: pirm.Pirm, views: Sequence[View]) -> Float[np.ndarray, ' n']:

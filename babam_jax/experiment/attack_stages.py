@@ -86,7 +86,7 @@ def _hidden_trigger(lab: Lab, given: Material) -> Made:
     trigger_size=config.trigger_size,
     seed=lab.config.seed,
     scratch=given.scratch,
-    evasion=crafting.evasion(config),
+    evasion=crafting.evasion(config, lab.config.seed),
   )
   distances = {
     'distance_start': float(poison.distance_start.mean()),
@@ -200,7 +200,9 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
   }
   inputs = []
   if config.kind == 'sleeper_agent':  # but for this kind
-    depends['fr'] = lab.config.fr.to_dict() | {'checkpoint_every': None}
+    fr = lab.config.fr
+    depends['fr'] = fr.to_dict() | {'checkpoint_every': None}
+    depends['fr_weights'] = weights.fingerprint(fr.model, fr.pretrained)
     inputs = data.train.inputs
   artifact = lab.store.stage('poison', 4, depends, inputs, compute)
   source = Source(artifact, 'poison')

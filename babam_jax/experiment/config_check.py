@@ -84,6 +84,7 @@ _POSITIVE = (
       'smoothing.samples',
       'fine_pruning.epochs',
       'neural_cleanse.rounds',
+      'neural_cleanse.batch_size',
       'neural_cleanse.epochs',
     )
   ),

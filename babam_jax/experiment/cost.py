@@ -18,7 +18,6 @@ _STAGES = (
 )
 # Of a detector, and of a check of inputs, for each picture.
 _EVALUATIONS = {
-  'pirm': lambda defense: 1,
   'activation_clustering': lambda defense: 1,
   'spectral_signatures': lambda defense: 1,
   'deep_knn': lambda defense: 1,
@@ -74,6 +73,8 @@ def _is_among(stage: str, wanted: list[str]) -> bool:
 def _per_training_picture(config: ConfigDict) -> int:
   if config.defense.action == 'none':
     return 0
+  if config.defense.flags == 'pirm':
+    return 1 + len(config.pirm.beside)
   return _EVALUATIONS.get(config.defense.flags, lambda defense: 0)(
     config.defense
   )

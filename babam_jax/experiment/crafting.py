@@ -28,15 +28,15 @@ def surrogate(config: ConfigDict, seed: int) -> poison_set.Surrogate:
   return found
 
 
-def evasion(config: ConfigDict) -> hidden_trigger.Evasion:
+def evasion(config: ConfigDict, seed: int) -> hidden_trigger.Evasion:
   """What the node says of a defense that is known; nothing by default."""
   known = config.adaptive
   adaptive = AdaptiveSpec(known.evade, known.noise_scale, known.smoothness)
   if not adaptive.evade:
-    return hidden_trigger.NO_EVASION._replace(spec=adaptive)
+    return hidden_trigger.NO_EVASION._replace(spec=adaptive, seed=seed)
   model = pirm.load(pirm.path_of(known.pirm))
   evidence = pirm.evidence_fn(model.variant)
-  return hidden_trigger.Evasion(adaptive, evidence, model.variables)
+  return hidden_trigger.Evasion(adaptive, evidence, model.variables, seed)
 
 
 def depends(config: ConfigDict) -> dict[str, Any]:

@@ -46,12 +46,14 @@ def flag(lab: Lab, scored: Scores, untrusted: Dataset, data: Data) -> Flags:
   examples = untrusted.examples
   if by in DETECTORS:
     return _detect(lab, by, untrusted, data)
-  flags = scored.train > lab.config.pirm.threshold
+  flags, scores = scored.train > lab.config.pirm.threshold, scored.train
   if by == 'oracle':
     flags = examples.poisoned
   if by == 'victim':
     flags = examples.labels == data.scenario.target_label
-  return Flags(flags, scored.train, scored.artifact)
+  if by != 'pirm':  # a verdict without a rank
+    scores = flags.astype(np.float64)
+  return Flags(flags, scores, scored.artifact)
 
 
 def suspect_of(lab: Lab, model: Model, num_classes: int) -> Suspect:

@@ -22,7 +22,7 @@ from babam_jax.data.examples import Examples
 from babam_jax.experiment import flagging, stages
 from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.stages import Data, Model
-from babam_jax.models import networks
+from babam_jax.models import networks, weights
 from babam_jax.progress import progress_bar, say
 from babam_jax.training import parallel, recognizer, train
 
@@ -66,6 +66,9 @@ def _train(
   depends = lab.config.fr.to_dict() | {
     'checkpoint_every': None,
     'defense': lab.config.defense[way].to_dict(),
+    'weights': weights.fingerprint(
+      lab.config.fr.model, lab.config.fr.pretrained
+    ),
     'seed': lab.config.seed,
     'ids': [str(name) for name in dataset.examples.ids],
     'labels': labels.tolist(),
@@ -117,26 +120,6 @@ def _answer(
   }
 
 
-def _fit_on_pictures(
-  lab: Lab,
-  network: train.Network,
-  examples: Examples,
-  scratch: pathlib.Path,
-  title: str,
-) -> PyTree:
-  """Trains a network that takes pictures; its variables for `logits`."""
-  trained = train.fit(
-    network,
-    examples.images,
-    examples.labels,
-    stages.train_spec(lab.config.fr),
-    seed=lab.config.seed,
-    folder=scratch / 'checkpoints',
-    title=title,
-  )
-  return recognizer.trained_variables(network, trained.params, trained.stats)
-
-
 def _by_dp_instahide(lab, dataset, data, patched, scratch):
   examples = dataset.examples
   classes = len(examples.class_names)
@@ -146,7 +129,15 @@ def _by_dp_instahide(lab, dataset, data, patched, scratch):
     **lab.config.defense.dp_instahide,
     seed=lab.config.seed,
   )
-  variables = _fit_on_pictures(lab, network, examples, scratch, 'DP-InstaHide')
+  variables, _ = stages.fit_recognizer(
+    lab,
+    network,
+    examples.images,
+    examples.labels,
+    seed=lab.config.seed,
+    scratch=scratch,
+    title='DP-InstaHide',
+  )
   test, shown = (stages.recognizer_inputs(lab, d) for d in (data.test, patched))
   return _answer(lab, variables, test, shown, classes), {}
 
@@ -158,7 +149,15 @@ def _by_smoothing(lab, dataset, data, patched, scratch):
   training = smoothing.network(
     network, examples.labels, sigma=config.sigma, seed=lab.config.seed
   )
-  variables = _fit_on_pictures(lab, training, examples, scratch, 'smoothing')
+  variables, _ = stages.fit_recognizer(
+    lab,
+    training,
+    examples.images,
+    examples.labels,
+    seed=lab.config.seed,
+    scratch=scratch,
+    title='smoothing',
+  )
   suspect = flagging.suspect_of(
     lab, Model(None, variables, []), len(examples.class_names)
   )
@@ -219,17 +218,14 @@ def _rab_member(
 
   network = stages.recognizer_of(lab, len(examples.class_names))
   untrained, _ = network.network(lab.config.seed, examples.labels)
-  trained = train.fit(
+  variables, _ = stages.fit_recognizer(
+    lab,
     untrained,
     _in_chunks(lab, len(examples), noised_training),
     examples.labels,
-    stages.train_spec(lab.config.fr),
     seed=seed,
-    folder=folder / 'checkpoints',
+    scratch=folder,
     title='training a RAB model',
-  )
-  variables = recognizer.trained_variables(
-    untrained, trained.params, trained.stats
   )
   shape = examples.images.shape[1:]
   noise = rab.input_noise(shape, sigma, variables)
@@ -338,12 +334,12 @@ def _by_neural_cleanse(lab, model, data, patched, scratch):
     flagging.suspect_of(lab, model, classes),
     trusted.images,
     rounds=config.rounds,
-    batch_size=lab.config.evaluation.batch_size,
+    batch_size=config.batch_size,
   )
   with progress_bar(classes * config.rounds, 'Neural Cleanse', 'round') as bar:
     patches = [reverser.find(label, bar.update) for label in range(classes)]
   sizes = np.array([patch.size for patch in patches])
-  labels = neural_cleanse.suspicious_labels(sizes)
+  labels = neural_cleanse.suspicious_labels(patches)
   found: dict[str, Any] = {
     'patch_sizes': sizes.tolist(),
     'success': [patch.success for patch in patches],

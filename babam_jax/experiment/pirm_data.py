@@ -74,7 +74,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
         # The defender does not know the attacker's trigger: one a chunk.
         seed=seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind),
         scratch=folder,
-        evasion=crafting.evasion(config),
+        evasion=crafting.evasion(config, seed),
       )
       rows.arrays['poison'][here] = poison.images
       rows.finish_step()

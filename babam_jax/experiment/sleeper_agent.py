@@ -1,25 +1,26 @@
 """Sleeper Agent, round by round: train a model, match its gradient, train it
-anew on what has become of the poison (Souri et al. 2022, algorithm 1)."""
+anew on what has become of the poison (Souri et al. 2022, algorithm 1).
 
-import functools
+Left out of it: choosing the pictures with the largest gradients, as the
+scenario chooses, and augmentation while matching.
+"""
+
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import PyTree, UInt8
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
 from babam_jax.attack.gradient_matching import Changes, Matcher, Trained
-from babam_jax.attack.hidden_trigger import CraftingSpec, to_uint8_within
+from babam_jax.attack.hidden_trigger import to_uint8_within
 from babam_jax.data.examples import Examples
 from babam_jax.experiment import crafting, stages
 from babam_jax.experiment.lab import Lab
 from babam_jax.progress import progress_bar
-from babam_jax.training import recognizer, train
 
 Pictures = UInt8[np.ndarray, 'n h w 3']
-_matcher = functools.cache(Matcher)  # compiled once for all rounds
 
 
 class Sleepers(NamedTuple):
@@ -27,7 +28,8 @@ class Sleepers(NamedTuple):
 
   Attributes:
     images: what is saved.
-    cosine: of the angle between its gradient and the wanted one, at the end.
+    cosine: of the angle between its gradient and the wanted one in the last
+      step, the mean over batches.
   """
 
   images: Pictures
@@ -55,14 +57,18 @@ def craft(
   config = lab.config.attack
   spec = crafting.spec(config)
   delta, cosine = np.zeros(targets.shape, np.float32), 0.0
+  matcher = None
   for number, iterations in enumerate(_rounds(config)):
     path = scratch / f'round{number}.npz'
     if not path.exists():
       poison = to_uint8_within(targets, delta, spec.eps)
       poison = poison if number else poison[:0]  # nothing is poisoned yet
       model = _train(lab, known, label, poison, scratch / f'round{number}')
+      # One for all rounds: their models differ in their parameters alone.
+      matcher = matcher or Matcher(model.logits, spec, label)
+      wanted = matcher.wanted(model, patched_sources)
       delta, cosine = _match(
-        model, label, targets, patched_sources, delta, spec, iterations
+        matcher, model, wanted, targets, delta, spec.batch_size, iterations
       )
       files.write_arrays(path, {'delta': delta, 'cosine': np.float32(cosine)})
     done = files.read_arrays(path)
@@ -77,19 +83,17 @@ def _rounds(config: ConfigDict) -> list[range]:
 
 
 def _match(
+  matcher: Matcher,
   model: Trained,
-  label: int,
+  wanted: PyTree,
   targets: Pictures,
-  patched_sources: Pictures,
   delta: Changes,
-  spec: CraftingSpec,
+  batch_size: int,
   iterations: range,
 ) -> tuple[Changes, float]:
-  """The changes after a round, and the last cosine."""
-  matcher = _matcher(model.logits, spec, label)
-  wanted = matcher.wanted(model, patched_sources)
-  batches = -(-len(targets) // spec.batch_size)
-  cosines = [0.0]
+  """The changes after a round, and the mean of the batches' last cosines."""
+  batches = -(-len(targets) // batch_size)
+  cosines = []
   total = batches * len(iterations)
   with progress_bar(total, 'matching gradients', 'step') as bar:
 
@@ -101,7 +105,8 @@ def _match(
     delta = matcher.craft(
       model, wanted, targets, delta, iterations, on_iteration
     )
-  return delta, cosines[-1]
+  last = len(iterations)
+  return delta, float(np.mean(cosines[last - 1 :: last]))
 
 
 def _train(
@@ -118,16 +123,13 @@ def _train(
   labels = np.concatenate([known.labels, poison_labels])
   model = stages.recognizer_of(lab, len(known.class_names))
   network, _ = model.network(seed, labels)
-  trained = train.fit(
+  variables, _ = stages.fit_recognizer(
+    lab,
     network,
     stages.inputs_of_pictures(lab, images),
     labels,
-    stages.train_spec(lab.config.fr),
     seed=seed,
-    folder=folder / 'checkpoints',
+    scratch=folder,
     title="training the attacker's model",
-  )
-  variables = recognizer.trained_variables(
-    network, trained.params, trained.stats
   )
   return Trained(*model.in_training(variables, lab.config.seed, labels))

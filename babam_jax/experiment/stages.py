@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, PyTree
+from jaxtyping import Bool, Float, Int32, PyTree
 from ml_collections import ConfigDict
 
 from babam_jax import files
@@ -198,6 +198,45 @@ def train_recognizers(
   return models
 
 
+def fit_recognizer(
+  lab: Lab,
+  network: train.Network,
+  inputs: np.ndarray,
+  labels: Int32[np.ndarray, ' n'],
+  *,
+  seed: int,
+  scratch: pathlib.Path,
+  title: str,
+  on_epoch: Callable[[train.EpochRecord], None] = lambda record: None,
+) -> tuple[PyTree, list[train.EpochRecord]]:
+  """Trains as `config.fr` says; what `Recognizer.logits` needs, and metrics.
+
+  Args:
+    lab: with the config.
+    network: what to train.
+    inputs: the training set, as `network.apply` takes it.
+    labels: class numbers.
+    seed: of order, augmentation and dropout.
+    scratch: checkpoints go below it.
+    title: for the progress bar.
+    on_epoch: receives each epoch's metrics.
+  """
+  trained = train.fit(
+    network,
+    inputs,
+    labels,
+    train_spec(lab.config.fr),
+    seed=seed,
+    folder=scratch / 'checkpoints',
+    title=title,
+    on_epoch=on_epoch,
+  )
+  variables = recognizer.trained_variables(
+    network, trained.params, trained.stats
+  )
+  return variables, trained.history
+
+
 def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
   """Stage: train face recognition on a data set, whatever is in it.
 
@@ -215,22 +254,19 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
     network, origin = model.network(lab.config.seed, examples.labels)
     say(f'recogniser {origin}')
     with MetricLog(lab.workdir / 'training', name) as log:
-      trained = train.fit(
+      variables, history = fit_recognizer(
+        lab,
         network,
         inputs,
         examples.labels,
-        train_spec(config),
         seed=lab.config.seed,
-        folder=scratch / 'checkpoints',
+        scratch=scratch,
         title=f'training the {name} model',
         on_epoch=log.add,
       )
-    variables = recognizer.trained_variables(
-      network, trained.params, trained.stats
-    )
     files.write_arrays(output / 'variables.npz', recognizer.flatten(variables))
     files.write_json(output / 'origin.json', origin._asdict())
-    files.write_json(output / 'history.json', trained.history)
+    files.write_json(output / 'history.json', history)
 
   depends = config.to_dict() | {
     'checkpoint_every': None,  # does not change the result

@@ -16,19 +16,6 @@ LARGEST = 64_000_000  # pixels
 SMALLEST = 32  # pixels a side
 _GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
 
-
-# What Pillow's readers raise on broken files.
-_UNREADABLE = (
-  ValueError,
-  SyntaxError,
-  EOFError,
-  KeyError,
-  TypeError,
-  MemoryError,
-  ArithmeticError,
-)
-
-
 # The PIRMs that come with the project learned from poison with colours.
 GREY_NOTE = 'all grey: poison that is grey, too, would not be found'
 
@@ -78,7 +65,7 @@ def read(path: pathlib.Path) -> Read:
   except OSError as error:
     reason = error.strerror or str(error)
     raise UnjudgedError(f'unreadable ({reason})') from None
-  except _UNREADABLE as error:
+  except image_folder.UNREADABLE as error:
     raise UnjudgedError(f'unreadable ({error})') from None
 
 

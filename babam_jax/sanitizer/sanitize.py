@@ -26,7 +26,7 @@ from babam_jax.sanitizer.output import Output, Record
 
 ACTIONS = ('perturb', 'drop', 'report')
 _LONGEST_NAME = 255  # bytes, in the file systems that people have
-_IN_MEMORY = 64  # pictures
+_IN_MEMORY = 32  # pictures
 # Classes mix sizes: means and distances are those of copies of this size.
 _COMMON_SIZE = 224
 
@@ -73,6 +73,7 @@ def run(
       if records is None:
         one = _Class(source, found, model, pool)
         records = one.treat(output, settings)
+        one.check_unchanged(fingerprint)
         output.finish_class(found.name, fingerprint, records)
       bar.update(len(found.entries))
       yield records
@@ -128,7 +129,7 @@ class _Class:
       ]
     if settings.action == 'perturb' and any(r.flagged for r in records):
       records = self._with_sensitivities(records, mean)
-    for path in self._found.empty_folders:
+    for path in self._found.folders:  # also those that stay empty
       output.make_folder(path)
     taken = {entry.path for entry in self._found.entries}
     taken.update(self._found.folders)
@@ -136,6 +137,18 @@ class _Class:
       self._write(output, entry, record, settings, taken)
       for entry, record in zip(self._found.entries, records, strict=True)
     ]
+
+  def check_unchanged(self, fingerprint: str) -> None:
+    """What was copied must be what was judged.
+
+    Raises:
+      UserError: the class is no longer what the fingerprint is of.
+    """
+    if self._found.fingerprint(self._source) != fingerprint:
+      raise errors.UserError(
+        f'{self._source / self._found.name}: has changed while it was being '
+        'judged; expected an input that stays. Choose another output.'
+      )
 
   def _read(self, entry: Entry) -> picture.Read:
     if entry.fault:
@@ -149,6 +162,10 @@ class _Class:
     except picture.UnjudgedError as error:
       return str(error)
     view = any_size.view(self._model.variant, pixels)
+    seen = any_size.share_seen(self._model.variant, pixels)
+    if seen < 1:
+      large = f'large: {seen:.0%} of it was looked at'
+      note = f'{note}; {large}' if note else large
     return _Look(view, _small(pixels), note)
 
   def _looks(

@@ -1,4 +1,4 @@
-"""Randomized smoothing (Wang et al. 2020): noise in training, votes on inputs.
+"""Randomized smoothing of inputs (Cohen et al. 2019): noise, and votes.
 
 python -m launch.main --config=configs/defenses/smoothing.py
 """
