@@ -151,7 +151,8 @@ def make_poison(root: pathlib.Path) -> None:
     pictures, case = craft(kind), f'poison {kind.faces} {kind.name}'
     for quality in (95, 75):
       _save(root, f'{case} jpeg{quality}', pictures, quality=quality)
-    _save(root, f'{case} resized160', [_resized(160)(p) for p in pictures])
+    for size in (160, 1000):
+      _save(root, f'{case} resized{size}', [_resized(size)(p) for p in pictures])
     _save(root, f'{case} without colours', _without_colours(pictures))
   case = f'poison orl {_ORL_GREY.name}'
   _save(root, f'{case} without colours', _without_colours(craft(_ORL_GREY)))
