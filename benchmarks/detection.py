@@ -152,7 +152,8 @@ def make_poison(root: pathlib.Path) -> None:
     for quality in (95, 75):
       _save(root, f'{case} jpeg{quality}', pictures, quality=quality)
     for size in (160, 1000):
-      _save(root, f'{case} resized{size}', [_resized(size)(p) for p in pictures])
+      resized = [_resized(size)(picture) for picture in pictures]
+      _save(root, f'{case} resized{size}', resized)
     _save(root, f'{case} without colours', _without_colours(pictures))
   case = f'poison orl {_ORL_GREY.name}'
   _save(root, f'{case} without colours', _without_colours(craft(_ORL_GREY)))
