@@ -344,6 +344,15 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.images[row], image)
 
 
+def test_thresholds_are_of_pictures_at_their_own_resolution(tmp_path):
+  for name, size in (('small', (64, 300)), ('large', (72, 90))):
+    Image.new('RGB', size).save(tmp_path / f'{name}.png')
+  config = common.get_config().pirm
+  config.root = str(tmp_path)
+  found = natural_pictures.enlarged(config, 72, ['small.png', 'large.png'])
+  assert found.tolist() == [True, False]
+
+
 def test_too_few_natural_pictures(tmp_path):
   config = common.get_config().pirm
   config.root = str(write_faces(tmp_path, 1, 5))

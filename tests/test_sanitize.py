@@ -586,9 +586,10 @@ def test_scores_are_those_of_each_picture_alone(rng):
   model = pirm.load(pirm.SHIPPED['general'])
   pictures = [
     rng.integers(0, 256, (*size, 3), np.uint8)
-    for size in ((64, 64), (40, 300), (128, 65))
+    for size in ((64, 64), (40, 300), (500, 460), (128, 65))
   ]
-  views = [any_size.view('compact', p) for p in pictures]
+  views = [any_size.views('compact', p) for p in pictures]
+  assert [len(found) for found in views] == [1, 1, 2, 1]
   together = any_size.score(model, views)
   alone = [any_size.score(model, [view])[0] for view in views]
   np.testing.assert_allclose(together, alone, rtol=1e-4)

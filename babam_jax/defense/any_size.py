@@ -1,5 +1,6 @@
 """PIRM scores and noise for pictures of any size, with few compiled shapes."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ _ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
 
 Picture = UInt8[np.ndarray, 'h w 3']
 View = UInt8[np.ndarray, 't i j 3']
+# A recogniser sees a larger picture at about this size.
+_RECOGNISED = 224
+_LARGE = 2 * _RECOGNISED
 
 
 def _starts(length: int, tile: int) -> list[int]:
@@ -42,41 +46,53 @@ def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
   )
 
 
-def view(variant: str, picture: Picture) -> View:
-  """What a PIRM looks at: tiles at native resolution, of a size for all.
+def views(variant: str, picture: Picture) -> tuple[View, ...]:
+  """What a PIRM looks at: tiles at native resolution, of a size for all; of a
+  large picture also tiles of it as small as a recogniser sees it, for poison
+  that was enlarged.
 
   The paper's variant sees the whole picture at its own input size.
   """
   if variant == 'vgg16':
     height, width = pirm.VGG_INPUT
     resized = Image.fromarray(picture).resize((width, height))
-    return np.asarray(resized)[None]
-  return tiles(picture, pirm.CROP)
+    return (np.asarray(resized)[None],)
+  native = tiles(picture, pirm.CROP)
+  if min(picture.shape[:2]) < _LARGE:
+    return (native,)
+  size = (_RECOGNISED, _RECOGNISED)
+  small = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+  return native, tiles(np.asarray(small), pirm.CROP)
 
 
 def share_seen(variant: str, picture: Picture) -> float:
-  """How much of a picture its view covers."""
+  """How much of a picture its tiles at native resolution cover."""
   if variant == 'vgg16':
     return 1.0
   most = _MOST_TILES * pirm.CROP
   return float(np.prod([min(1.0, most / side) for side in picture.shape[:2]]))
 
 
-def score(model: pirm.Pirm, views: Sequence[View]) -> Float[np.ndarray, ' n']:
-  """The probability of poison for each picture, by its mean evidence."""
-  return calibration.probability(model.calibration, evidence(model, views))
+def score(
+  model: pirm.Pirm, pictures: Sequence[tuple[View, ...]]
+) -> Float[np.ndarray, ' n']:
+  """The probability of poison for each picture, from its views."""
+  return calibration.probability(model.calibration, evidence(model, pictures))
 
 
 def evidence(
-  model: pirm.Pirm, views: Sequence[View]
+  model: pirm.Pirm, pictures: Sequence[tuple[View, ...]]
 ) -> Float[np.ndarray, ' n']:
-  """For poison, the mean over each picture's view."""
-  counts = [len(found) for found in views]
+  """For poison: the mean over the tiles of a view, of the view with most."""
+  flat = list(itertools.chain.from_iterable(pictures))
+  counts = [len(tiles_of_view) for tiles_of_view in flat]
   step = _ROWS_PER_STEP[model.variant]
-  rows = _filled(np.concatenate(views), step)
+  rows = _filled(np.concatenate(flat), step)
   found = pirm.evidence(model, rows, step)
-  owner = np.repeat(np.arange(len(views)), counts)
-  return np.bincount(owner, found[: len(owner)]) / counts
+  owner = np.repeat(np.arange(len(flat)), counts)
+  means = np.bincount(owner, found[: len(owner)]) / counts
+  starts = np.cumsum([0, *map(len, pictures[:-1])])
+  return np.maximum.reduceat(means, starts)
 
 
 def _filled(rows: np.ndarray, step: int) -> np.ndarray:

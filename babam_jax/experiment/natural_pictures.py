@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -109,6 +109,20 @@ def _large_first(
   seen, left = names[: num_poison + num_clean], names[num_poison + num_clean :]
   seeds.numpy_rng(seed, 'large pictures').shuffle(seen)
   return [*seen[:num_poison], *left[:num_poison], *seen[num_poison:]]
+
+
+def enlarged(
+  config: ConfigDict, size: int, names: list[str]
+) -> Bool[np.ndarray, ' n']:
+  """Which pictures are too small for `size`, and so were enlarged to it.
+
+  Args:
+    config: the PIRM's node.
+    size: pixels a side.
+    names: below `config.root`.
+  """
+  root = pathlib.Path(config.root)
+  return np.array([_short_side(root / name) < size for name in names], bool)
 
 
 def _short_side(path: pathlib.Path) -> int:

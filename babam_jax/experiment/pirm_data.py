@@ -268,7 +268,7 @@ def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
 def half(examples: Examples, seed: int) -> Bool[np.ndarray, ' n']:
   """Half of the pictures of a part, and half of those that are poisoned, at
   random; all copies of a picture, poisoned and not, are in the same half."""
-  originals = [_original(str(name)) for name in examples.ids]
+  originals = [original(str(name)) for name in examples.ids]
   poisoned = dict.fromkeys(
     name for name, bad in zip(originals, examples.poisoned, strict=True) if bad
   )
@@ -294,7 +294,8 @@ def kinds(config: ConfigDict, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
   return [config.kinds[number] for number in numbers]
 
 
-def _original(name: str) -> str:
+def original(name: str) -> str:
+  """The picture that a row of a part, poisoned and processed, was once."""
   name = name.removeprefix(_POISON)
   before, mark, _ = name.rpartition('#')
   return before if mark else name

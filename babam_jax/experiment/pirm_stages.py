@@ -7,14 +7,14 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from babam_jax import files
 from babam_jax.data.examples import Examples
 from babam_jax.defense import any_size, calibration, pirm
 from babam_jax.defense.calibration import Calibration
 from babam_jax.evaluation import metrics
-from babam_jax.experiment import pirm_data
+from babam_jax.experiment import natural_pictures, pirm_data
 from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.lab import Lab
 from babam_jax.experiment.stages import train_spec
@@ -84,7 +84,8 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
   """Stage: make the score a probability, and measure it.
 
   Half of the pictures held out serve for the one, half for the other; a poison
-  is in the same half as its original. The scores of all clean ones are kept.
+  is in the same half as its original. For thresholds the scores of clean ones
+  are kept (see `_typical`).
   """
   config = lab.config.pirm
 
@@ -102,21 +103,37 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     )
     found['calibration_error'] = calibration.calibration_error(bins)
     found['reliability'] = [b._asdict() for b in bins]
+    clean = scores[_typical(lab, holdout)]
     found['kinds'] = _by_kind(
-      pirm_data.kinds(config, poisoned), scores[poisoned], scores[~poisoned]
+      pirm_data.kinds(config, poisoned), scores[poisoned], clean
     )
     pirm.save(
       model._replace(
         meta=model.meta | {'holdout': found},
-        calibration=fitted._replace(clean=scores[~poisoned]),
+        calibration=fitted._replace(clean=clean),
       ),
       output / _FILE,
     )
     files.write_json(output / 'history.json', trained.json('history'))
 
   return lab.store.stage(
-    'pirm_calibration', 2, {'threshold': config.threshold}, [trained], compute
+    'pirm_calibration', 3, {'threshold': config.threshold}, [trained], compute
   )
+
+
+def _typical(lab: Lab, holdout: Examples) -> Bool[np.ndarray, ' n']:
+  """Clean pictures as people have them, to tell what a threshold costs.
+
+  A PIRM for native resolution trains on enlarged thumbnails too. They look
+  like poison more often than photographs, and nobody enrols them.
+  """
+  config, clean = lab.config.pirm, ~holdout.poisoned
+  if not config.native:
+    return clean
+  names = [pirm_data.original(str(name)) for name in holdout.ids]
+  enlarged = natural_pictures.enlarged(config, lab.config.data.size, names)
+  typical = clean & ~enlarged
+  return typical if typical.any() else clean
 
 
 def _by_kind(
@@ -144,7 +161,7 @@ def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
   with progress_bar(len(examples), 'PIRM scores (held out)', 'img') as bar:
     for start in range(0, len(examples), _SCORED):
       images = examples.images[start : start + _SCORED]
-      views = [any_size.view(model.variant, image) for image in images]
+      views = [any_size.views(model.variant, image) for image in images]
       found.append(any_size.evidence(model, views))
       bar.update(len(images))
   return np.concatenate(found)

@@ -94,12 +94,12 @@ class _Look(NamedTuple):
   """What is kept of a picture, however large it is.
 
   Attributes:
-    view: what the PIRM looks at.
+    views: what the PIRM looks at.
     small: a copy of the common size.
     note: what there is to say about the file.
   """
 
-  view: any_size.View
+  views: tuple[any_size.View, ...]
   small: UInt8[np.ndarray, 's s 3']
   note: str
 
@@ -161,12 +161,12 @@ class _Class:
       pixels, _, note = self._read(entry)
     except picture.UnjudgedError as error:
       return str(error)
-    view = any_size.view(self._model.variant, pixels)
+    views = any_size.views(self._model.variant, pixels)
     seen = any_size.share_seen(self._model.variant, pixels)
     if seen < 1:
       large = f'large: {seen:.0%} of it was looked at'
       note = f'{note}; {large}' if note else large
-    return _Look(view, _small(pixels), note)
+    return _Look(views, _small(pixels), note)
 
   def _looks(
     self, entries: list[Entry]
@@ -183,7 +183,7 @@ class _Class:
     total = np.zeros((_COMMON_SIZE, _COMMON_SIZE, 3))
     for batch in self._looks(self._found.entries):
       looks = [look for _, look in batch if isinstance(look, _Look)]
-      views = [look.view for look in looks]
+      views = [look.views for look in looks]
       scores = iter(any_size.score(self._model, views) if looks else ())
       for look in looks:
         total += look.small
