@@ -7,8 +7,8 @@
   python -m launch.main --config=configs/bench_lfw.py:attacks ...
 
 The hidden trigger against every defense, multi-class (the default) or binary;
-against the cheaper ones alone, also on four other pairs of people; four other
-attacks against the cheaper ones. Three seeds each but for the pairs.
+against the cheaper ones alone (minutes, not half an hour a run), also on four
+other pairs of people; four other attacks against the cheaper ones. Three seeds each but for the pairs.
 
 93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
 class: the authors' split (372 poisons, 55 %) leaves Activation Clustering and
@@ -33,11 +33,11 @@ _CHEAP = (
   ('Deep k-NN', 'deep_knn', None),
   ('STRIP on inputs', 'strip', 2.19),
   ('Fine-Pruning', 'fine_pruning', None),
-)
-_DEAR = (
   ('STRIP on training set', 'strip_training', None),
   ('RAP on inputs', 'rap', None),
   ('RAP on training set', 'rap_training', None),
+)
+_DEAR = (
   ('Neural Cleanse', 'neural_cleanse', None),
   ('DP-InstaHide', 'dp_instahide', None),
   ('RAB', 'rab', 6.1),

@@ -295,6 +295,28 @@ def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
     assert abs(len(set(stems[side])) - len(set(stems)) / 2) <= 0.5
 
 
+def test_rows_with_added_noise_are_known(tmp_path, monkeypatch):
+  config = small_pirm(tmp_path)
+  config.pirm.processed_copies = 20
+  ids = np.array([f'poison/a.png#{n}' for n in range(20)])
+  size, seed = config.data.size, config.seed
+  found = pirm_data.noised(config.pirm, size, ids, seed)
+  seen = []
+  monkeypatch.setattr(
+    processing, '_add_noise', lambda picture, rng: seen.append(1) or picture
+  )
+  image = np.zeros((size, size, 3), np.uint8)
+  for number, is_noised in enumerate(found):
+    seen.clear()
+    processing.process(
+      image, seeds.numpy_rng(seed, f'a.png processed {number}')
+    )
+    assert bool(seen) == is_noised
+  assert 0 < found.sum() < 20
+  config.pirm.processed_copies = 0
+  assert not pirm_data.noised(config.pirm, size, ids, seed).any()
+
+
 def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
   """Small chunks, and a kill between two of them."""
   config = small_pirm(tmp_path)

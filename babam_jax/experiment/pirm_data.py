@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
@@ -226,11 +226,35 @@ def _copies(
   if not count:
     return image[None]
   return np.stack(
-    [
-      processing.process(image, seeds.numpy_rng(seed, f'{name} processed {n}'))
-      for n in range(count)
-    ]
+    [processing.process(image, _history(name, n, seed)) for n in range(count)]
   )
+
+
+def _history(name: str, number: int, seed: int) -> np.random.Generator:
+  return seeds.numpy_rng(seed, f'{name} processed {number}')
+
+
+def noised(
+  config: ConfigDict, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
+) -> Bool[np.ndarray, ' n']:
+  """To which rows of a part noise was added.
+
+  Args:
+    config: the PIRM's node.
+    size: pixels a side.
+    ids: of the rows.
+    seed: of the run.
+  """
+  if not config.processed_copies:
+    return np.zeros(len(ids), bool)
+  flat = np.full((size, size, 3), 128, np.uint8)  # all else leaves it flat
+
+  def is_noised(row: str) -> bool:
+    number = int(row.rpartition('#')[2]) if config.processed_copies > 1 else 0
+    history = _history(original(row), number, seed)
+    return bool(np.ptp(processing.process(flat, history)))
+
+  return np.array([is_noised(str(row)) for row in ids], bool)
 
 
 def _names(part: Part, chosen: Chosen) -> dict[str, Any]:

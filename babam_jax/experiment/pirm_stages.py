@@ -124,15 +124,17 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
 def _typical(lab: Lab, holdout: Examples) -> Bool[np.ndarray, ' n']:
   """Clean pictures as people have them, to tell what a threshold costs.
 
-  A PIRM for native resolution trains on enlarged thumbnails too. They look
-  like poison more often than photographs, and nobody enrols them.
+  A PIRM for native resolution trains on enlarged thumbnails too, and on strong
+  noise as an example of what is no poison: nobody enrols either.
   """
   config, clean = lab.config.pirm, ~holdout.poisoned
   if not config.native:
     return clean
+  size = lab.config.data.size
   names = [pirm_data.original(str(name)) for name in holdout.ids]
-  enlarged = natural_pictures.enlarged(config, lab.config.data.size, names)
-  typical = clean & ~enlarged
+  enlarged = natural_pictures.enlarged(config, size, names)
+  noised = pirm_data.noised(config, size, holdout.ids, lab.config.seed)
+  typical = clean & ~enlarged & ~noised
   return typical if typical.any() else clean
 
 
