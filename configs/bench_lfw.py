@@ -7,8 +7,9 @@
   python -m launch.main --config=configs/bench_lfw.py:attacks ...
 
 The hidden trigger against every defense, multi-class (the default) or binary;
-against the cheaper ones alone (minutes, not half an hour a run), also on four
-other pairs of people; four other attacks against the cheaper ones. Three seeds each but for the pairs.
+against the cheaper ones alone (minutes a run, not half an hour), also on four
+other pairs of people; four other attacks against the cheaper ones. Three seeds
+each but for the pairs.
 
 93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
 class: the authors' split (372 poisons, 55 %) leaves Activation Clustering and

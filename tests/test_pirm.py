@@ -9,9 +9,9 @@ import pytest
 from conftest import REPOSITORY, write_faces
 from PIL import Image
 
-from babam_jax import errors, files
+from babam_jax import errors, files, seeds
 from babam_jax.attack import poison_set
-from babam_jax.data import datasets, image_folder
+from babam_jax.data import datasets, image_folder, processing
 from babam_jax.defense import calibration, pirm
 from babam_jax.experiment import (
   artifacts,

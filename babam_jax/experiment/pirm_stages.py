@@ -117,7 +117,7 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     files.write_json(output / 'history.json', trained.json('history'))
 
   return lab.store.stage(
-    'pirm_calibration', 3, {'threshold': config.threshold}, [trained], compute
+    'pirm_calibration', 4, {'threshold': config.threshold}, [trained], compute
   )
 
 
