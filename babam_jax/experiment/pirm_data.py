@@ -237,7 +237,7 @@ def _history(name: str, number: int, seed: int) -> np.random.Generator:
 def noised(
   config: ConfigDict, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
 ) -> Bool[np.ndarray, ' n']:
-  """To which rows of a part noise was added.
+  """To which rows of a part noise was added that JPEG did not erase again.
 
   Args:
     config: the PIRM's node.
