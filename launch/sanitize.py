@@ -154,12 +154,6 @@ def main(arguments: Sequence[str]) -> None:
   )
   output.close()
   print(f'{findings.flagged} flagged; report: {root / "report.html"}')
-  if findings.grey:
-    print(
-      f'{findings.grey} pictures are all grey: poison that is grey, too, would '
-      'not be found.',
-      file=sys.stderr,
-    )
   if findings.unjudged:
     print(
       f'{len(findings.unjudged)} files could not be judged and are not in the '

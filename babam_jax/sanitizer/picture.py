@@ -16,9 +16,6 @@ LARGEST = 64_000_000  # pixels
 SMALLEST = 32  # pixels a side
 _GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
 
-# The PIRMs that come with the project learned from poison with colours.
-GREY_NOTE = 'all grey: poison that is grey, too, would not be found'
-
 
 class UnjudgedError(ValueError):
   """A file that cannot be judged; the message says why."""
@@ -89,6 +86,4 @@ def _decode(content: bytes) -> Read:
     if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
       raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
-  if (pixels == pixels[:, :, :1]).all():
-    notes.append(GREY_NOTE)
   return Read(pixels, grey, '; '.join(notes))

@@ -38,7 +38,6 @@ class Findings:
     self._table = csv.writer(csv_file, lineterminator='\n')
     self._table.writerow(_COLUMNS)
     self.actions: Counter[str] = Counter()
-    self.grey = 0
     self.unjudged: list[tuple[str, str]] = []
     self.classes: list[tuple[str, int, int, int]] = []
     self.histogram = np.zeros(_BINS, int)
@@ -50,7 +49,6 @@ class Findings:
     for record in records:
       self._table.writerow(_row(record))
       self.actions[record.action] += 1
-      self.grey += picture.GREY_NOTE in record.note
       if record.action == NOT_JUDGED:
         self.unjudged.append((record.path, record.note))
       if record.score is None:
@@ -97,7 +95,6 @@ def summary(findings: Findings, settings: dict[str, Any]) -> dict[str, Any]:
     'files': sum(findings.actions.values()),
     'flagged': findings.flagged,
     'actions': dict(sorted(findings.actions.items())),
-    'grey': findings.grey,
     'classes': len(findings.classes),
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
