@@ -26,6 +26,7 @@ from babam_jax.defense import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import (
   artifacts,
+  attack_stages,
   config_check,
   environment,
   evaluation_stages,
@@ -123,14 +124,14 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   config_check.check(config)
   laboratory = Lab(config, artifacts.Store(root), workdir)
   data = stages.load_scenario(laboratory)
-  poison = stages.craft_poison(laboratory, data)
+  poison = attack_stages.craft_poison(laboratory, data)
   untrusted = join(data.train, poison)
   sanitised = through_the_command(laboratory, untrusted)
   models = stages.train_recognizers(
     laboratory,
     {'clean': data.train, 'malicious': untrusted, 'protected': sanitised},
   )
-  patched = evaluation_stages.patch_test_pictures(laboratory, data)
+  patched = attack_stages.patch_test_pictures(laboratory, data)
   judged = {
     name: evaluation_stages.evaluate(laboratory, model, data, patched)
     for name, model in models.items()

@@ -1,4 +1,6 @@
 import ast
+import importlib
+import types
 
 from conftest import REPOSITORY
 
@@ -43,3 +45,36 @@ def test_only_parallel_knows_devices_and_only_checkpoint_knows_orbax():
     text = path.read_text()
     assert ('pmap(' in text) == (path.name == 'parallel.py'), path
     assert ('import orbax' in text) == (path.name == 'checkpoint.py'), path
+
+
+def our_modules(tree):
+  """The names under which a file knows our modules."""
+  found = {}
+  for node in ast.walk(tree):
+    if not isinstance(node, ast.ImportFrom) or not node.module:
+      continue
+    if node.module.split('.')[0] not in ('babam_jax', 'configs', 'launch'):
+      continue
+    package = importlib.import_module(node.module)
+    for alias in node.names:
+      thing = getattr(package, alias.name, None)
+      if thing is None:
+        thing = importlib.import_module(f'{node.module}.{alias.name}')
+      if isinstance(thing, types.ModuleType):
+        found[alias.asname or alias.name] = thing
+  return found
+
+
+def test_what_benchmarks_use_is_there():
+  """They run for hours, and so in no other test."""
+  checked = 0
+  for path in (REPOSITORY / 'benchmarks').glob('*.py'):
+    tree = ast.parse(path.read_text())
+    modules = our_modules(tree)
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = modules.get(node.value.id)
+        if module is not None:
+          assert hasattr(module, node.attr), f'{path}:{node.lineno}'
+          checked += 1
+  assert checked > 100
