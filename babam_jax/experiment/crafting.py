@@ -48,6 +48,8 @@ def depends(config: ConfigDict) -> dict[str, Any]:
   known = adaptive.pop('pirm')
   if any(adaptive.values()):
     fields['adaptive'] = adaptive
+  if adaptive['smoothness'] or adaptive['noise_scale']:
+    fields['adaptive_version'] = 2  # blurred once; noise by the seed
   if adaptive['evade']:
     fields['pirm'] = pirm.fingerprint(pirm.path_of(known))
   return fields
