@@ -120,6 +120,26 @@ def _answer(
   }
 
 
+def _fit_on_pictures(
+  lab: Lab,
+  network: train.Network,
+  examples: Examples,
+  scratch: pathlib.Path,
+  title: str,
+) -> PyTree:
+  """Trains a network that takes pictures; its variables for `logits`."""
+  variables, _ = stages.fit_recognizer(
+    lab,
+    network,
+    examples.images,
+    examples.labels,
+    seed=lab.config.seed,
+    scratch=scratch,
+    title=title,
+  )
+  return variables
+
+
 def _by_dp_instahide(lab, dataset, data, patched, scratch):
   examples = dataset.examples
   classes = len(examples.class_names)
@@ -129,15 +149,7 @@ def _by_dp_instahide(lab, dataset, data, patched, scratch):
     **lab.config.defense.dp_instahide,
     seed=lab.config.seed,
   )
-  variables, _ = stages.fit_recognizer(
-    lab,
-    network,
-    examples.images,
-    examples.labels,
-    seed=lab.config.seed,
-    scratch=scratch,
-    title='DP-InstaHide',
-  )
+  variables = _fit_on_pictures(lab, network, examples, scratch, 'DP-InstaHide')
   test, shown = (stages.recognizer_inputs(lab, d) for d in (data.test, patched))
   return _answer(lab, variables, test, shown, classes), {}
 
@@ -149,15 +161,7 @@ def _by_smoothing(lab, dataset, data, patched, scratch):
   training = smoothing.network(
     network, examples.labels, sigma=config.sigma, seed=lab.config.seed
   )
-  variables, _ = stages.fit_recognizer(
-    lab,
-    training,
-    examples.images,
-    examples.labels,
-    seed=lab.config.seed,
-    scratch=scratch,
-    title='smoothing',
-  )
+  variables = _fit_on_pictures(lab, training, examples, scratch, 'smoothing')
   suspect = flagging.suspect_of(
     lab, Model(None, variables, []), len(examples.class_names)
   )

@@ -130,11 +130,13 @@ def _typical(lab: Lab, holdout: Examples) -> Bool[np.ndarray, ' n']:
   config, clean = lab.config.pirm, ~holdout.poisoned
   if not config.native:
     return clean
-  size = lab.config.data.size
-  names = [pirm_data.original(str(name)) for name in holdout.ids]
-  enlarged = natural_pictures.enlarged(config, size, names)
-  noised = pirm_data.noised(config, size, holdout.ids, lab.config.seed)
-  typical = clean & ~enlarged & ~noised
+  size, rows = lab.config.data.size, np.flatnonzero(clean)
+  names = [pirm_data.original(str(name)) for name in holdout.ids[rows]]
+  rows = rows[~natural_pictures.enlarged(config, size, names)]
+  ids = holdout.ids[rows]
+  rows = rows[~pirm_data.noised(config, size, ids, lab.config.seed)]
+  typical = np.zeros(len(clean), bool)
+  typical[rows] = True
   return typical if typical.any() else clean
 
 

@@ -37,13 +37,11 @@ class ClassFolder:
     name: the folder's, or `NO_CLASS`.
     entries: what is in it, in order.
     folders: all folders in it, itself included.
-    empty_folders: those of them that hold nothing.
   """
 
   name: str
   entries: list[Entry]
   folders: list[pathlib.PurePosixPath]
-  empty_folders: list[pathlib.PurePosixPath]
 
   def fingerprint(self, root: pathlib.Path) -> str:
     """Of names, sizes and times: tells a class that has changed."""
@@ -72,7 +70,7 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
     else:
       loose.append(Entry(path, _fault(root / name, inside)))
   if loose:
-    yield ClassFolder(NO_CLASS, loose, folders, [])
+    yield ClassFolder(NO_CLASS, loose, folders)
   for folder in folders:
     yield _walk(root, folder, inside)
 
@@ -80,7 +78,7 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
 def _walk(
   root: pathlib.Path, folder: pathlib.PurePosixPath, inside: pathlib.Path
 ) -> ClassFolder:
-  entries, below, empty = [], [], []
+  entries, below = [], []
 
   def not_listed(error: OSError) -> None:
     path = pathlib.PurePosixPath(error.filename).relative_to(root.as_posix())
@@ -94,9 +92,7 @@ def _walk(
       fault = _fault(pathlib.Path(here) / name, inside)
       entries.append(Entry(relative / name, fault))
     below.append(relative)
-    if not folders and not names:
-      empty.append(relative)
-  return ClassFolder(folder.name, entries, below, empty)
+  return ClassFolder(folder.name, entries, below)
 
 
 def _fault(path: pathlib.Path, inside: pathlib.Path) -> str:
