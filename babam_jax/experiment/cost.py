@@ -18,16 +18,17 @@ _STAGES = (
 )
 # Of a detector, and of a check of inputs, for each picture.
 _EVALUATIONS = {
-  'activation_clustering': lambda defense: 1,
-  'spectral_signatures': lambda defense: 1,
-  'deep_knn': lambda defense: 1,
-  'strip': lambda defense: defense.strip.overlays,
-  'rap': lambda defense: 2,  # with the perturbation and without
+  'pirm': lambda config: 1 + len(config.pirm.beside),
+  'activation_clustering': lambda config: 1,
+  'spectral_signatures': lambda config: 1,
+  'deep_knn': lambda config: 1,
+  'strip': lambda config: config.defense.strip.overlays,
+  'rap': lambda config: 2,  # with the perturbation and without
 }
 # Of a way to answer, for each input, beyond the one of a plain model.
 _ANSWERING = {
-  'rab': lambda defense: defense.rab.models - 1,
-  'smoothing': lambda defense: defense.smoothing.samples - 1,
+  'rab': lambda config: config.defense.rab.models - 1,
+  'smoothing': lambda config: config.defense.smoothing.samples - 1,
 }
 
 
@@ -73,14 +74,11 @@ def _is_among(stage: str, wanted: list[str]) -> bool:
 def _per_training_picture(config: ConfigDict) -> int:
   if config.defense.action == 'none':
     return 0
-  if config.defense.flags == 'pirm':
-    return 1 + len(config.pirm.beside)
-  return _EVALUATIONS.get(config.defense.flags, lambda defense: 0)(
-    config.defense
-  )
+  counted = _EVALUATIONS.get(config.defense.flags)
+  return counted(config) if counted else 0
 
 
 def _per_input(config: ConfigDict) -> int:
   defense = config.defense
   counted = _EVALUATIONS.get(defense.inputs) or _ANSWERING.get(defense.training)
-  return counted(defense) if counted else 0
+  return counted(config) if counted else 0
