@@ -31,6 +31,15 @@ _EVADING_ATTACKERS = (
   ('weights of the shipped', f'{_EVADING}=shipped'),
   ('weights of the general', f'{_EVADING}=general'),
   ('weights of the hardened', f'{_EVADING}=hardened'),
+  (
+    'own PIRMs, shipped and hardened',
+    f'{_EVADING}=runs/attacker_natural.npz '
+    "attack.adaptive.beside=('runs/attacker_hardened.npz',)",
+  ),
+  (
+    'weights of all three',
+    f"{_EVADING}=general attack.adaptive.beside=('shipped','hardened')",
+  ),
 )
 _OTHER_MEANS = (
   ('collides under noise', 'attack.adaptive.noise_scale=30.0'),

@@ -41,6 +41,8 @@ def crafting() -> ConfigDict:
   config.adaptive.evade = 0.0
   # The PIRM that he has: one of those that are shipped, or a file.
   config.adaptive.pirm = 'shipped'
+  # Further ones: he evades all of them.
+  config.adaptive.beside = ()
   # The scale of the noise under which poison collides too, in grey levels.
   config.adaptive.noise_scale = 0.0
   # The change is blurred by a Gaussian of so many pixels.

@@ -12,6 +12,7 @@ from test_pipeline import FIELDS
 
 from babam_jax import errors, files
 from babam_jax.attack import adaptive, hidden_trigger
+from babam_jax.baselines import neural_cleanse
 from babam_jax.defense import pirm
 from babam_jax.evaluation import metrics, study_figures, study_table
 from babam_jax.experiment import (
@@ -134,13 +135,48 @@ def test_a_killed_sleeper_agent_ends_with_the_same_poison(
   )
 
 
+def test_a_killed_neural_cleanse_keeps_its_patches(run, tmp_path, monkeypatch):
+  fields = importlib.import_module('configs.defenses.neural_cleanse').FIELDS
+  changes = {**fields, 'models': ('malicious', 'protected')}
+  find, searched = neural_cleanse.Reverser.find, []
+
+  def dying(self, label, on_round):
+    if len(searched) == 1:
+      raise KeyboardInterrupt
+    searched.append(label)
+    return find(self, label, on_round)
+
+  def seen(self, label, on_round):
+    searched.append(label)
+    return find(self, label, on_round)
+
+  with monkeypatch.context() as context:
+    context.setattr(neural_cleanse.Reverser, 'find', dying)
+    with pytest.raises(KeyboardInterrupt):
+      run('killed', changes, tmp_path / 'killed')
+  monkeypatch.setattr(neural_cleanse.Reverser, 'find', seen)
+  resumed, _ = run('resumed', changes, tmp_path / 'killed')
+  assert searched == sorted(set(searched)) and len(searched) > 1
+  whole, _ = run('whole', changes, tmp_path / 'whole')
+
+  def found(metrics, store):
+    key = metrics['stages']['repair/neural_cleanse']['key'][:16]
+    return json.loads(
+      (store / f'repair-neural_cleanse-{key}' / 'found.json').read_text()
+    )
+
+  assert resumed['models'] == whole['models']
+  assert found(resumed, tmp_path / 'killed') == found(whole, tmp_path / 'whole')
+
+
 # --- The attacker who knows the defense ---
 
 
-def test_poison_that_evades_a_pirm(rng):
-  """Its evidence falls, at little cost in distance."""
-  detector = pirm.load(pirm.SHIPPED['shipped'])
-  evidence = pirm.evidence_fn(detector.variant)
+@pytest.mark.parametrize('known', [('shipped',), ('shipped', 'general')])
+def test_poison_that_evades(known, rng):
+  """The evidence of each PIRM falls, at little cost in distance."""
+  evaded = [pirm.load(pirm.SHIPPED[name]) for name in known]
+  evidence = pirm.evidence_of_all([found.variant for found in evaded])
   targets = rng.integers(90, 160, (4, 64, 64, 3), np.uint8)
   sources = rng.integers(0, 256, (4, 64, 64, 3), np.uint8)
   weights = rng.normal(size=(64 * 64 * 3, 16)).astype(np.float32) / 100
@@ -152,14 +188,19 @@ def test_poison_that_evades_a_pirm(rng):
     16.0, 'sign_momentum', 30, 0.0, 'fixed', 99, 4
   )
   evading = hidden_trigger.Evasion(
-    adaptive.AdaptiveSpec(evade=1.0), evidence, detector.variables
+    adaptive.AdaptiveSpec(evade=1.0),
+    evidence,
+    tuple(found.variables for found in evaded),
   )
   plain, evasive = (
     hidden_trigger.Crafter(features, weights, spec, *e).craft(targets, sources)
     for e in ((), (evading,))
   )
-  before, after = (pirm.score(detector, p.images, 4) for p in (plain, evasive))
-  assert after.max() < 0.5 and after.mean() < before.mean()
+  for detector in evaded:
+    before, after = (
+      pirm.score(detector, p.images, 4) for p in (plain, evasive)
+    )
+    assert after.max() < 0.5 and after.mean() < before.mean()
   assert (evasive.distance_end < evasive.distance_start / 2).all()
   change = np.abs(evasive.images.astype(int) - targets)
   assert change.max() <= 16
@@ -240,6 +281,10 @@ def test_of_several_pirms_the_highest_score_counts(run):
     (
       {'attack.adaptive.evade': 1.0, 'attack.adaptive.pirm': 'no.npz'},
       'config.attack.adaptive.pirm',
+    ),
+    (
+      {'attack.adaptive.evade': 1.0, 'attack.adaptive.beside': ('no.npz',)},
+      'config.attack.adaptive.beside',
     ),
   ],
 )

@@ -1,6 +1,6 @@
 """An attacker who has read about the defense: terms that he adds to Eq. 5.
 
-Not in the paper. The poison evades a PIRM, collides under Algorithm 1's noise
+Not in the paper. The poison evades PIRMs, collides under Algorithm 1's noise
 too, or changes pictures smoothly, without the fine grain that a PIRM may see.
 """
 
@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 Pixels = Float[Array, 'n h w 3']
-EvidenceFn = Callable[[PyTree, Pixels], Float[Array, ' n']]
+EvidenceFn = Callable[[PyTree, Pixels], Float[Array, 'k n']]
 _MARGIN = 3.0  # the odds against poison that an evading picture aims at
 
 
@@ -22,8 +22,8 @@ class AdaptiveSpec:
   """What the attacker does beside colliding.
 
   Attributes:
-    evade: the weight of the PIRM's evidence, in shares of the distance at the
-      start; 0: none.
+    evade: the weight of each PIRM's evidence, in shares of the distance at
+      the start; 0: none.
     noise_scale: of the Laplacian noise under which the picture collides too,
       in grey levels; 0: none.
     smoothness: the change is blurred by a Gaussian of so many pixels; 0: not.
@@ -34,9 +34,9 @@ class AdaptiveSpec:
   smoothness: float = 0.0
 
 
-def evasion(evidence: Float[Array, ' n']) -> Float[Array, ' n']:
-  """What being taken for poison costs; falls to 0 where it is not."""
-  return jax.nn.softplus(evidence + _MARGIN)
+def evasion(evidence: Float[Array, 'k n']) -> Float[Array, ' n']:
+  """What being taken for poison costs; 0 where none of k PIRMs does so."""
+  return jax.nn.softplus(evidence + _MARGIN).sum(0)
 
 
 def under_noise(pixels: Pixels, key: Key[Array, ''], scale: float) -> Pixels:

@@ -111,18 +111,19 @@ OPTIMIZERS = {
 
 
 class Evasion(NamedTuple):
-  """What an attacker knows of the PIRM, and what he does about the defense.
+  """What an attacker knows of PIRMs, and what he does about the defense.
 
   Attributes:
     spec: what he does.
-    evidence: `(variables, pixels in [0, 1]) -> evidence for poison`.
-    variables: of the PIRM; `{}` if he does not evade one.
+    evidence: `(variables, pixels in [0, 1]) -> evidence for poison` of each
+      PIRM that he evades.
+    variables: of these PIRMs; `()` if there are none.
     seed: of the noise under which his poison collides.
   """
 
   spec: AdaptiveSpec = AdaptiveSpec()
   evidence: adaptive.EvidenceFn | None = None
-  variables: PyTree = {}
+  variables: PyTree = ()
   seed: int = 0
 
 

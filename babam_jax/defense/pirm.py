@@ -10,7 +10,7 @@ import hashlib
 import json
 import pathlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.traverse_util
@@ -144,6 +144,19 @@ def evidence_fn(variant: str) -> Callable[..., Float[Array, ' n']]:
   def evidence(variables, images):
     logits = logits_fn(variables, images)
     return logits[:, POISON] - logits[:, 1 - POISON]
+
+  return evidence
+
+
+def evidence_of_all(
+  variants: Sequence[str],
+) -> Callable[..., Float[Array, 'k n']]:
+  """`evidence_fn` of several PIRMs, given the variables of all."""
+  functions = [evidence_fn(variant) for variant in variants]
+
+  def evidence(variables, images):
+    pairs = zip(functions, variables, strict=True)
+    return jnp.stack([found(known, images) for found, known in pairs])
 
   return evidence
 

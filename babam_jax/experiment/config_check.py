@@ -340,6 +340,8 @@ def _check_evaded(config: ConfigDict, node: str) -> None:
   adaptive = _field(config, node).adaptive
   if adaptive.evade:
     _check_pirm_file(f'{node}.adaptive.pirm', adaptive.pirm)
+    for where in adaptive.beside:
+      _check_pirm_file(f'{node}.adaptive.beside', where)
 
 
 def _check_pirm_file(path: str, where: str, others: str = '') -> None:

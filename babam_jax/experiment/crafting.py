@@ -2,6 +2,8 @@
 `config.pirm.poison` for what the PIRM learns from."""
 
 import dataclasses
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -34,9 +36,14 @@ def evasion(config: ConfigDict, seed: int) -> hidden_trigger.Evasion:
   adaptive = AdaptiveSpec(known.evade, known.noise_scale, known.smoothness)
   if not adaptive.evade:
     return hidden_trigger.NO_EVASION._replace(spec=adaptive, seed=seed)
-  model = pirm.load(pirm.path_of(known.pirm))
-  evidence = pirm.evidence_fn(model.variant)
-  return hidden_trigger.Evasion(adaptive, evidence, model.variables, seed)
+  evaded = [pirm.load(path) for path in _evaded(known.pirm, known.beside)]
+  evidence = pirm.evidence_of_all([model.variant for model in evaded])
+  variables = tuple(model.variables for model in evaded)
+  return hidden_trigger.Evasion(adaptive, evidence, variables, seed)
+
+
+def _evaded(first: str, beside: Sequence[str]) -> list[pathlib.Path]:
+  return [pirm.path_of(where) for where in (first, *beside)]
 
 
 def depends(config: ConfigDict) -> dict[str, Any]:
@@ -45,11 +52,13 @@ def depends(config: ConfigDict) -> dict[str, Any]:
   adaptive = fields.pop('adaptive')
   if not fields['grey']:
     del fields['grey']
-  known = adaptive.pop('pirm')
+  evaded = _evaded(adaptive.pop('pirm'), adaptive.pop('beside'))
   if any(adaptive.values()):
     fields['adaptive'] = adaptive
   if adaptive['smoothness'] or adaptive['noise_scale']:
     fields['adaptive_version'] = 2  # blurred once; noise by the seed
   if adaptive['evade']:
-    fields['pirm'] = pirm.fingerprint(pirm.path_of(known))
+    fields['pirm'], *beside = map(pirm.fingerprint, evaded)
+    if beside:
+      fields['pirms_beside'] = beside
   return fields

@@ -330,6 +330,30 @@ def _by_fine_pruning(lab, model, data, patched, scratch):
   return answers, {'pruned_channels': pruned, 'channels': channels}
 
 
+def _patches(
+  reverser: neural_cleanse.Reverser,
+  classes: int,
+  rounds: int,
+  scratch: pathlib.Path,
+) -> list[neural_cleanse.Patch]:
+  """A patch for each class; what a killed run has found is kept."""
+  patches = []
+  with progress_bar(classes * rounds, 'Neural Cleanse', 'round') as bar:
+    for label in range(classes):
+      path = scratch / f'patch{label:05d}.npz'
+      if path.exists():
+        bar.update(rounds)
+      else:
+        found = reverser.find(label, bar.update)
+        files.write_arrays(path, found._asdict())
+      arrays = files.read_arrays(path)
+      size, success = float(arrays['size']), float(arrays['success'])
+      patches.append(
+        neural_cleanse.Patch(arrays['mask'], arrays['pattern'], size, success)
+      )
+  return patches
+
+
 def _by_neural_cleanse(lab, model, data, patched, scratch):
   config = lab.config.defense.neural_cleanse
   trusted = data.trusted.examples
@@ -340,8 +364,7 @@ def _by_neural_cleanse(lab, model, data, patched, scratch):
     rounds=config.rounds,
     batch_size=config.batch_size,
   )
-  with progress_bar(classes * config.rounds, 'Neural Cleanse', 'round') as bar:
-    patches = [reverser.find(label, bar.update) for label in range(classes)]
+  patches = _patches(reverser, classes, config.rounds, scratch)
   sizes = np.array([patch.size for patch in patches])
   labels = neural_cleanse.suspicious_labels(patches)
   found: dict[str, Any] = {
