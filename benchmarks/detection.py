@@ -61,8 +61,12 @@ class Kind(NamedTuple):
   crafting: str
 
 
+_PLAIN = Kind('alexnet-pool5-eps16', 'lfw', 200, 'eps=16')
+# The change is the same in all channels.
+_GREY = Kind('alexnet-pool5-eps16-grey', 'lfw', 100, 'eps=16 grey=True')
+_ORL_GREY = Kind('alexnet-pool5-eps16-grey', 'orl', 100, 'eps=16 grey=True')
 POISON = (
-  Kind('alexnet-pool5-eps16', 'lfw', 200, 'eps=16'),
+  _PLAIN,
   Kind('alexnet-fc7-eps16', 'lfw', 200, 'tap=fc7 eps=16'),
   Kind('alexnet-pool5-eps8', 'lfw', 100, 'eps=8'),
   Kind('alexnet-fc7-eps8', 'lfw', 100, 'tap=fc7 eps=8'),
@@ -73,14 +77,12 @@ POISON = (
   Kind('resnet18-layer3-eps16', 'lfw', 60, f'{_RESNET} tap=layer3 eps=16'),
   Kind('vgg16-pool5-eps16', 'lfw', 36, 'model=vgg16 eps=16 iterations=40'),
   Kind('alexnet-pool5-eps16', 'orl', 100, 'eps=16'),
-  # The change is the same in all channels.
-  Kind('alexnet-pool5-eps16-grey', 'lfw', 100, 'eps=16 grey=True'),
+  _GREY,
   Kind('alexnet-fc7-eps16-grey', 'lfw', 60, 'tap=fc7 eps=16 grey=True'),
   Kind('alexnet-pool5-eps8-grey', 'lfw', 60, 'eps=8 grey=True'),
-  Kind('alexnet-pool5-eps16-grey', 'orl', 100, 'eps=16 grey=True'),
+  _ORL_GREY,
 )
-_PROCESSED = (POISON[0], POISON[11])
-_ORL_GREY = POISON[14]
+_PROCESSED = (_PLAIN, _GREY)
 
 
 def _resized(size: int) -> Callable[[Pixels], Pixels]:

@@ -211,12 +211,9 @@ class _Class:
       for entry, record in zip(self._found.entries, records, strict=True)
       if record.score is not None
     ]
-    distances = {}
-    for entry, look in itertools.chain.from_iterable(self._looks(judged)):
-      if isinstance(look, str):
-        raise self._changed(entry, look)
-      distance = float(np.sum((look.small - mean) ** 2))
-      distances[printable(entry.path)] = distance
+    found = self._pool.map(lambda entry: self._distance(entry, mean), judged)
+    paths = (printable(entry.path) for entry in judged)
+    distances = dict(zip(paths, found, strict=True))
     largest = max(distances.values())
     return [
       dataclasses.replace(
@@ -229,6 +226,13 @@ class _Class:
       else record
       for record in records
     ]
+
+  def _distance(self, entry: Entry, mean: Float[np.ndarray, 's s 3']) -> float:
+    try:
+      pixels = self._read(entry).pixels
+    except picture.UnjudgedError as error:
+      raise self._changed(entry, str(error)) from None
+    return float(np.sum((_small(pixels) - mean) ** 2))
 
   def _changed(self, entry: Entry, fault: str) -> errors.UserError:
     return errors.UserError(
