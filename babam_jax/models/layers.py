@@ -230,8 +230,8 @@ class Dropout(nn.Module):
   layer: int
 
   def __call__(
-    self, x: Float[Array, 'n *d'], training: Training | None
-  ) -> Float[Array, 'n *d']:
+    self, x: Float[Array, ' n *d'], training: Training | None
+  ) -> Float[Array, ' n *d']:
     if training is None:
       return x
 

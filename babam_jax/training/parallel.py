@@ -129,8 +129,8 @@ def even_batches(rows: int, largest: int) -> list[np.ndarray]:
 
 
 def pad_rows(
-  x: Shaped[np.ndarray, 'n *d'], rows: int
-) -> Shaped[np.ndarray, 'm *d']:
+  x: Shaped[np.ndarray, ' n *d'], rows: int
+) -> Shaped[np.ndarray, ' m *d']:
   """Repeats the first row until there are `rows`; callers mask or drop it."""
   if len(x) == rows:
     return x
@@ -150,7 +150,7 @@ def replicate(tree: PyTree) -> PyTree:
   return jax.device_put(tree, _sharding())
 
 
-def shard(x: Shaped[np.ndarray, 'n *d']) -> Shaped[Array, 'devices m *d']:
+def shard(x: Shaped[np.ndarray, ' n *d']) -> Shaped[Array, 'devices m *d']:
   """Splits the rows among the devices; a process takes those of its own.
 
   Raises:
@@ -169,7 +169,7 @@ def shard(x: Shaped[np.ndarray, 'n *d']) -> Shaped[Array, 'devices m *d']:
 
 
 def shard_padded(
-  x: Shaped[np.ndarray, 'n *d'], rows: int
+  x: Shaped[np.ndarray, ' n *d'], rows: int
 ) -> tuple[Shaped[Array, 'devices m *d'], Shaped[Array, 'devices m']]:
   """Pads to `rows` and shards them, with weights: 0 for what is padding."""
   weights = np.zeros(rows, np.float32)
@@ -179,7 +179,7 @@ def shard_padded(
 
 def unshard(
   x: Shaped[Array, 'devices m *d'],
-) -> Shaped[np.ndarray, 'n *d']:
+) -> Shaped[np.ndarray, ' n *d']:
   """Gathers sharded rows, on every host."""
   rows = np.asarray(x)
   if num_processes() > 1:
@@ -223,10 +223,10 @@ def mapped_update(
 def map_batches(
   fn: Callable[..., Any],
   shared: PyTree,
-  rows: tuple[Shaped[np.ndarray, 'n *_'], ...],
+  rows: tuple[Shaped[np.ndarray, ' n *_'], ...],
   batch_size: int,
   on_batch: Callable[[int], None] = lambda rows: None,
-) -> Shaped[np.ndarray, 'n *_']:
+) -> Shaped[np.ndarray, ' n *_']:
   """Applies `fn(shared, *rows)` to batches of rows; keeps their order.
 
   Args:

@@ -143,7 +143,7 @@ def _epoch_record(metrics: list[dict[str, Any]], step: int) -> EpochRecord:
 
 def fit(
   network: Network,
-  inputs: Shaped[np.ndarray, 'n *d'],
+  inputs: Shaped[np.ndarray, ' n *d'],
   labels: Int32[np.ndarray, ' n'],
   spec: TrainSpec,
   *,
@@ -225,7 +225,7 @@ def fit(
 def predict(
   logits_fn: Callable[..., Float[Array, 'b c']],
   variables: PyTree,
-  inputs: Shaped[np.ndarray, 'n *d'],
+  inputs: Shaped[np.ndarray, ' n *d'],
   batch_size: int,
   on_batch: Callable[[int], None] = lambda rows: None,
 ) -> Float[np.ndarray, 'n c']:
