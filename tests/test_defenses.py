@@ -320,7 +320,8 @@ def test_defenses_that_cannot_be(changes, named):
 
 
 @pytest.mark.parametrize(
-  'variant', ['multiclass', 'binary', 'cheap', 'pairs', 'attacks']
+  'variant',
+  ['multiclass', 'binary', 'cheap', 'pairs', 'attacks', 'unfrozen'],
 )
 def test_the_benchmark_can_be_planned(variant, tmp_path):
   config = bench_lfw.get_config(variant)
@@ -328,7 +329,7 @@ def test_the_benchmark_can_be_planned(variant, tmp_path):
   labels = {run.row for run in runs}
   assert len(runs) == len(labels) * len(config.study.repeats)
   attacks = {label.partition(', ')[0] for label in labels}
-  assert len(attacks) == (4 if variant == 'attacks' else 1)
+  assert len(attacks) == {'attacks': 4, 'unfrozen': 2}.get(variant, 1)
   assert all(f'{attack}, no defense' in labels for attack in attacks)
   with pytest.raises(ValueError):
     bench_lfw.get_config('nothing')

@@ -20,7 +20,9 @@ _PAPER = (
   ('ResNet', 'resnet18', (95.0, 5.6), (82.0, 44.8)),
   ('VGG', 'vgg11_bn', (96.0, 8.0), (84.0, 29.2)),
 )
-_UNFROZEN = 'fr.frozen=none fr.learning_rate=1e-4 fr.epochs=12 fr.batch_size=64'
+_UNFROZEN = ' '.join(
+  f'{name}={value}' for name, value in paper.UNFROZEN.items()
+)
 
 
 def get_config(weights='full'):
