@@ -1,0 +1,37 @@
+"""Table 7: BA-BAM beside RAB, RAP and STRIP.
+
+  python -m launch.main --config=configs/paper/table7.py --config.data.root=DIR
+
+The paper has what others published, on other data, and adjectives for cost.
+Here all four meet the same poisoned faces, and the cost is measured: they are
+the rows of `configs/bench_lfw.py` that the paper names. An hour; a minute after
+that study.
+"""
+
+from configs import bench_lfw
+
+_DEFENSES = ('no defense', 'BA-BAM', 'RAB', 'RAP on inputs', 'STRIP on inputs')
+_HEADINGS = (
+  'ASR %',
+  'accuracy drop %',
+  'TPR %',
+  'FPR %',
+  'seconds',
+  'evaluations a training picture',
+  'evaluations an input',
+)
+
+
+def get_config():
+  config = bench_lfw.get_config()
+  columns = config.study.columns
+  kept = [i for i, (heading, _) in enumerate(columns) if heading in _HEADINGS]
+  config.study.title = 'Table 7: defenses that the paper compares, LFW'
+  config.study.columns = tuple(columns[i] for i in kept)
+  config.study.tradeoff = ()
+  config.study.rows = tuple(
+    (label, sets, paper and tuple(paper[i] for i in kept))
+    for label, sets, paper in config.study.rows
+    if label.partition(', ')[2] in _DEFENSES
+  )
+  return config
