@@ -64,7 +64,23 @@ def test_every_defense_runs(run, name):
   detects = fields.get('defense.action') != 'none'
   detects |= 'defense.inputs' in fields
   assert (found['detection']['tpr'] is not None) == detects
-  assert (folder / 'report.html').exists()
+  page = (folder / 'report.html').read_text()
+  assert ('This defense does not use it.' in page) == (
+    fields.get('defense.flags', 'pirm') != 'pirm'
+    or fields.get('defense.action') == 'none'
+  )
+  says = {
+    'rab': ['certified_accuracy'],
+    'neural_cleanse': [
+      'patch_sizes',
+      'success',
+      'anomaly_indices',
+      'suspicious',
+    ],
+    'fine_pruning': ['pruned_channels', 'channels'],
+  }.get(name, [])
+  assert list(found['found']) == says
+  assert all(key.replace('_', ' ') in page for key in says)
   cost = found['cost']
   counted = {
     'strip': (0, 2),

@@ -40,6 +40,7 @@ def write(
     tables=(
       (table.MODEL_HEADER, table.model_rows(results)),
       (table.PIRM_HEADER, table.pirm_rows(results)),
+      (table.DEFENSE_HEADER, table.defense_rows(results)),
     ),
   )
   files.write_text(workdir / 'report.html', html)

@@ -45,6 +45,39 @@ def pirm_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
   ]
 
 
+def defense_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+  """What the defense detects, what it costs, what it says it has found."""
+  detection, cost = results['detection'], results['cost']
+  rows = [
+    ('TPR %', _percent(detection['tpr'])),
+    ('FPR %', _percent(detection['fpr'])),
+    ('AUROC %', _percent(detection['auroc'])),
+    ('accuracy drop %', _percent(results['accuracy_drop'])),
+    (
+      "BackdoorBench's effectiveness %",
+      _percent(results['defense_effectiveness']),
+    ),
+    ('seconds', str(cost['seconds'])),
+    (
+      'evaluations a training picture',
+      str(cost['evaluations_per_training_picture']),
+    ),
+    ('evaluations an input', str(cost['evaluations_per_input'])),
+  ]
+  found = results['found'].items()
+  return rows + [(key.replace('_', ' '), _brief(value)) for key, value in found]
+
+
+def _brief(value: Any) -> str:
+  if isinstance(value, float):
+    return f'{value:.3g}'
+  if isinstance(value, list):
+    return ', '.join(map(_brief, value)) or 'none'
+  if isinstance(value, dict):
+    return ', '.join(f'{key}: {_brief(found)}' for key, found in value.items())
+  return str(value)
+
+
 MODEL_HEADER = (
   'model',
   'accuracy % [95 %]',
@@ -52,6 +85,7 @@ MODEL_HEADER = (
   'no-patch base %',
   'patched source recognised %',
 )
+DEFENSE_HEADER = ('the defense', '')
 PIRM_HEADER = ('PIRM on', 'accuracy %', 'TPR %', 'FPR %', 'AUROC')
 
 

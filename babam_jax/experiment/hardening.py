@@ -50,6 +50,17 @@ def harden(
   return models | {'protected': protected}
 
 
+def found(lab: Lab, models: dict[str, Model]) -> dict[str, Any]:
+  """What the training or the repair says of itself: certificates, patches."""
+  config = lab.config.defense
+  if 'protected' not in models or (config.training, config.repair) == (
+    'plain',
+    'none',
+  ):
+    return {}
+  return models['protected'].artifact.json('found')
+
+
 def _train(
   lab: Lab, way: str, dataset: Dataset, data: Data, patched: Dataset
 ) -> Model:
@@ -59,9 +70,9 @@ def _train(
   network = stages.recognizer_of(lab, len(dataset.examples.class_names))
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
-    answers, found = TRAININGS[way](lab, dataset, data, patched, scratch)
+    made = TRAININGS[way](lab, dataset, data, patched, scratch)
     _, origin = network.network(lab.config.seed, labels)
-    _write(output, answers, found, origin._asdict())
+    _write(output, *made, origin._asdict())
 
   depends = lab.config.fr.to_dict() | {
     'checkpoint_every': None,
@@ -83,8 +94,8 @@ def _repair(lab: Lab, model: Model, data: Data, patched: Dataset) -> Model:
   way = lab.config.defense.repair
 
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
-    answers, found = REPAIRS[way](lab, model, data, patched, scratch)
-    _write(output, answers, found, model.artifact.json('origin'))
+    made = REPAIRS[way](lab, model, data, patched, scratch)
+    _write(output, *made, model.artifact.json('origin'))
 
   depends = lab.config.fr.to_dict() | {
     'checkpoint_every': None,
@@ -98,10 +109,10 @@ def _repair(lab: Lab, model: Model, data: Data, patched: Dataset) -> Model:
 
 
 def _write(
-  output: pathlib.Path, answers: Answers, found: Any, origin: Any
+  output: pathlib.Path, answers: Answers, says: Any, origin: Any
 ) -> None:
   files.write_arrays(output / 'answers.npz', answers)
-  files.write_json(output / 'found.json', found)
+  files.write_json(output / 'found.json', says)
   files.write_json(output / 'origin.json', origin)
 
 
