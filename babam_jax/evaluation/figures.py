@@ -22,6 +22,7 @@ _COLOURS = {
   'pirm': '#555555',
 }
 _MAGNIFICATION = 8  # of the difference between target and poison
+_IN_A_LEGEND = 4  # curves; the legend of more stands below the plots
 
 Picture = UInt8[np.ndarray, 'h w 3']
 Pictures = UInt8[np.ndarray, 'n h w 3']
@@ -95,7 +96,9 @@ def training_curves(
   histories: dict[str, list[dict[str, float]]],
 ) -> Figure:
   """Loss and training accuracy over steps, a line per model (Figure 6)."""
-  figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout='constrained')
+  many = len(histories) > _IN_A_LEGEND
+  height = 3 + (0.25 * -(-len(histories) // 3) if many else 0)
+  figure, axes = plt.subplots(1, 2, figsize=(9, height), layout='constrained')
   for ax, metric in zip(axes, ('loss', 'accuracy'), strict=True):
     for name, history in histories.items():
       ax.plot(
@@ -107,7 +110,11 @@ def training_curves(
     ax.set(xlabel='step', ylabel=metric, title=f'training {metric}')
     ax.grid(alpha=0.3)
   axes[0].set_yscale('log')
-  axes[1].legend()
+  if many:
+    handles = axes[1].get_legend_handles_labels()
+    figure.legend(*handles, loc='outside lower center', ncols=3, fontsize=8)
+  else:
+    axes[1].legend()
   return figure
 
 

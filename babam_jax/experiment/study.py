@@ -53,7 +53,8 @@ class Study(NamedTuple):
     points: for each row the value on the x axis, None if it has none.
     x: the field on that axis.
     tradeoff: two headings, whose columns a scatter plot shows; or none.
-    histories: how the malicious model of each row's first run trained.
+    histories: how the malicious model of each row's first run trained; of rows
+      that share one under the first row's name.
     seconds: what all its stages took, whoever made them; each counts once.
   """
 
@@ -232,7 +233,8 @@ def section_of(study: Study) -> report.Section:
     "deviation, and Wilson's 95 % interval over the test pictures of all runs, "
     'which counts a picture once for each run that tests it. All stages '
     f'together took {study.seconds:.0f} s. Training curves are those of the '
-    "malicious model in each row's first run.",
+    "malicious model in each row's first run; rows that share one have one "
+    'curve.',
   )
 
 
@@ -292,7 +294,9 @@ def collect(workdir: pathlib.Path) -> Study:
     log = mine[0].folder / 'training' / 'malicious.jsonl'
     if log.exists():
       records = log.read_text('utf-8').splitlines()
-      histories[label] = [json.loads(record) for record in records]
+      history = [json.loads(record) for record in records]
+      if history not in histories.values():
+        histories[label] = history
   if config.study.pooled:
     pooled = study_table.pooled(rows)
     rows += pooled
