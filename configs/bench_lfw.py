@@ -26,9 +26,12 @@ from configs import defenses, lfw_binary, lfw_multiclass, paper
 from configs.paper import headline
 
 # Label, file of configs/defenses, and the paper's accuracy drop (Table 7).
-_QUICK = (
+_BY_PIRM = (
   ('BA-BAM', 'babam', 2.4),
   ('flagged left out', 'drop_flagged', None),
+)
+_QUICK = (
+  *_BY_PIRM,
   ('constant noise', 'constant_noise', None),
   ('noise on whole class', 'whole_class_noise', None),
   ('known poison left out', 'drop_known_poison', None),
@@ -51,15 +54,16 @@ _DEAR = (
   ('smoothing', 'smoothing', None),
 )
 _HIDDEN_TRIGGER = (('hidden trigger', ''),)
+_SLEEPER_AGENT = ('Sleeper Agent', 'attack.kind=sleeper_agent')
 _OTHER_ATTACKS = (
   ('BadNets', 'attack.kind=badnets'),
   ('blended', 'attack.kind=blended'),
   ('label-consistent', 'attack.kind=label_consistent'),
-  ('Sleeper Agent', 'attack.kind=sleeper_agent'),
+  _SLEEPER_AGENT,
 )
-_CLEAN_LABEL = (
-  ('hidden trigger', ''),
-  ('Sleeper Agent', 'attack.kind=sleeper_agent'),
+_UNFROZEN = tuple(
+  (attack, f'{sets} {paper.UNFROZEN}')
+  for attack, sets in (*_HIDDEN_TRIGGER, _SLEEPER_AGENT)
 )
 # As many as make a fifth of the victim's class.
 _POISON_OF_PAIRS = (35, 20, 16, 14)
@@ -139,8 +143,7 @@ def get_config(variant='multiclass'):
   if variant == 'attacks':
     attacks, chosen = _OTHER_ATTACKS, _QUICK
   if variant == 'unfrozen':
-    attacks, chosen = _CLEAN_LABEL, _QUICK[:2]
-    config.update_from_flattened_dict(paper.UNFROZEN)
+    attacks, chosen = _UNFROZEN, _BY_PIRM
     config.study.repeats = paper.SEEDS[:1]
   if variant == 'cheap':
     chosen = _CHEAP

@@ -50,13 +50,11 @@ def harden(
   return models | {'protected': protected}
 
 
-def found(lab: Lab, models: dict[str, Model]) -> dict[str, Any]:
+def findings(lab: Lab, models: dict[str, Model]) -> dict[str, Any]:
   """What the training or the repair says of itself: certificates, patches."""
   config = lab.config.defense
-  if 'protected' not in models or (config.training, config.repair) == (
-    'plain',
-    'none',
-  ):
+  changed = config.training != 'plain' or config.repair != 'none'
+  if 'protected' not in models or not changed:
     return {}
   return models['protected'].artifact.json('found')
 
@@ -109,10 +107,10 @@ def _repair(lab: Lab, model: Model, data: Data, patched: Dataset) -> Model:
 
 
 def _write(
-  output: pathlib.Path, answers: Answers, says: Any, origin: Any
+  output: pathlib.Path, answers: Answers, found: Any, origin: Any
 ) -> None:
   files.write_arrays(output / 'answers.npz', answers)
-  files.write_json(output / 'found.json', says)
+  files.write_json(output / 'found.json', found)
   files.write_json(output / 'origin.json', origin)
 
 

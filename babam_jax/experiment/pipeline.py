@@ -92,7 +92,7 @@ def run(
     'detection': evaluation_stages.evaluate_defense(
       lab, flagged, untrusted, refused.get('protected')
     ),
-    'found': hardening.found(lab, models),
+    'found': hardening.findings(lab, models),
     'cost': cost.of_defense(lab),
     'poison': poison.sources[0].artifact.json('summary')
     | {'count': len(poison.examples)},

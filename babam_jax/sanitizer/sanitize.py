@@ -228,17 +228,17 @@ class _Class:
     ]
 
   def _distance(self, entry: Entry, mean: Float[np.ndarray, 's s 3']) -> float:
-    try:
-      pixels = self._read(entry).pixels
-    except picture.UnjudgedError as error:
-      raise self._changed(entry, str(error)) from None
+    pixels = self._read_again(entry).pixels
     return float(np.sum((_small(pixels) - mean) ** 2))
 
-  def _changed(self, entry: Entry, fault: str) -> errors.UserError:
-    return errors.UserError(
-      f'{self._source / entry.path}: has changed while it was being judged '
-      f'({fault}); expected an input that stays. Give the command again.'
-    )
+  def _read_again(self, entry: Entry) -> picture.Read:
+    try:
+      return self._read(entry)
+    except picture.UnjudgedError as error:
+      raise errors.UserError(
+        f'{self._source / entry.path}: has changed while it was being judged '
+        f'({error}); expected an input that stays. Give the command again.'
+      ) from None
 
   def _write(
     self,
@@ -255,10 +255,7 @@ class _Class:
       return dataclasses.replace(record, action='kept', output=record.path)
     if settings.action == 'drop':
       return dataclasses.replace(record, action='dropped')
-    try:
-      read = self._read(entry)
-    except picture.UnjudgedError as error:
-      raise self._changed(entry, str(error)) from None
+    read = self._read_again(entry)
     scale = record.sensitivity / settings.epsilon
     # A grey picture stays grey.
     pixels = read.pixels[:, :, :1] if read.grey else read.pixels

@@ -20,9 +20,6 @@ _PAPER = (
   ('ResNet', 'resnet18', (95.0, 5.6), (82.0, 44.8)),
   ('VGG', 'vgg11_bn', (96.0, 8.0), (84.0, 29.2)),
 )
-_UNFROZEN = ' '.join(
-  f'{name}={value}' for name, value in paper.UNFROZEN.items()
-)
 
 
 def get_config(weights='full'):
@@ -43,7 +40,7 @@ def get_config(weights='full'):
       'VGG11-BN; unfrozen: Adam, 1e-4, 12 epochs.'
     )
     config.study.rows = (
-      ('AlexNet unfrozen', _UNFROZEN, (93.0, 100.0, None)),
+      ('AlexNet unfrozen', paper.UNFROZEN, (93.0, 100.0, None)),
       ('AlexNet frozen', 'fr.frozen=trunk', (81.0, 100.0, None)),
       ('VGG16 frozen', 'fr.model=vgg16', (84.0, 29.2, None)),
     )
