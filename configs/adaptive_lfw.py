@@ -4,12 +4,17 @@
     --config.pirm.root=NATURAL --output=runs/attacker_natural.npz
   python -m launch.pirm --config=configs/pirm_hardened.py --config.seed=1 \
     --config.pirm.root=NATURAL --output=runs/attacker_hardened.npz
+  python -m launch.pirm --config=configs/pirm_general.py --config.seed=1 \
+    --config.pirm.root=NATURAL --config.pirm.num_poison=960 \
+    --config.pirm.num_clean=1440 --config.pirm.epochs=20 \
+    --output=runs/attacker_general.npz
   python -m launch.main --config=configs/adaptive_lfw.py --config.data.root=DIR
   python -m launch.main --config=configs/adaptive_lfw.py:other_means ...
   python -m launch.main --config=configs/adaptive_lfw.py:grey ...
 
-The first two lines train the PIRMs of attackers who know the defender's recipe
-and data, but not his weights; the others evade a PIRM whose weights they have.
+The first three lines train the PIRMs of attackers who know the defender's
+recipe and data, but not his weights (the general one from half the pictures, in
+two thirds of the epochs); the others evade a PIRM whose weights they have.
 `other_means`: poison that collides under Algorithm 1's noise, too, or that has
 no fine grain. `grey`: a change that is the same in red, green and blue.
 Scenario and poison as in `bench_lfw.py`.
@@ -35,6 +40,15 @@ _EVADING_ATTACKERS = (
     'own PIRMs, shipped and hardened',
     f'{_EVADING}=runs/attacker_natural.npz '
     "attack.adaptive.beside=('runs/attacker_hardened.npz',)",
+  ),
+  (
+    'own PIRM, recipe of the general',
+    f'{_EVADING}=runs/attacker_general.npz',
+  ),
+  (
+    'own PIRMs, all three recipes',
+    f'{_EVADING}=runs/attacker_general.npz attack.adaptive.beside='
+    "('runs/attacker_natural.npz','runs/attacker_hardened.npz')",
   ),
   (
     'weights of all three',
