@@ -392,13 +392,13 @@ def test_a_tradeoff_has_a_panel_for_each_attack():
   rows = [
     row('A, none', 0.9, 0.8),
     row('A, noise', 0.1, 0.7),
-    row('B, none', 0.8, 0.8),
+    row('B, of some kind, none', 0.8, 0.8),
   ]
   figure = study_figures.tradeoff(
     ['ASR', 'accuracy'], rows, ('ASR', 'accuracy')
   )
   first, second = (ax for ax in figure.axes if ax.get_title())
-  assert (first.get_title(), second.get_title()) == ('A', 'B')
+  assert (first.get_title(), second.get_title()) == ('A', 'B, of some kind')
   points = {c.get_label(): c[0].get_xydata()[0] for c in first.containers}
   assert points['noise'] == pytest.approx([10, 70])
   legend = [text.get_text() for text in figure.legends[0].get_texts()]

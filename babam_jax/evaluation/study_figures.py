@@ -131,9 +131,9 @@ def tradeoff(
   x, y = (headings.index(heading) for heading in axes)
   panels: dict[str, list[tuple[str, Entry, Entry]]] = {}
   for row in rows:
-    panel, _, point = row.label.partition(', ')
-    entry = (point or panel, row.entries[x], row.entries[y])
-    panels.setdefault(panel if point else '', []).append(entry)
+    panel, _, point = row.label.rpartition(', ')
+    entry = (point, row.entries[x], row.entries[y])
+    panels.setdefault(panel, []).append(entry)
   names = list(dict.fromkeys(name for p in panels.values() for name, *_ in p))
   across = min(_PANELS_ACROSS, len(panels))
   down = -(-len(panels) // across)
