@@ -148,6 +148,8 @@ def tradeoff(
   )
   for ax in grid.flat[len(panels) :]:
     ax.set_axis_off()
+  for ax in grid.flat[len(panels) - across : len(panels)]:
+    ax.tick_params(labelbottom=True)  # nothing may be below
   for ax, (title, points) in zip(grid.flat, panels.items(), strict=False):
     for name, across_x, across_y in points:
       _point(ax, name, names.index(name), across_x, across_y)
