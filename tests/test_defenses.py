@@ -348,7 +348,9 @@ def test_all_defenses_are_in_the_benchmark():
   assert sorted(name for _, name, _ in rows) == DEFENSES
 
 
-@pytest.mark.parametrize('variant', ['evading', 'other_means', 'grey'])
+@pytest.mark.parametrize(
+  'variant', ['evading', 'threshold', 'other_means', 'grey']
+)
 def test_the_adaptive_study_can_be_planned(tmp_path, variant):
   config = adaptive_lfw.get_config(variant)
   runs = study.plan(config, tmp_path)
