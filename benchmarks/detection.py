@@ -83,6 +83,7 @@ POISON = (
   _ORL_GREY,
 )
 _PROCESSED = (_PLAIN, _GREY)
+_NOISE = (4, 8)  # standard deviations, in grey levels
 
 
 def _resized(size: int) -> Callable[[Pixels], Pixels]:
@@ -166,6 +167,18 @@ def _without_colours(pictures: list[Pixels]) -> list[Pixels]:
   return [processing.as_grey(picture)[:, :, 0] for picture in pictures]
 
 
+def _noised(pictures: list[Pixels], deviation: int, grey: bool) -> list[Pixels]:
+  """With normal noise, as of a sensor; where `grey`, alike in all channels."""
+  rng = seeds.numpy_rng(_SEED, f'noise {deviation} {grey}')
+
+  def add(picture: Pixels) -> Pixels:
+    shape = (*picture.shape[:2], 1) if grey else picture.shape
+    noised = picture + rng.normal(0, deviation, shape)
+    return np.clip(np.rint(noised), 0, 255).astype(np.uint8)
+
+  return [add(picture) for picture in pictures]
+
+
 def make_clean(root: pathlib.Path) -> None:
   """A class folder for each kind of clean pictures."""
   natural = pathlib.Path(_NATURAL.value)
@@ -187,6 +200,12 @@ def make_clean(root: pathlib.Path) -> None:
     _save(root, f'clean {name} without colours', _without_colours(decoded))
     for quality in (95, 75):
       _save(root, f'clean {name} jpeg{quality}', decoded, quality=quality)
+    for deviation in _NOISE:
+      for grey in (False, True):
+        case = f'clean {name} {"grey " if grey else ""}noise{deviation}'
+        noised = _noised(decoded, deviation, grey)
+        _save(root, case, noised)
+        _save(root, f'{case} jpeg75', noised, quality=75)
 
 
 def scores(root: pathlib.Path, page: pathlib.Path) -> dict[str, list[float]]:
