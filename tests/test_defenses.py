@@ -349,7 +349,7 @@ def test_all_defenses_are_in_the_benchmark():
 
 
 @pytest.mark.parametrize(
-  'variant', ['evading', 'threshold', 'other_means', 'grey']
+  'variant', ['evading', 'threshold', 'other_means', 'grey', 'epsilon']
 )
 def test_the_adaptive_study_can_be_planned(tmp_path, variant):
   config = adaptive_lfw.get_config(variant)
