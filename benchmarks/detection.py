@@ -173,8 +173,7 @@ def _noised(pictures: list[Pixels], deviation: int, grey: bool) -> list[Pixels]:
 
   def add(picture: Pixels) -> Pixels:
     shape = (*picture.shape[:2], 1) if grey else picture.shape
-    noised = picture + rng.normal(0, deviation, shape)
-    return np.clip(np.rint(noised), 0, 255).astype(np.uint8)
+    return processing.with_noise(picture, rng.normal(0, deviation, shape))
 
   return [add(picture) for picture in pictures]
 

@@ -65,10 +65,7 @@ _WITHOUT_WEIGHTS = tuple(
   for attacker in _EVADING_ATTACKERS
   if not attacker[0].startswith('weights')
 )
-_UNDER_NOISE = (
-  'collides under noise',
-  'attack.adaptive.noise_scale=30.0',
-)
+_UNDER_NOISE = ('collides under noise', 'attack.adaptive.noise_scale=30.0')
 _OTHER_MEANS = (
   _UNDER_NOISE,
   ('smooth change', 'attack.adaptive.smoothness=2.0'),

@@ -7,7 +7,7 @@ A poison detector must know both poison and clean pictures after all of it.
 import io
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageFilter
 
 Picture = UInt8[np.ndarray, 'h w 3']
@@ -53,6 +53,11 @@ def as_grey(picture: Picture) -> Picture:
   """A picture without its colours, in three equal channels."""
   luma = np.rint(picture @ _LUMA).astype(np.uint8)
   return np.broadcast_to(luma[..., None], picture.shape).copy()
+
+
+def with_noise(picture: Picture, noise: Float[np.ndarray, 'h w c']) -> Picture:
+  """A picture plus noise in grey levels, of each channel or one for all."""
+  return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
 def as_jpeg(picture: Picture, quality: int, subsampling: int = 2) -> Picture:
@@ -122,4 +127,4 @@ def _add_noise(picture: Picture, rng: np.random.Generator) -> Picture:
     noise = rng.uniform(-amplitude, amplitude, shape)
   else:
     noise = amplitude * rng.choice((-1.0, 1.0), shape)
-  return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+  return with_noise(picture, noise)
