@@ -1,5 +1,5 @@
 """The whole circle: poison a training set, write it as a folder of pictures,
-sanitise that with the command, train on what comes out.
+sanitize that with the command, train on what comes out.
 
   python -m benchmarks.circle --config=configs/lfw_multiclass.py \
     --config.data.root=../shared/data/lfw12
@@ -20,21 +20,21 @@ from absl import flags
 from PIL import Image
 
 from babam_jax import files
+from babam_jax.cli import command
+from babam_jax.config import rules
 from babam_jax.data import image_folder
 from babam_jax.data.examples import Examples
-from babam_jax.defense import pirm
+from babam_jax.defenses import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import (
-  artifacts,
   attack_stages,
-  config_check,
   environment,
   evaluation_stages,
   lab,
   stages,
 )
 from babam_jax.experiment.lab import Dataset, Lab, Source, join
-from launch import command
+from babam_jax.store import artifacts
 
 _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 
@@ -65,11 +65,11 @@ def through_the_command(laboratory: Lab, untrusted: Dataset) -> Dataset:
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     examples = untrusted.examples
     with tempfile.TemporaryDirectory() as name:
-      source, sanitised = pathlib.Path(name, 'in'), pathlib.Path(name, 'out')
+      source, sanitized = pathlib.Path(name, 'in'), pathlib.Path(name, 'out')
       _write(examples, source)
-      line = ['launch.sanitize', f'--input={source}', f'--output={sanitised}']
+      line = ['launch.sanitize', f'--input={source}', f'--output={sanitized}']
       subprocess.run([sys.executable, '-m', *line], check=True)
-      images = _read(examples, sanitised)
+      images = _read(examples, sanitized)
     changed = (images != examples.images).any((1, 2, 3))
     files.write_json(
       output / 'flagged.json',
@@ -81,7 +81,7 @@ def through_the_command(laboratory: Lab, untrusted: Dataset) -> Dataset:
       },
     )
     kept = dataclasses.replace(examples, images=images)
-    lab.write_examples(output, 'sanitised', kept)
+    lab.write_examples(output, 'sanitized', kept)
 
   depends = {
     'pirm': pirm.fingerprint(pirm.SHIPPED['general']),
@@ -90,7 +90,7 @@ def through_the_command(laboratory: Lab, untrusted: Dataset) -> Dataset:
   artifact = laboratory.store.stage(
     'circle', 1, depends, untrusted.inputs, compute
   )
-  source = Source(artifact, 'sanitised')
+  source = Source(artifact, 'sanitized')
   return Dataset(lab.read_examples(source), (source,))
 
 
@@ -101,7 +101,7 @@ def as_markdown(record: dict[str, Any]) -> str:
     '# The whole circle',
     '',
     f'By `{record["environment"]["command"]}`: the poisoned training set '
-    'written as a folder, sanitised with `python -m launch.sanitize`, trained '
+    'written as a folder, sanitized with `python -m launch.sanitize`, trained '
     'on.',
     '',
     f'{flagged["poison_changed"]} of {flagged["poison"]} poisons and '
@@ -120,16 +120,16 @@ def as_markdown(record: dict[str, Any]) -> str:
 
 
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
-  """Poisons, writes, sanitises, trains, judges."""
-  config_check.check(config)
+  """Poisons, writes, sanitizes, trains, judges."""
+  rules.check(config)
   laboratory = Lab(config, artifacts.Store(root), workdir)
   data = stages.load_scenario(laboratory)
   poison = attack_stages.craft_poison(laboratory, data)
   untrusted = join(data.train, poison)
-  sanitised = through_the_command(laboratory, untrusted)
+  sanitized = through_the_command(laboratory, untrusted)
   models = stages.train_recognizers(
     laboratory,
-    {'clean': data.train, 'malicious': untrusted, 'protected': sanitised},
+    {'clean': data.train, 'malicious': untrusted, 'protected': sanitized},
   )
   patched = attack_stages.patch_test_pictures(laboratory, data)
   judged = {
@@ -139,7 +139,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   record = {
     'models': judged,
     'accuracy_drop': metrics.accuracy_drop(judged),
-    'flagged': sanitised.sources[0].artifact.json('flagged'),
+    'flagged': sanitized.sources[0].artifact.json('flagged'),
     'environment': environment.describe(
       command.repeat_line('benchmarks.circle')
     ),

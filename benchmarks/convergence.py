@@ -14,7 +14,7 @@ import numpy as np
 from absl import app, flags
 
 from babam_jax import seeds
-from babam_jax.attack import hidden_trigger, poison_set, trigger
+from babam_jax.attacks import hidden_trigger, poison_set, trigger
 from babam_jax.data import image_folder
 from babam_jax.progress import say
 from benchmarks import crafting, timing

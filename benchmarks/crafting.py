@@ -13,7 +13,7 @@ import time
 import numpy as np
 from absl import app
 
-from babam_jax.attack import hidden_trigger, poison_set
+from babam_jax.attacks import hidden_trigger, poison_set
 from benchmarks import timing
 
 _BATCH = 48  # our default

@@ -12,7 +12,7 @@ import time
 import numpy as np
 from absl import app
 
-from babam_jax.defense import noise, pirm
+from babam_jax.defenses import noise, pirm
 from benchmarks import noise as noise_benchmark
 from benchmarks import timing
 

@@ -23,12 +23,12 @@ from absl import app, flags
 from PIL import Image
 
 from babam_jax import files, seeds
-from babam_jax.attack import poison_set
+from babam_jax.attacks import poison_set
+from babam_jax.config.overrides import override
 from babam_jax.data import datasets, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import crafting, environment
-from babam_jax.experiment.overrides import override
 from babam_jax.progress import say
 from configs import common, pirm_general
 
@@ -42,7 +42,7 @@ _SEED = 11  # not that of the PIRM's training: other triggers
 _SIZE = 224  # pixels a side, of the attack
 _RESNET = 'model=resnet18 pretrained=none'
 
-Pixels = np.ndarray  # uint8 [h, w, 3], or [h, w] without colours
+Pixels = np.ndarray  # uint8 [h, w, 3], or [h, w] without colors
 
 
 class Kind(NamedTuple):
@@ -63,8 +63,8 @@ class Kind(NamedTuple):
 
 _PLAIN = Kind('alexnet-pool5-eps16', 'lfw', 200, 'eps=16')
 # The change is the same in all channels.
-_GREY = Kind('alexnet-pool5-eps16-grey', 'lfw', 100, 'eps=16 grey=True')
-_ORL_GREY = Kind('alexnet-pool5-eps16-grey', 'orl', 100, 'eps=16 grey=True')
+_GRAY = Kind('alexnet-pool5-eps16-gray', 'lfw', 100, 'eps=16 gray=True')
+_ORL_GRAY = Kind('alexnet-pool5-eps16-gray', 'orl', 100, 'eps=16 gray=True')
 POISON = (
   _PLAIN,
   Kind('alexnet-fc7-eps16', 'lfw', 200, 'tap=fc7 eps=16'),
@@ -77,13 +77,13 @@ POISON = (
   Kind('resnet18-layer3-eps16', 'lfw', 60, f'{_RESNET} tap=layer3 eps=16'),
   Kind('vgg16-pool5-eps16', 'lfw', 36, 'model=vgg16 eps=16 iterations=40'),
   Kind('alexnet-pool5-eps16', 'orl', 100, 'eps=16'),
-  _GREY,
-  Kind('alexnet-fc7-eps16-grey', 'lfw', 60, 'tap=fc7 eps=16 grey=True'),
-  Kind('alexnet-pool5-eps8-grey', 'lfw', 60, 'eps=8 grey=True'),
-  _ORL_GREY,
+  _GRAY,
+  Kind('alexnet-fc7-eps16-gray', 'lfw', 60, 'tap=fc7 eps=16 gray=True'),
+  Kind('alexnet-pool5-eps8-gray', 'lfw', 60, 'eps=8 gray=True'),
+  _ORL_GRAY,
 )
-_PROCESSED = (_PLAIN, _GREY)
-_NOISE = (4, 8)  # standard deviations, in grey levels
+_PROCESSED = (_PLAIN, _GRAY)
+_NOISE = (4, 8)  # standard deviations, in gray levels
 
 
 def _resized(size: int) -> Callable[[Pixels], Pixels]:
@@ -157,22 +157,22 @@ def make_poison(root: pathlib.Path) -> None:
     for size in (160, 1000):
       resized = [_resized(size)(picture) for picture in pictures]
       _save(root, f'{case} resized{size}', resized)
-    _save(root, f'{case} without colours', _without_colours(pictures))
-  case = f'poison orl {_ORL_GREY.name}'
-  _save(root, f'{case} without colours', _without_colours(craft(_ORL_GREY)))
+    _save(root, f'{case} without colors', _without_colors(pictures))
+  case = f'poison orl {_ORL_GRAY.name}'
+  _save(root, f'{case} without colors', _without_colors(craft(_ORL_GRAY)))
 
 
-def _without_colours(pictures: list[Pixels]) -> list[Pixels]:
+def _without_colors(pictures: list[Pixels]) -> list[Pixels]:
   """As a file of one channel has them."""
-  return [processing.as_grey(picture)[:, :, 0] for picture in pictures]
+  return [processing.as_gray(picture)[:, :, 0] for picture in pictures]
 
 
-def _noised(pictures: list[Pixels], deviation: int, grey: bool) -> list[Pixels]:
-  """With normal noise, as of a sensor; where `grey`, alike in all channels."""
-  rng = seeds.numpy_rng(_SEED, f'noise {deviation} {grey}')
+def _noised(pictures: list[Pixels], deviation: int, gray: bool) -> list[Pixels]:
+  """With normal noise, as of a sensor; where `gray`, alike in all channels."""
+  rng = seeds.numpy_rng(_SEED, f'noise {deviation} {gray}')
 
   def add(picture: Pixels) -> Pixels:
-    shape = (*picture.shape[:2], 1) if grey else picture.shape
+    shape = (*picture.shape[:2], 1) if gray else picture.shape
     return processing.with_noise(picture, rng.normal(0, deviation, shape))
 
   return [add(picture) for picture in pictures]
@@ -196,13 +196,13 @@ def make_clean(root: pathlib.Path) -> None:
     decoded = [np.asarray(image_folder.decode(p.read())) for p in pictures]
     resized = [_resized(_SIZE)(picture) for picture in decoded]
     _save(root, f'clean {name} resized{_SIZE}', resized)
-    _save(root, f'clean {name} without colours', _without_colours(decoded))
+    _save(root, f'clean {name} without colors', _without_colors(decoded))
     for quality in (95, 75):
       _save(root, f'clean {name} jpeg{quality}', decoded, quality=quality)
     for deviation in _NOISE:
-      for grey in (False, True):
-        case = f'clean {name} {"grey " if grey else ""}noise{deviation}'
-        noised = _noised(decoded, deviation, grey)
+      for gray in (False, True):
+        case = f'clean {name} {"gray " if gray else ""}noise{deviation}'
+        noised = _noised(decoded, deviation, gray)
         _save(root, case, noised)
         _save(root, f'{case} jpeg75', noised, quality=75)
 
@@ -222,7 +222,7 @@ def scores(root: pathlib.Path, page: pathlib.Path) -> dict[str, list[float]]:
 
 
 def main(argv) -> None:
-  """Makes the folder, sanitises it, counts."""
+  """Makes the folder, sanitizes it, counts."""
   del argv
   results = pathlib.Path(_RESULTS.value)
   with tempfile.TemporaryDirectory() as name:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
-from babam_jax.attack import poison_set
-from babam_jax.defense import pirm
+from babam_jax.attacks import poison_set
+from babam_jax.defenses import pirm
 from benchmarks import crafting, noise, timing
 
 _PICTURES = flags.DEFINE_integer('pictures', 200_000, 'To score and perturb.')

@@ -3,7 +3,7 @@
   python -m benchmarks.noise
 
 Every picture is flagged: mean, distances, sensitivities, noise. The peer is
-the same in vectorised NumPy. Then the time and the memory of larger and larger
+the same in vectorized NumPy. Then the time and the memory of larger and larger
 classes, whose pictures are made up as they are needed.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from absl import app
 
 from babam_jax.data.examples import Examples
-from babam_jax.defense import noise
+from babam_jax.defenses import noise
 from benchmarks import timing
 
 _SIZES = (1000, 3000, 10_000, 30_000, 100_000)

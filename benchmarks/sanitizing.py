@@ -44,7 +44,7 @@ def make_folder(root: pathlib.Path, files: int) -> None:
     os.link(originals / f'{i % _DIFFERENT}.jpg', folder / f'{i}.jpg')
 
 
-def sanitise(
+def sanitize(
   root: pathlib.Path, output: pathlib.Path, *options: str
 ) -> dict[str, float]:
   """Runs the command; its seconds and the largest memory of any so far."""
@@ -72,7 +72,7 @@ def sanitise(
 def threshold(root: pathlib.Path, output: pathlib.Path) -> str:
   """The option that flags three of the pictures in a hundred."""
   make_folder(root, _DIFFERENT)
-  sanitise(root, output, '--action=report')
+  sanitize(root, output, '--action=report')
   lines = (output / 'scores.csv').read_text().splitlines()[1:]
   scores = sorted(float(line.split(',')[2]) for line in lines)
   return f'--threshold={scores[-4]!r}'
@@ -87,7 +87,7 @@ def main(argv) -> None:
     option = threshold(base / 'few', base / 'report')
     for size in map(int, _SIZES.value):
       make_folder(base / str(size), size)
-      run = sanitise(base / str(size), base / f'{size} clean', option)
+      run = sanitize(base / str(size), base / f'{size} clean', option)
       found[str(size)] = run | {
         'files_per_second': round(size / run['seconds'], 1)
       }

@@ -23,8 +23,8 @@ import numpy as np
 from absl import app, flags
 
 from babam_jax import files
-from babam_jax.attack import poison_set
-from babam_jax.defense import pirm
+from babam_jax.attacks import poison_set
+from babam_jax.defenses import pirm
 from babam_jax.experiment import environment
 from babam_jax.training import parallel
 from benchmarks import crafting, networks, timing

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app
 
-from babam_jax.defense import pirm
+from babam_jax.defenses import pirm
 from babam_jax.models import vgg
 from benchmarks import timing
 

@@ -11,7 +11,7 @@
   python -m launch.main --config=configs/adaptive_lfw.py --config.data.root=DIR
   python -m launch.main --config=configs/adaptive_lfw.py:threshold ...
   python -m launch.main --config=configs/adaptive_lfw.py:other_means ...
-  python -m launch.main --config=configs/adaptive_lfw.py:grey ...
+  python -m launch.main --config=configs/adaptive_lfw.py:gray ...
   python -m launch.main --config=configs/adaptive_lfw.py:epsilon ...
 
 The first three lines train the PIRMs of attackers who know the defender's
@@ -20,7 +20,7 @@ two thirds of the epochs); the others evade a PIRM whose weights they have.
 `threshold`: the attackers without weights again; here a score of 0.1 flags, not
 0.5; some 1 % of the clean faces have more from the general PIRM.
 `other_means`: poison that collides under Algorithm 1's noise, too, or that has
-no fine grain. `grey`: a change that is the same in red, green and blue.
+no fine grain. `gray`: a change that is the same in red, green and blue.
 `epsilon`: more noise, and leaving out, where noise leaves part of an attack.
 Scenario and poison as in `bench_lfw.py`.
 """
@@ -70,7 +70,7 @@ _OTHER_MEANS = (
   _UNDER_NOISE,
   ('smooth change', 'attack.adaptive.smoothness=2.0'),
 )
-_GREY = (('grey change', 'attack.grey=True'),)
+_GRAY = (('gray change', 'attack.gray=True'),)
 _DEFENDERS = (
   ('shipped', 'pirm.checkpoint=shipped'),
   ('general', 'pirm.checkpoint=general'),
@@ -91,7 +91,7 @@ _VARIANTS = {
   'evading': (_EVADING_ATTACKERS, _DEFENDERS),
   'threshold': (_WITHOUT_WEIGHTS, _DEFENDERS),
   'other_means': (_OTHER_MEANS, _DEFENDERS),
-  'grey': (_GREY, _DEFENDERS),
+  'gray': (_GRAY, _DEFENDERS),
   'epsilon': (_SURVIVORS, _BUDGETS),
 }
 _NOTE = (

@@ -11,7 +11,7 @@ The hidden trigger against every defense, multi-class (the default) or binary;
 against the cheaper ones alone (minutes a run, not half an hour), also on four
 other pairs of people; four other attacks against those that take less than a
 minute. Three seeds each but for the pairs. `unfrozen`: the two clean-label
-attacks whose trigger is hidden, where the whole recogniser trains; two seeds,
+attacks whose trigger is hidden, where the whole recognizer trains; two seeds,
 two hours.
 
 93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
@@ -125,7 +125,7 @@ def base(task='multiclass'):
   config.evaluation.positions = 5
   # A fifth of a class may be poison.
   config.defense.spectral_signatures.expected_share = 0.2
-  config.defense.deep_knn.neighbours = 186  # twice the poison, as its paper
+  config.defense.deep_knn.neighbors = 186  # twice the poison, as its paper
   config.study.columns = _COLUMNS
   config.study.note = _NOTE
   config.study.repeats = paper.SEEDS
@@ -152,7 +152,7 @@ def get_config(variant='multiclass'):
     config.study.repeats = tuple(
       f'scenario.source={source} scenario.target={target} '
       f'scenario.poison_images={count} scenario.test_images=25 '
-      f'defense.deep_knn.neighbours={2 * count}'
+      f'defense.deep_knn.neighbors={2 * count}'
       for (source, target), count in zip(
         headline.RING, _POISON_OF_PAIRS, strict=True
       )

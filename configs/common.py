@@ -18,7 +18,7 @@ def crafting() -> ConfigDict:
   config.tap = 'pool5'
   # The side of the square trigger, in pixels.
   config.trigger_size = 30
-  # The largest change of a pixel, in grey levels of 255.
+  # The largest change of a pixel, in gray levels of 255.
   config.eps = 16.0
   # 'sign_momentum', 'adam', or 'reference' (the released schedule: plain
   # descent at 0.01; give it iterations=5000 and pair_every=1).
@@ -33,8 +33,8 @@ def crafting() -> ConfigDict:
   config.pair_every = 50
   # Pictures at a time, over all devices.
   config.batch_size = 48
-  # The change is the same in all channels, as that of a grey picture.
-  config.grey = False
+  # The change is the same in all channels, as that of a gray picture.
+  config.gray = False
   # What an attacker does who knows of the defense.
   config.adaptive = ConfigDict()
   # The weight of evading a PIRM; 0: none.
@@ -43,7 +43,7 @@ def crafting() -> ConfigDict:
   config.adaptive.pirm = 'shipped'
   # Further ones: he evades all of them.
   config.adaptive.beside = ()
-  # The scale of the noise under which poison collides too, in grey levels.
+  # The scale of the noise under which poison collides too, in gray levels.
   config.adaptive.noise_scale = 0.0
   # The change is blurred by a Gaussian of so many pixels.
   config.adaptive.smoothness = 0.0
@@ -63,8 +63,8 @@ def _other_defenses(config: ConfigDict) -> None:
   config.spectral_signatures.expected_share = 0.1
 
   config.deep_knn = ConfigDict()
-  # How many neighbours vote.
-  config.deep_knn.neighbours = 50
+  # How many neighbors vote.
+  config.deep_knn.neighbors = 50
 
   config.strip = ConfigDict()
   # Trusted pictures that are laid over each input.
@@ -75,7 +75,7 @@ def _other_defenses(config: ConfigDict) -> None:
   config.strip.false_rejections = 0.01
 
   config.rap = ConfigDict()
-  # The largest change of a pixel, in grey levels.
+  # The largest change of a pixel, in gray levels.
   config.rap.eps = 16.0
   config.rap.steps = 100
   config.rap.false_rejections = 0.01
@@ -83,7 +83,7 @@ def _other_defenses(config: ConfigDict) -> None:
   config.dp_instahide = ConfigDict()
   # Pictures in a mixture.
   config.dp_instahide.ways = 4
-  # Of the Laplacian noise, in grey levels.
+  # Of the Laplacian noise, in gray levels.
   config.dp_instahide.scale = 16.0
 
   config.rab = ConfigDict()
@@ -123,7 +123,7 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   # Everything random follows from this number.
   config.seed = 0
-  # Which recognisers are trained and judged: 'clean' (without attack),
+  # Which recognizers are trained and judged: 'clean' (without attack),
   # 'malicious' (under attack), 'protected' (behind the defense).
   config.models = ('clean', 'malicious', 'protected')
 
@@ -177,7 +177,7 @@ def get_config() -> ConfigDict:
   config.attack.share = 1.0
 
   config.fr = ConfigDict()
-  # The recogniser: 'alexnet', 'vgg11_bn', 'vgg16', 'resnet18' or
+  # The recognizer: 'alexnet', 'vgg11_bn', 'vgg16', 'resnet18' or
   # 'inception_v3' (which resizes pictures to 299 x 299).
   config.fr.model = 'alexnet'
   # Units of fc6 and fc7 of AlexNet and VGG; torchvision's have 4096.
@@ -224,8 +224,8 @@ def get_config() -> ConfigDict:
   config.pirm.num_poison = 320
   # Clean pictures beside the originals of the poisoned ones.
   config.pirm.num_clean = 960
-  # The share of pictures that are made grey before anything else.
-  config.pirm.grey_fraction = 0.25
+  # The share of pictures that are made gray before anything else.
+  config.pirm.gray_fraction = 0.25
   # The share of pictures held out for measuring it.
   config.pirm.holdout_fraction = 0.3
   # How often each picture is used, each time processed in another way (JPEG,
@@ -253,7 +253,7 @@ def get_config() -> ConfigDict:
   config.defense.flags = 'pirm'
   # What happens to flagged pictures: 'perturb', 'drop' or 'none'.
   config.defense.action = 'perturb'
-  # The noise budget; the noise scale is sensitivity / epsilon grey levels.
+  # The noise budget; the noise scale is sensitivity / epsilon gray levels.
   config.defense.epsilon = 0.01
   # 'laplace' (additive), or 'released' (the released script's arithmetic).
   config.defense.mode = 'laplace'
@@ -266,7 +266,7 @@ def get_config() -> ConfigDict:
   # What is done to it afterwards: 'none', 'fine_pruning' or 'neural_cleanse'.
   config.defense.repair = 'none'
   # Who checks its inputs: 'none', 'strip' or 'rap'. What is refused counts as
-  # not recognised.
+  # not recognized.
   config.defense.inputs = 'none'
   _other_defenses(config.defense)
 

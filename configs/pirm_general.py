@@ -3,9 +3,9 @@
   python -m launch.pirm --config=configs/pirm_general.py \
     --config.pirm.root=DIR --output=pirm_general.npz
 
-Its poison is of many kinds (networks, taps, eps, optimizers, triggers, colours
+Its poison is of many kinds (networks, taps, eps, optimizers, triggers, colors
 changed apart or alike), and poison and clean pictures alike have been through
-JPEG, resizing, filters and loss of colours.
+JPEG, resizing, filters and loss of colors.
 """
 
 from configs import common
@@ -38,15 +38,15 @@ KINDS = (
   f'{_VGG} tap=pool5 eps=16 iterations=30',
   f'{_VGG} tap=pool5 eps=8 iterations=25',
   f'{_VGG} tap=pool5 eps=30 iterations=20 optimizer=adam',
-  # A change that is the same in all channels, as in a file without colours.
-  'eps=16 grey=True',
-  'eps=16 optimizer=adam grey=True',
-  'eps=8 grey=True',
-  'eps=34 optimizer=adam iterations=30 grey=True',
-  'tap=fc7 eps=16 grey=True',
-  'tap=fc7 eps=8 optimizer=adam grey=True',
-  f'{_RESNET} tap=layer4 eps=16 grey=True',
-  f'{_VGG} tap=pool5 eps=16 iterations=25 grey=True',
+  # A change that is the same in all channels, as in a file without colors.
+  'eps=16 gray=True',
+  'eps=16 optimizer=adam gray=True',
+  'eps=8 gray=True',
+  'eps=34 optimizer=adam iterations=30 gray=True',
+  'tap=fc7 eps=16 gray=True',
+  'tap=fc7 eps=8 optimizer=adam gray=True',
+  f'{_RESNET} tap=layer4 eps=16 gray=True',
+  f'{_VGG} tap=pool5 eps=16 iterations=25 gray=True',
 )
 
 

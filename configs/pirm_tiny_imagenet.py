@@ -15,7 +15,7 @@ from configs import paper, pirm_vgg16
 def get_config(scale='paper'):
   config = pirm_vgg16.get_config()
   config.pirm.trainable_convs = 3
-  config.pirm.grey_fraction = 0.0
+  config.pirm.gray_fraction = 0.0
   paper.check_variant(scale, ('paper', 'small'))
   config.pirm.num_poison, config.pirm.num_clean = (
     (48_000, 4000) if scale == 'paper' else (320, 320)

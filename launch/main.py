@@ -1,24 +1,6 @@
-"""Runs an experiment, or a study of several.
+"""`python -m launch.main`: see `babam_jax/cli/run.py`."""
 
-python -m launch.main --config=configs/orl_multiclass.py --workdir=DIR
-"""
-
-import pathlib
-
-from ml_collections import ConfigDict
-
-from babam_jax.experiment import pipeline, study
-from launch import command
-
-
-def main(
-  config: ConfigDict, workdir: pathlib.Path, artifacts: pathlib.Path
-) -> None:
-  """The experiment, from pictures to report."""
-  run = study.run if config.study.rows else pipeline.run
-  run(config, workdir, artifacts, command.repeat_line())
-  print(f'report: {workdir / "report.html"}')
-
+from babam_jax.cli import command, run
 
 if __name__ == '__main__':
-  command.run(main)
+  command.run(run.main)

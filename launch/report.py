@@ -1,44 +1,6 @@
-"""Collects finished runs and studies into one table each, and one page.
+"""`python -m launch.report`: see `babam_jax/cli/report.py`."""
 
-  python -m launch.report --runs=DIR
-
-Writes `DIR/report.html` and `DIR/report.md`. A study with runs missing is not
-shown: a half-filled table misleads. Which ones are missing is said, and the
-exit status is 2.
-"""
-
-import pathlib
-import shlex
-from collections.abc import Sequence
-
-from absl import flags
-
-from babam_jax import errors
-from babam_jax.experiment import collection
-from launch import command
-
-_RUNS = flags.DEFINE_string('runs', None, 'A folder of working folders.')
-
-
-def main(arguments: Sequence[str]) -> None:
-  """One page of all there is."""
-  del arguments
-  if not _RUNS.value:
-    raise errors.UserError(
-      '--runs: is missing; expected a folder of working folders. Give one with '
-      '--runs=DIR.'
-    )
-  folder = pathlib.Path(_RUNS.value)
-  line = shlex.join(['python', '-m', 'launch.report', f'--runs={folder}'])
-  absent = collection.write_page(folder, line)
-  print(f'report: {folder / "report.html"}')
-  if absent:
-    raise errors.UserError(
-      f'--runs: {len(absent)} are left out: '
-      f'{"; ".join(f"{path} {why}" for path, why in absent)}. Give their '
-      'commands again; what is done is kept.'
-    )
-
+from babam_jax.cli import command, report
 
 if __name__ == '__main__':
-  command.run_tool(main)
+  command.run_tool(report.main)

@@ -72,18 +72,18 @@ def make_examples(count, num_classes=3, size=8, seed=0, poisoned=()):
 
 
 def write_faces(root, people=4, pictures=12, size=72):
-  """A folder of people that a network can tell apart: coloured blobs."""
+  """A folder of people that a network can tell apart: colored blobs."""
   rng = np.random.default_rng(0)
   grid = np.mgrid[:size, :size] / size
   for person in range(people):
-    colour = rng.uniform(60, 220, 3)
-    centre = rng.uniform(0.3, 0.7, 2)
+    color = rng.uniform(60, 220, 3)
+    center = rng.uniform(0.3, 0.7, 2)
     folder = root / f'person{person}'
     folder.mkdir(parents=True)
     for picture in range(pictures):
-      where = centre + rng.normal(0, 0.03, 2)
+      where = center + rng.normal(0, 0.03, 2)
       distance = np.hypot(*(grid - where[:, None, None]))
-      blob = np.exp(-((distance / 0.25) ** 2))[..., None] * colour
+      blob = np.exp(-((distance / 0.25) ** 2))[..., None] * color
       noisy = blob + rng.normal(20, 4, (size, size, 3))
       Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
         folder / f'{picture}.png'

@@ -8,10 +8,11 @@ ORDER = (
   ('cpu', 'errors', 'seeds', 'files', 'progress'),
   ('data', 'models'),
   ('training',),
-  ('attack', 'defense', 'baselines'),
+  ('attacks', 'defenses'),
   ('evaluation',),
-  ('experiment', 'sanitizer'),
-  ('sweep',),
+  ('config', 'store', 'pirm_training', 'experiment', 'sanitizer'),
+  ('runs',),
+  ('cli',),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from babam_jax import files
-from babam_jax.experiment.artifacts import Store
+from babam_jax.store.artifacts import Store
 
 
 def write_value(value):

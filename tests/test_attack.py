@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from babam_jax import errors
-from babam_jax.attack import hidden_trigger, pairing, poison_set, trigger
+from babam_jax.attacks import hidden_trigger, pairing, poison_set, trigger
 from babam_jax.models import initial
 
 ORIGIN = initial.Origin('linear', '', '', [], ['kernel'])

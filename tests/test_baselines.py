@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from babam_jax import seeds
-from babam_jax.attack import trigger
-from babam_jax.baselines import (
+from babam_jax.attacks import trigger
+from babam_jax.data import datasets, image_folder
+from babam_jax.defenses import (
   activation_clustering,
   deep_knn,
   dp_instahide,
@@ -25,8 +26,7 @@ from babam_jax.baselines import (
   spectral_signatures,
   strip,
 )
-from babam_jax.baselines.suspect import Suspect
-from babam_jax.data import datasets, image_folder
+from babam_jax.defenses.suspect import Suspect
 from babam_jax.evaluation.statistics import auroc
 from babam_jax.models import initial
 from babam_jax.training import recognizer, train
@@ -180,15 +180,15 @@ def test_spectral_signatures_find_patches(backdoored):
 
 
 def test_spectral_signatures_against_a_plain_decomposition(rng):
-  activations = rng.normal(size=(60, 20)) + 3  # not centred
+  activations = rng.normal(size=(60, 20)) + 3  # not centered
   labels = np.repeat(np.arange(2, dtype=np.int32), 30)
   found = spectral_signatures.detect(activations, labels, expected_share=0.1)
   for label in (0, 1):
     mine = activations[labels == label]
-    centred = mine - mine.mean(0)
-    direction = np.linalg.svd(centred)[2][0]
+    centered = mine - mine.mean(0)
+    direction = np.linalg.svd(centered)[2][0]
     np.testing.assert_allclose(
-      found.scores[labels == label], (centred @ direction) ** 2, rtol=1e-6
+      found.scores[labels == label], (centered @ direction) ** 2, rtol=1e-6
     )
     assert found.flags[labels == label].sum() == round(1.5 * 0.1 * 30)
 
@@ -207,29 +207,29 @@ def test_clusters_of_strange_classes():
 
 def test_deep_knn_finds_pictures_among_those_of_another_class(rng):
   """What it is made for: poison lies where another class does."""
-  centres = rng.normal(size=(3, 16)) * 4
+  centers = rng.normal(size=(3, 16)) * 4
   labels = np.repeat(np.arange(3, dtype=np.int32), [60, 20, 20])
   where = labels.copy()
   poisoned = np.zeros(100, bool)
   poisoned[:6] = True  # bear label 0, lie in class 1
   where[:6] = 1
-  activations = centres[where] + rng.normal(size=(100, 16))
-  found = deep_knn.detect(activations, labels, neighbours=12)
+  activations = centers[where] + rng.normal(size=(100, 16))
+  found = deep_knn.detect(activations, labels, neighbors=12)
   assert auroc(found.scores, poisoned) == 1
   assert (found.flags == poisoned).all()
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(3, 12), st.integers(1, 5), st.integers(0, 99))
-def test_deep_knn_against_plain_loops(count, neighbours, seed):
+def test_deep_knn_against_plain_loops(count, neighbors, seed):
   rng = np.random.default_rng(seed)
   points = rng.normal(size=(count, 2))
   labels = rng.integers(0, 3, count).astype(np.int32)
-  found = deep_knn.detect(points, labels, neighbours=neighbours)
+  found = deep_knn.detect(points, labels, neighbors=neighbors)
   sizes = [max(1, np.sum(labels == label)) for label in range(3)]
   for i in range(count):
     distances = np.linalg.norm(points - points[i], axis=1)
-    nearest = [j for j in np.argsort(distances) if j != i][:neighbours]
+    nearest = [j for j in np.argsort(distances) if j != i][:neighbors]
     votes = np.zeros(3)
     for j in nearest:
       votes[labels[j]] += 1 / sizes[labels[j]]

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from babam_jax import errors
-from babam_jax.defense import calibration
-from babam_jax.defense.calibration import Calibration
+from babam_jax.defenses import calibration
+from babam_jax.defenses.calibration import Calibration
 
 
 @settings(max_examples=20, deadline=None)

@@ -13,7 +13,8 @@ from conftest import REPOSITORY
 from test_pipeline import FIELDS, command
 
 from babam_jax import errors
-from babam_jax.experiment import config_check, lab
+from babam_jax.config import rules
+from babam_jax.experiment import lab
 from configs import common
 
 
@@ -96,7 +97,7 @@ def test_mistakes_on_the_command_line(arguments, expected):
 
 def test_a_working_folder_of_another_config(faces, tmp_path):
   config = common.get_config()
-  (tmp_path / 'config.json').write_text(config_check.as_json(config))
+  (tmp_path / 'config.json').write_text(rules.as_json(config))
   before = written(tmp_path)
   line = fail(command(faces, tmp_path, tmp_path / 'a'))
   assert 'belongs to another config' in line and '--workdir' in line
@@ -164,7 +165,7 @@ def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
     ('data.size', 32, '63 pixels or more'),
     ('attack.trigger_size', 500, 'less than config.data.size'),
     ('seed', -1, '0 or more'),
-    ('attack.eps', 0.5, 'at least 1 grey level'),
+    ('attack.eps', 0.5, 'at least 1 gray level'),
     ('pirm.trainable_convs', 14, '0 to 13'),
   ],
 )
@@ -173,21 +174,21 @@ def test_fields_out_of_range(field, value, expected):
   for name, good in (FIELDS | {field: value}).items():
     config.update_from_flattened_dict({name: good})
   with pytest.raises(errors.UserError) as caught:
-    config_check.check(config)
+    rules.check(config)
   assert f'config.{field}: found {value!r}' in str(caught.value)
   assert expected in str(caught.value)
 
 
 def test_a_damaged_config_of_a_working_folder(tmp_path):
   config = common.get_config()
-  for text in ('', config_check.as_json(config)[:100]):
+  for text in ('', rules.as_json(config)[:100]):
     (tmp_path / 'config.json').write_text(text)
     with pytest.raises(errors.UserError, match='belongs to another config'):
-      config_check.check_workdir(tmp_path, config)
+      rules.check_workdir(tmp_path, config)
 
 
 def test_config_of_a_run_is_plain_json():
-  text = config_check.as_json(common.get_config())
+  text = rules.as_json(common.get_config())
   assert json.loads(text)['defense']['epsilon'] == 0.01
 
 
@@ -197,4 +198,4 @@ def test_all_configs_load_and_pass_the_checks():
   for path in sorted(pathlib.Path(REPOSITORY / 'configs').glob('[!_]*.py')):
     config = importlib.import_module(f'configs.{path.stem}').get_config()
     if path.stem != 'common':
-      config_check.check(config)
+      rules.check(config)

@@ -41,7 +41,7 @@ def test_formats_and_modes(tmp_path, name, mode):
 
 
 @pytest.mark.parametrize('name', ['a.png', 'a.pgm', 'a.jpg', 'a.bmp'])
-def test_grey(tmp_path, name):
+def test_gray(tmp_path, name):
   Image.new('L', (6, 4), 77).save(tmp_path / name)
   found = np.asarray(image_folder.decode((tmp_path / name).read_bytes()))
   np.testing.assert_array_equal(found, np.full((4, 6, 3), 77))

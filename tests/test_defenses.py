@@ -11,16 +11,12 @@ from conftest import REPOSITORY
 from test_pipeline import FIELDS
 
 from babam_jax import errors, files
-from babam_jax.attack import adaptive, hidden_trigger
-from babam_jax.baselines import neural_cleanse
-from babam_jax.defense import pirm
+from babam_jax.attacks import adaptive, hidden_trigger
+from babam_jax.config import rules
+from babam_jax.defenses import neural_cleanse, pirm
 from babam_jax.evaluation import metrics, study_figures, study_table
-from babam_jax.experiment import (
-  config_check,
-  pipeline,
-  sleeper_agent,
-  study,
-)
+from babam_jax.experiment import pipeline, sleeper_agent
+from babam_jax.runs import study
 from configs import adaptive_lfw, bench_lfw, common
 
 DEFENSES = sorted(
@@ -36,7 +32,7 @@ SMALL = {
   'defense.fine_pruning.epochs': 1,
   'defense.neural_cleanse.rounds': 2,
   'defense.neural_cleanse.epochs': 1,
-  'defense.deep_knn.neighbours': 5,
+  'defense.deep_knn.neighbors': 5,
 }
 
 
@@ -214,7 +210,7 @@ def test_poison_that_evades(known, rng):
   assert change.max() <= 16
 
 
-def test_a_grey_change_is_the_same_in_all_channels(rng):
+def test_a_gray_change_is_the_same_in_all_channels(rng):
   targets = rng.integers(40, 200, (3, 12, 12, 3), np.uint8)
   sources = rng.integers(0, 256, (3, 12, 12, 3), np.uint8)
   weights = rng.normal(size=(12 * 12 * 3, 4)).astype(np.float32)
@@ -223,7 +219,7 @@ def test_a_grey_change_is_the_same_in_all_channels(rng):
     return images.reshape(len(images), -1) @ params
 
   spec = hidden_trigger.CraftingSpec(
-    16.0, 'sign_momentum', 20, 0.0, 'fixed', 99, 3, grey=True
+    16.0, 'sign_momentum', 20, 0.0, 'fixed', 99, 3, gray=True
   )
   found = hidden_trigger.Crafter(features, weights, spec).craft(
     targets, sources
@@ -300,7 +296,7 @@ def test_a_pirm_that_is_not_there(changes, named):
   config = common.get_config()
   config.update_from_flattened_dict(FIELDS | changes)
   with pytest.raises(errors.UserError, match=named):
-    config_check.check_pirm(config)
+    rules.check_pirm(config)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +317,7 @@ def test_defenses_that_cannot_be(changes, named):
   config = common.get_config()
   config.update_from_flattened_dict(FIELDS | changes)
   with pytest.raises(errors.UserError, match=named):
-    config_check.check(config)
+    rules.check(config)
 
 
 # --- The benchmark's table ---
@@ -349,7 +345,7 @@ def test_all_defenses_are_in_the_benchmark():
 
 
 @pytest.mark.parametrize(
-  'variant', ['evading', 'threshold', 'other_means', 'grey', 'epsilon']
+  'variant', ['evading', 'threshold', 'other_means', 'gray', 'epsilon']
 )
 def test_the_adaptive_study_can_be_planned(tmp_path, variant):
   config = adaptive_lfw.get_config(variant)

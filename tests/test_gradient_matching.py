@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from babam_jax.attack import gradient_matching
-from babam_jax.attack.gradient_matching import Matcher, Trained
-from babam_jax.attack.hidden_trigger import CraftingSpec
+from babam_jax.attacks import gradient_matching
+from babam_jax.attacks.gradient_matching import Matcher, Trained
+from babam_jax.attacks.hidden_trigger import CraftingSpec
 
 SHAPE, CLASSES, LABEL = (6, 6, 3), 3, 1
 SPEC = CraftingSpec(16.0, 'sign_momentum', 40, 0.0, 'fixed', 99, 4)

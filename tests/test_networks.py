@@ -11,7 +11,8 @@ import pytest
 from conftest import REPOSITORY
 from golden import synthetic
 
-from babam_jax.models import conversion, layers, networks
+from babam_jax.models import layers, networks
+from babam_jax.models.pretrained import conversion
 
 SIZES = {
   'alexnet': (95, 81),

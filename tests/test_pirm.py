@@ -10,17 +10,12 @@ from conftest import REPOSITORY, write_faces
 from PIL import Image
 
 from babam_jax import errors, files, seeds
-from babam_jax.attack import poison_set
+from babam_jax.attacks import poison_set
 from babam_jax.data import datasets, image_folder, processing
-from babam_jax.defense import calibration, pirm
-from babam_jax.experiment import (
-  artifacts,
-  crafting,
-  lab,
-  natural_pictures,
-  pirm_data,
-  pirm_stages,
-)
+from babam_jax.defenses import calibration, pirm
+from babam_jax.experiment import crafting, lab
+from babam_jax.pirm_training import natural_pictures, pirm_stages, training_data
+from babam_jax.store import artifacts
 from babam_jax.training import train
 from configs import common, pirm_general, pirm_natural
 
@@ -239,8 +234,10 @@ def test_natural_pictures_and_their_parts(tmp_path):
   """A tiny PIRM from folder to file, through the stages."""
   config = small_pirm(tmp_path)
   here = in_lab(config, tmp_path)
-  data = pirm_data.make(here)
-  parts = {part: pirm_data.read(data, part) for part in ('train', 'holdout')}
+  data = training_data.make(here)
+  parts = {
+    part: training_data.read(data, part) for part in ('train', 'holdout')
+  }
   assert [len(examples) for examples in parts.values()] == [14, 7]
   originals = {
     part: {str(i).removeprefix('poison/') for i in examples.ids}
@@ -270,9 +267,9 @@ def test_natural_pictures_and_their_parts(tmp_path):
 def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
   config = small_pirm(tmp_path)
   config.pirm.processed_copies = 3
-  data = pirm_data.make(in_lab(config, tmp_path))
-  train_part = pirm_data.read(data, 'train')
-  pairs = pirm_data.pairs(train_part.poisoned)
+  data = training_data.make(in_lab(config, tmp_path))
+  train_part = training_data.read(data, 'train')
+  pairs = training_data.pairs(train_part.poisoned)
   poisoned = train_part.poisoned[pairs]
   assert not poisoned[:, 0].any()
   beside = poisoned[:, 1]
@@ -284,8 +281,8 @@ def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
   images = train_part.images[pairs[beside]].astype(int)
   assert np.abs(images[:, 1] - images[:, 0]).mean() < 12
 
-  holdout = pirm_data.read(data, 'holdout')
-  half = pirm_data.half(holdout, 0)
+  holdout = training_data.read(data, 'holdout')
+  half = training_data.half(holdout, 0)
   stems = np.array(
     [str(i).removeprefix('poison/').split('#')[0] for i in holdout.ids]
   )
@@ -300,7 +297,7 @@ def test_rows_with_added_noise_are_known(tmp_path, monkeypatch):
   config.pirm.processed_copies = 300
   ids = np.array([f'poison/a.png#{n}' for n in range(300)])
   size, seed = config.data.size, config.seed
-  found = pirm_data.noised(config.pirm, size, ids, seed)
+  found = training_data.noised(config.pirm, size, ids, seed)
   seen, wrong = [], 0
   monkeypatch.setattr(
     processing, '_add_noise', lambda picture, rng: seen.append(1) or picture
@@ -315,14 +312,14 @@ def test_rows_with_added_noise_are_known(tmp_path, monkeypatch):
     wrong += bool(seen) != is_noised
   assert 10 < found.sum() < 50 and wrong < found.sum() / 3
   config.pirm.processed_copies = 0
-  assert not pirm_data.noised(config.pirm, size, ids, seed).any()
+  assert not training_data.noised(config.pirm, size, ids, seed).any()
 
 
 def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
   """Small chunks, and a kill between two of them."""
   config = small_pirm(tmp_path)
-  monkeypatch.setattr(pirm_data, '_CHUNK', 4)
-  whole = pirm_data.make(in_lab(config, tmp_path))
+  monkeypatch.setattr(training_data, '_CHUNK', 4)
+  whole = training_data.make(in_lab(config, tmp_path))
 
   calls = []
   craft_set = poison_set.craft_set
@@ -336,7 +333,7 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
   monkeypatch.setattr(poison_set, 'craft_set', craft_once)
   again = in_lab(config, tmp_path, 'again')
   with pytest.raises(KeyboardInterrupt):
-    pirm_data.make(again)
+    training_data.make(again)
 
   # A second kill: all is made, but its folder has not got its name yet.
   def killed(*args):
@@ -345,13 +342,13 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
   with monkeypatch.context() as broken:
     broken.setattr(artifacts.os, 'rename', killed)
     with pytest.raises(KeyboardInterrupt):
-      pirm_data.make(again)
-  resumed = pirm_data.make(again)
+      training_data.make(again)
+  resumed = training_data.make(again)
   assert len(calls) == 3  # no chunk was made twice
 
   for part in ('train', 'holdout'):
-    expected = pirm_data.read(whole, part)
-    found = pirm_data.read(resumed, part)
+    expected = training_data.read(whole, part)
+    found = training_data.read(resumed, part)
     np.testing.assert_array_equal(found.images, expected.images)
     np.testing.assert_array_equal(found.ids, expected.ids)
     # Clean rows hold the very pictures that their ids name.
@@ -361,7 +358,7 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
       name = str(found.ids[row])
       picture = image_folder.in_file(root / name, name, 'clean')
       image = image_folder.load([picture], ('clean',), 72, False).images[0]
-      if chosen.grey[name]:
+      if chosen.gray[name]:
         assert (found.images[row] == found.images[row][..., :1]).all()
       else:
         np.testing.assert_array_equal(found.images[row], image)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from babam_jax import errors
-from babam_jax.defense import any_size, calibration, pirm
+from babam_jax.defenses import any_size, calibration, pirm
 from babam_jax.sanitizer import output, picture, sanitize
 
 LONG = 'x' * 250
@@ -144,9 +144,9 @@ UNJUDGED = {
 
 
 @pytest.fixture(scope='module')
-def sanitised(untrusted, tmp_path_factory):
+def sanitized(untrusted, tmp_path_factory):
   """All flagged: the threshold is 0."""
-  output = tmp_path_factory.mktemp('sanitised') / 'out'
+  output = tmp_path_factory.mktemp('sanitized') / 'out'
   before = tree_without_pipes(untrusted)
   done = run(untrusted, output, '--threshold=0')
   assert tree_without_pipes(untrusted) == before  # the input is as it was
@@ -161,8 +161,8 @@ def tree_without_pipes(root):
   }
 
 
-def test_what_cannot_be_judged_is_named_and_left_out(sanitised):
-  output, done = sanitised
+def test_what_cannot_be_judged_is_named_and_left_out(sanitized):
+  output, done = sanitized
   assert done.returncode == 3, done.stderr
   assert f'{len(UNJUDGED)} files could not be judged' in done.stderr
   assert 'Traceback' not in done.stderr
@@ -182,8 +182,8 @@ def test_what_cannot_be_judged_is_named_and_left_out(sanitised):
   assert found['bob/phone.jpg']['note'] == 'the first of 3 pictures in the file'
 
 
-def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
-  output, _ = sanitised
+def test_the_output_is_the_same_tree_of_pngs(sanitized, untrusted):
+  output, _ = sanitized
   found = rows(output)
   written = {row['output'] for row in found.values() if row['output']}
   judged = [row for row in found.values() if row['score']]
@@ -198,7 +198,7 @@ def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
     with Image.open(output / row['output']) as after:
       assert after.format == 'PNG'
       assert after.size == before.pixels.shape[1::-1]
-      assert (after.mode == 'L') == before.grey
+      assert (after.mode == 'L') == before.gray
   # The same stem twice: the first in order has it.
   assert found['bob/0.jpeg']['output'] == 'bob/0.png'
   assert found['bob/0.jpg']['output'] == 'bob/0.jpg.png'
@@ -211,9 +211,9 @@ def test_the_output_is_the_same_tree_of_pngs(sanitised, untrusted):
   }  # fmt: skip
 
 
-def test_noise_has_the_scale_of_algorithm_1(sanitised, untrusted):
+def test_noise_has_the_scale_of_algorithm_1(sanitized, untrusted):
   """Against a plain version of it, on one class."""
-  output, _ = sanitised
+  output, _ = sanitized
   found = {
     p: r for p, r in rows(output).items() if r['class'] == 'ann' and r['score']
   }
@@ -237,8 +237,8 @@ def test_noise_has_the_scale_of_algorithm_1(sanitised, untrusted):
     )
 
 
-def test_the_report_is_one_page(sanitised):
-  output, _ = sanitised
+def test_the_report_is_one_page(sanitized):
+  output, _ = sanitized
   page = (output / 'report.html').read_text()
   assert page.count('<img') == 2 and 'Not judged' in page
   assert 'src="http' not in page
@@ -518,11 +518,11 @@ def test_samples_without_a_known_white_are_not_judged(tmp_path, mode):
     picture.read(tmp_path / 'a.tif')
 
 
-def test_lab_colours_are_colours(tmp_path):
+def test_lab_colors_are_colors(tmp_path):
   Image.new('RGB', (64, 64), (200, 10, 10)).save(tmp_path / 'rgb.png')
   lab = Image.merge('LAB', [Image.new('L', (64, 64), v) for v in (90, 200, 99)])
   lab.save(tmp_path / 'lab.tif')
-  assert not picture.read(tmp_path / 'lab.tif').grey
+  assert not picture.read(tmp_path / 'lab.tif').gray
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,8 +14,8 @@ import pytest
 from conftest import REPOSITORY
 
 from babam_jax import errors, files
-from babam_jax.experiment import store_keeping
-from babam_jax.experiment.artifacts import Store
+from babam_jax.store import keeping
+from babam_jax.store.artifacts import Store
 
 
 def write_value(value):
@@ -68,7 +68,7 @@ def test_listing_says_what_uses_what(store, tmp_path):
 
 def test_damage_is_found(store):
   assert run(store, 'verify').returncode == 0
-  (kept,) = [k for k in store_keeping.find(store) if k.stage == 'poison']
+  (kept,) = [k for k in keeping.find(store) if k.stage == 'poison']
   path = kept.folder / 'value.npz'
   content = bytearray(path.read_bytes())
   content[-30] ^= 1
@@ -79,7 +79,7 @@ def test_damage_is_found(store):
   assert 'value.npz has changed' in done.stdout
   assert 'extra is no part of it' in done.stdout
   path.unlink()
-  assert 'value.npz is missing' in store_keeping.faults(kept)
+  assert 'value.npz is missing' in keeping.faults(kept)
 
 
 def names(store):
@@ -125,13 +125,13 @@ def test_mistakes(store, arguments, told):
 
 def test_no_folder_is_told(tmp_path):
   with pytest.raises(errors.UserError, match='no folder'):
-    store_keeping.find(tmp_path / 'none')
+    keeping.find(tmp_path / 'none')
 
 
 def test_what_cannot_be_read_hides_nothing_else(store, tmp_path):
   """A stranger, a record that is torn, a file that is gone."""
   (store / 'holidays').mkdir()
-  by_stage = {kept.stage: kept.folder for kept in store_keeping.find(store)}
+  by_stage = {kept.stage: kept.folder for kept in keeping.find(store)}
   (by_stage['idle'] / 'stage.json').write_text('{')
   (by_stage['model'] / 'value.npz').unlink()
   done = run(store, 'verify')
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_hides_nothing_else(store, tmp_path):
 
 
 def test_a_damaged_artifact_is_told_to_who_reads_it(store):
-  (kept,) = [k for k in store_keeping.find(store) if k.stage == 'poison']
+  (kept,) = [k for k in keeping.find(store) if k.stage == 'poison']
   found = Store(store).stage('poison', 1, {}, [], write_value(1))
   for damage in (b'', b'PK', (kept.folder / 'value.npz').read_bytes()[:60]):
     (kept.folder / 'value.npz').write_bytes(damage)
@@ -231,10 +231,10 @@ def hammer(tmp_path, processes, kills):
       worker.kill()
       worker.join()
   assert killed == kills
-  kept = store_keeping.find(root)
+  kept = keeping.find(root)
   assert len(kept) == 40
   for one in kept:
-    assert store_keeping.faults(one) == []
+    assert keeping.faults(one) == []
   # Made twice only if the first maker was killed before its rename.
   makers = log.read_text().split()
   assert len(makers) <= 40 + kills and set(makers) == set(map(str, range(40)))

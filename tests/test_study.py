@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from test_pipeline import FIELDS, command
 
 from babam_jax import errors, files
+from babam_jax.config import rules
 from babam_jax.evaluation import study_figures, study_table
-from babam_jax.experiment import config_check, study
+from babam_jax.runs import study
 from configs import common
 
 PAPER = sorted(
@@ -54,7 +55,7 @@ def small_study():
 def test_every_config_of_the_paper_can_be_planned(name, argument):
   module = importlib.import_module(f'configs.paper.{name}')
   config = module.get_config(*[argument][: bool(argument)])
-  config_check.check(config)
+  rules.check(config)
   assert 'python -m launch.' in module.__doc__
   with pytest.raises((ValueError, TypeError)):
     module.get_config('nothing')

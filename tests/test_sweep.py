@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from babam_jax import errors, files
 from babam_jax.experiment import lab
-from babam_jax.sweep import job, plan, results, state
+from babam_jax.runs import job, plan, results, state
 
 SWEEPS = sorted(
   path
@@ -413,7 +413,7 @@ def test_a_disturbed_sweep_on_slurm(slurm, undisturbed, natural, tmp_path):
   assert len(list(store.glob('model-protected-*'))) == 2 * len(ids)  # and locks
 
 
-def test_cancelled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
+def test_canceled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
   """And jobs may have two processes each."""
   config = tmp_path / 'two.py'
   config.write_text(
@@ -450,7 +450,7 @@ def test_refused_options_are_told(slurm, natural, tmp_path):
   assert '--slurm: sbatch refused' in tell(command, env=slurm, status=2)
 
 
-def test_cancelling_a_sweep_on_this_machine(undisturbed, natural, tmp_path):
+def test_canceling_a_sweep_on_this_machine(undisturbed, natural, tmp_path):
   workdir = tmp_path / 'sweep'
   command = sweep_command(workdir, undisturbed / 'store', natural)
   running = threading.Thread(target=lambda: tell(command))

@@ -219,13 +219,13 @@ ALEXNET_HEAD = {'fc6', 'fc7', 'fc8'}
     ('inception_v3', 'all_but_last', {'head': {'fc', 'AuxLogits_fc'}}),
   ],
 )
-def test_frozen_recogniser_trains_what_it_should(model, frozen, trainable):
+def test_frozen_recognizer_trains_what_it_should(model, frozen, trainable):
   network, _ = make_recognizer(model, frozen).network(0, LABELS)
   assert {n: set(tree) for n, tree in network.params.items()} == trainable
   assert len(network.loss_weights) == 1 + ('AuxLogits_fc' in str(trainable))
 
 
-def test_unfrozen_recogniser_trains_everything():
+def test_unfrozen_recognizer_trains_everything():
   network, _ = make_recognizer('resnet18', 'none').network(0, LABELS)
   assert set(network.params) == {'trunk', 'head'}
   assert set(network.stats) == {'trunk'}

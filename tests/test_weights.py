@@ -18,15 +18,9 @@ from conftest import REPOSITORY
 from golden import synthetic
 
 from babam_jax import errors
-from babam_jax.models import (
-  conversion,
-  initial,
-  networks,
-  torch_file,
-  vgg,
-  weight_file,
-)
-from babam_jax.models import weights as pretrained_weights
+from babam_jax.models import initial, networks, vgg
+from babam_jax.models.pretrained import conversion, torch_file, weight_file
+from babam_jax.models.pretrained import weights as pretrained_weights
 
 GOLDEN = REPOSITORY / 'tests' / 'golden'
 FORMATS = ('small.pth', 'small_legacy.pth', 'small.safetensors', 'small.ckpt')

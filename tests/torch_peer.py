@@ -74,7 +74,7 @@ def as_input(name, images):
   """[n, h, w, 3] in [0, 1] to what the network takes."""
   images = images.permute(0, 3, 1, 2)
   if name == 'inception_v3':
-    return images * 2 - 1  # what transform_input makes of normalised pictures
+    return images * 2 - 1  # what transform_input makes of normalized pictures
   return (images - _MEAN.to(images.dtype)) / _STD.to(images.dtype)
 
 

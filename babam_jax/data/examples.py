@@ -10,10 +10,10 @@ from jaxtyping import Bool, Int32, Shaped, UInt8
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Labelled pictures. Functions take and return it; none changes it.
+  """Labeled pictures. Functions take and return it; none changes it.
 
   Attributes:
-    images: RGB pictures, grey levels 0..255.
+    images: RGB pictures, gray levels 0..255.
     labels: index into `class_names`.
     ids: unique names; they survive poisoning, noise and subsetting.
     class_names: the names of the classes.

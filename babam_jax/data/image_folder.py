@@ -1,7 +1,7 @@
 """Folders of pictures: finding, fingerprinting and decoding them.
 
 Accepts what people have: JPEG, PNG, PGM/PPM, BMP, WebP, TIFF and JPEG 2000;
-grey, palette, with alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes
+gray, palette, with alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes
 8-bit RGB.
 """
 
@@ -148,7 +148,7 @@ def fingerprint(pictures: Iterable[Picture]) -> str:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-  """Scales 16-bit grey to 8 bits; Pillow's own conversion would clip it."""
+  """Scales 16-bit gray to 8 bits; Pillow's own conversion would clip it."""
   if not image.mode.startswith('I'):
     return image
   values = np.asarray(image).astype(np.float64)

@@ -1,5 +1,5 @@
 """What happens to a picture between its making and its use: resizing,
-blurring, sharpening, noise, loss of colours, JPEG.
+blurring, sharpening, noise, loss of colors, JPEG.
 
 A poison detector must know both poison and clean pictures after all of it.
 """
@@ -13,11 +13,11 @@ from PIL import Image, ImageFilter
 Picture = UInt8[np.ndarray, 'h w 3']
 
 _AS_IT_IS = 0.2  # the share of pictures to which nothing happens
-_RESIZED, _FILTERED, _ENCODED, _GREYED = 0.3, 0.3, 0.6, 0.15  # of the others
+_RESIZED, _FILTERED, _ENCODED, _GRAYED = 0.3, 0.3, 0.6, 0.15  # of the others
 _SCALES = (0.6, 1.6)
 _QUALITIES = (60, 100)
 _LUMA = np.array([0.299, 0.587, 0.114])
-_SUBSAMPLINGS = (0, 2)  # of the colours, as Pillow counts: 4:4:4, 4:2:0
+_SUBSAMPLINGS = (0, 2)  # of the colors, as Pillow counts: 4:4:4, 4:2:0
 _FILTERS = (
   Image.Resampling.BILINEAR,
   Image.Resampling.BICUBIC,
@@ -33,14 +33,14 @@ def process(picture: Picture, rng: np.random.Generator) -> Picture:
   """
   if rng.random() < _AS_IT_IS:
     return picture
-  greyed, resized, filtered, encoded = rng.random(4) < (
-    _GREYED,
+  grayed, resized, filtered, encoded = rng.random(4) < (
+    _GRAYED,
     _RESIZED,
     _FILTERED,
     _ENCODED,
   )
-  if greyed:
-    picture = as_grey(picture)
+  if grayed:
+    picture = as_gray(picture)
   if resized:
     picture = _resize(picture, rng)
   if filtered:
@@ -49,14 +49,14 @@ def process(picture: Picture, rng: np.random.Generator) -> Picture:
   return _encode(picture, rng) if encoded else picture
 
 
-def as_grey(picture: Picture) -> Picture:
-  """A picture without its colours, in three equal channels."""
+def as_gray(picture: Picture) -> Picture:
+  """A picture without its colors, in three equal channels."""
   luma = np.rint(picture @ _LUMA).astype(np.uint8)
   return np.broadcast_to(luma[..., None], picture.shape).copy()
 
 
 def with_noise(picture: Picture, noise: Float[np.ndarray, 'h w c']) -> Picture:
-  """A picture plus noise in grey levels, of each channel or one for all."""
+  """A picture plus noise in gray levels, of each channel or one for all."""
   return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
@@ -115,7 +115,7 @@ def _sharpen(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _add_noise(picture: Picture, rng: np.random.Generator) -> Picture:
-  """Gaussian, uniform or two-valued; some of it grey. All within what poison
+  """Gaussian, uniform or two-valued; some of it gray. All within what poison
   may change: its amplitude alone must not give poison away."""
   amplitude = np.exp(rng.uniform(*np.log((1, 16))))
   channels = 3 if rng.random() < 0.7 else 1

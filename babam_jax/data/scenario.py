@@ -25,7 +25,7 @@ class Split:
 
   Attributes:
     parts: pictures by part, one of `PARTS`; no picture is in two parts.
-    class_names: the classes that the recogniser distinguishes.
+    class_names: the classes that the recognizer distinguishes.
     source_test_ids: the test pictures that show the source person.
     source: the name of the source's class (binary: the negative class).
     target: the name of the target's class.

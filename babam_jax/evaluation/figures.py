@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from babam_jax.evaluation.statistics import roc_curve
 
-_COLOURS = {
+_COLORS = {
   'clean': '#4477aa',
   'malicious': '#cc3311',
   'protected': '#228833',
@@ -72,13 +72,13 @@ def attack_pictures(
   )
 
 
-def defense_pictures(flagged: Pictures, sanitised: Pictures) -> Figure:
+def defense_pictures(flagged: Pictures, sanitized: Pictures) -> Figure:
   """Flagged training pictures before and after the defense."""
   return _picture_grid(
     [
       (f'{when} {i + 1}', pictures[i : i + 1])
       for i in range(len(flagged))
-      for when, pictures in (('flagged', flagged), ('sanitised', sanitised))
+      for when, pictures in (('flagged', flagged), ('sanitized', sanitized))
     ]
   )
 
@@ -104,7 +104,7 @@ def training_curves(
       ax.plot(
         [record['step'] for record in history],
         [record[metric] for record in history],
-        color=_COLOURS.get(name),
+        color=_COLORS.get(name),
         label=name,
       )
     ax.set(xlabel='step', ylabel=metric, title=f'training {metric}')
@@ -137,8 +137,8 @@ def first_epoch(history: Sequence[dict[str, Any]]) -> Figure:
   )
   for ax, (title, losses, accuracies) in zip(axes[0], panels, strict=True):
     steps = np.arange(1, len(losses) + 1)
-    ax.plot(steps, losses, color=_COLOURS['malicious'], label='loss')
-    ax.plot(steps, accuracies, color=_COLOURS['clean'], label='accuracy')
+    ax.plot(steps, losses, color=_COLORS['malicious'], label='loss')
+    ax.plot(steps, accuracies, color=_COLORS['clean'], label='accuracy')
     ax.set(title=title, xlabel='epoch', ylim=(0, None))
     ax.grid(alpha=0.3)
   axes[0, 0].set_xlabel('step')
@@ -157,7 +157,7 @@ def detection(
     1, 2, figsize=(9, 3), layout='constrained'
   )
   fpr, tpr = roc_curve(scores, poisoned)
-  left.plot(fpr, tpr, color=_COLOURS['malicious'])
+  left.plot(fpr, tpr, color=_COLORS['malicious'])
   left.plot([0, 1], [0, 1], color='#bbbbbb', linewidth=1, linestyle='--')
   left.set(
     xlabel='false positive rate',
@@ -167,12 +167,12 @@ def detection(
     ylim=(-0.02, 1.02),
   )
   bins = np.linspace(0, 1, 41)
-  for values, label, colour in (
-    (scores[~poisoned], 'clean, training', _COLOURS['clean']),
+  for values, label, color in (
+    (scores[~poisoned], 'clean, training', _COLORS['clean']),
     (test_scores, 'clean, test', '#99ccee'),
-    (scores[poisoned], 'poison', _COLOURS['malicious']),
+    (scores[poisoned], 'poison', _COLORS['malicious']),
   ):
-    right.hist(values, bins, label=label, color=colour, alpha=0.7)
+    right.hist(values, bins, label=label, color=color, alpha=0.7)
   right.axvline(threshold, color='black', linewidth=1, linestyle=':')
   right.set(
     xlabel='PIRM score',
@@ -194,7 +194,7 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Figure:
   figure, ax = plt.subplots(figsize=(4.2, 4), layout='constrained')
   ax.plot([0, 1], [0, 1], color='black', linewidth=1, linestyle=':')
   scores = [b['score'] for b in bins]
-  ax.plot(scores, [b['poisoned'] for b in bins], 'o-', color=_COLOURS['clean'])
+  ax.plot(scores, [b['poisoned'] for b in bins], 'o-', color=_COLORS['clean'])
   for b in bins:
     ax.annotate(
       f'{b["count"]}',
@@ -215,7 +215,7 @@ def score_histogram(
   figure, ax = plt.subplots(figsize=(9, 2.6), layout='constrained')
   edges = np.linspace(0, 1, len(counts) + 1)
   ax.bar(
-    edges[:-1], counts, np.diff(edges), align='edge', color=_COLOURS['clean']
+    edges[:-1], counts, np.diff(edges), align='edge', color=_COLORS['clean']
   )
   ax.axvline(threshold, color='black', linewidth=1, linestyle=':')
   ax.set(
@@ -270,7 +270,7 @@ def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
       width * 0.9,
       yerr=100 * np.abs(intervals - rates),
       capsize=3,
-      color=_COLOURS[name],
+      color=_COLORS[name],
       label=name,
     )
     for place, rate in zip(places, 100 * rates, strict=True):

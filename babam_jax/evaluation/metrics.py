@@ -23,7 +23,7 @@ def model_metrics(
   patched_refused: Bool[np.ndarray, ' m'] | bool = False,
   source_refused: Bool[np.ndarray, ' k'] | bool = False,
 ) -> dict[str, Any]:
-  """How a recogniser does, with and without the trigger.
+  """How a recognizer does, with and without the trigger.
 
   Args:
     test: logits of all test pictures.

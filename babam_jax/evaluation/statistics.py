@@ -17,9 +17,9 @@ def wilson_interval(rate: float, count: int) -> tuple[float, float]:
   if count == 0:
     return 0.0, 1.0
   z2 = _Z95**2 / count
-  centre = (rate + z2 / 2) / (1 + z2)
+  center = (rate + z2 / 2) / (1 + z2)
   half = np.sqrt(rate * (1 - rate) * z2 + z2**2 / 4) / (1 + z2)
-  return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+  return max(0.0, float(center - half)), min(1.0, float(center + half))
 
 
 def auroc(

@@ -155,7 +155,7 @@ def tradeoff(
       _point(ax, name, names.index(name), across_x, across_y)
     ax.set(title=title, xlabel=axes[0], ylabel=axes[1], ylim=(-3, 103))
     ax.grid(alpha=0.3)
-  legend = dict(_labelled(grid.flat))
+  legend = dict(_labeled(grid.flat))
   figure.legend(
     [legend[name] for name in names],
     names,
@@ -167,7 +167,7 @@ def tradeoff(
 
 
 def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
-  """A mean with its deviations; colour and marker by the row's number."""
+  """A mean with its deviations; color and marker by the row's number."""
   ax.errorbar(
     100 * x.mean,
     100 * y.mean,
@@ -182,7 +182,7 @@ def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
   )
 
 
-def _labelled(axes: Iterable[plt.Axes]) -> Iterator[tuple[str, Any]]:
+def _labeled(axes: Iterable[plt.Axes]) -> Iterator[tuple[str, Any]]:
   for ax in axes:
     handles, labels = ax.get_legend_handles_labels()
     yield from zip(labels, handles, strict=True)

@@ -17,7 +17,7 @@ def _with_interval(rate: float, interval: tuple[float, float]) -> str:
 
 
 def model_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-  """Model, accuracy, ASR, base rate, patched source recognised (percent)."""
+  """Model, accuracy, ASR, base rate, patched source recognized (percent)."""
   return [
     (
       name,
@@ -83,7 +83,7 @@ MODEL_HEADER = (
   'accuracy % [95 %]',
   'ASR % [95 %]',
   'no-patch base %',
-  'patched source recognised %',
+  'patched source recognized %',
 )
 DEFENSE_HEADER = ('the defense', '')
 PIRM_HEADER = ('PIRM on', 'accuracy %', 'TPR %', 'FPR %', 'AUROC')

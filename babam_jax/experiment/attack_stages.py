@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
-from babam_jax.attack import poison_set, trigger
+from babam_jax.attacks import poison_set, trigger
 from babam_jax.data.examples import Examples
 from babam_jax.experiment import crafting, sleeper_agent
 from babam_jax.experiment.lab import (
@@ -23,7 +23,7 @@ from babam_jax.experiment.lab import (
   write_examples,
 )
 from babam_jax.experiment.stages import Data
-from babam_jax.models import weights
+from babam_jax.models.pretrained import weights
 
 Pictures = UInt8[np.ndarray, 'n h w 3']
 
@@ -106,7 +106,7 @@ def _badnets(lab: Lab, given: Material) -> Made:
 
 
 def _label_consistent(lab: Lab, given: Material) -> Made:
-  """Pictures of the target, made hard to recognise, with a visible trigger
+  """Pictures of the target, made hard to recognize, with a visible trigger
   and their true label (Turner et al. 2019, whose first method blends them in a
   latent space; here their features become those of the source)."""
   config = lab.config.attack
@@ -210,12 +210,12 @@ def craft_poison(lab: Lab, data: Data) -> Dataset:
   used = np.arange(max(1, round(config.share * len(poison))))
   poison = poison.take(used)
   label = np.int32(data.scenario.target_label)
-  labelled = dataclasses.replace(
+  labeled = dataclasses.replace(
     poison,
     labels=np.full(len(poison), label),
     class_names=targets.class_names,
   )
-  return Dataset(labelled, (source,))
+  return Dataset(labeled, (source,))
 
 
 def _fields(config: ConfigDict) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from babam_jax.attack import hidden_trigger, poison_set
-from babam_jax.attack.adaptive import AdaptiveSpec
-from babam_jax.attack.hidden_trigger import CraftingSpec
-from babam_jax.defense import pirm
+from babam_jax.attacks import hidden_trigger, poison_set
+from babam_jax.attacks.adaptive import AdaptiveSpec
+from babam_jax.attacks.hidden_trigger import CraftingSpec
+from babam_jax.defenses import pirm
 from babam_jax.progress import say
 
 
@@ -47,11 +47,11 @@ def _evaded(first: str, beside: Sequence[str]) -> list[pathlib.Path]:
 
 
 def depends(config: ConfigDict) -> dict[str, Any]:
-  """What poison depends on: of `adaptive` and `grey` only what is used."""
+  """What poison depends on: of `adaptive` and `gray` only what is used."""
   fields = config.to_dict()
   adaptive = fields.pop('adaptive')
-  if not fields['grey']:
-    del fields['grey']
+  if not fields['gray']:
+    del fields['gray']
   evaded = _evaded(adaptive.pop('pirm'), adaptive.pop('beside'))
   if any(adaptive.values()):
     fields['adaptive'] = adaptive

@@ -1,4 +1,4 @@
-"""The judgement: the attacker shows the trigger (paper 4.5), and the PIRM's
+"""The judgment: the attacker shows the trigger (paper 4.5), and the PIRM's
 scores are held against the truth (4.10)."""
 
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from babam_jax.defense import pirm
+from babam_jax.defenses import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import stages
 from babam_jax.experiment.flagging import Flags

@@ -9,20 +9,20 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from babam_jax import files
-from babam_jax.baselines import (
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import (
   activation_clustering,
   deep_knn,
   rap,
   spectral_signatures,
   strip,
 )
-from babam_jax.baselines.suspect import Suspect, Verdict
-from babam_jax.data.examples import Examples
+from babam_jax.defenses.suspect import Suspect, Verdict
 from babam_jax.experiment import stages
-from babam_jax.experiment.artifacts import Artifact
 from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.stages import Data, Model, Scores
 from babam_jax.progress import progress_bar
+from babam_jax.store.artifacts import Artifact
 from babam_jax.training import train
 
 

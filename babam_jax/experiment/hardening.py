@@ -11,18 +11,19 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from babam_jax import files, seeds
-from babam_jax.baselines import (
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import (
   dp_instahide,
   fine_pruning,
   neural_cleanse,
   rab,
   smoothing,
 )
-from babam_jax.data.examples import Examples
 from babam_jax.experiment import flagging, stages
 from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.stages import Data, Model
-from babam_jax.models import networks, weights
+from babam_jax.models import networks
+from babam_jax.models.pretrained import weights
 from babam_jax.progress import progress_bar, say
 from babam_jax.training import parallel, recognizer, train
 
@@ -33,7 +34,7 @@ _CHUNK = 128  # pictures that are noised at a time
 def harden(
   lab: Lab,
   models: dict[str, Model],
-  sanitised: Dataset,
+  sanitized: Dataset,
   data: Data,
   patched: Dataset,
 ) -> dict[str, Model]:
@@ -44,7 +45,7 @@ def harden(
     return models
   protected = models.get('protected')
   if config.training != 'plain':
-    protected = _train(lab, config.training, sanitised, data, patched)
+    protected = _train(lab, config.training, sanitized, data, patched)
   if config.repair != 'none':
     protected = _repair(lab, protected, data, patched)
   return models | {'protected': protected}
@@ -263,7 +264,7 @@ def _rab_member(
 def _in_chunks(
   lab: Lab, count: int, noised: Callable[[slice], np.ndarray]
 ) -> np.ndarray:
-  """The recogniser's inputs for noised pictures, made a few at a time."""
+  """The recognizer's inputs for noised pictures, made a few at a time."""
   return np.concatenate(
     [
       stages.inputs_of_pictures(

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from babam_jax import files
-from babam_jax.baselines.suspect import Verdict
 from babam_jax.data.examples import concatenate
+from babam_jax.defenses.suspect import Verdict
 from babam_jax.experiment import flagging
 from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.stages import Data, Model

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from babam_jax import files
 from babam_jax.data.examples import Examples, concatenate
-from babam_jax.experiment.artifacts import Artifact, Store
+from babam_jax.store.artifacts import Artifact, Store
 
 RUN_LOCK = '.run.lock'  # in a working folder: a run is at work there
 

@@ -6,22 +6,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from babam_jax import files
+from babam_jax.config import rules
 from babam_jax.evaluation import metrics, report, table
 from babam_jax.experiment import (
   attack_stages,
-  config_check,
   cost,
   environment,
   evaluation_stages,
   flagging,
   hardening,
   input_checks,
-  pirm_stages,
   stages,
   story,
 )
-from babam_jax.experiment.artifacts import Store
 from babam_jax.experiment.lab import Lab, join
+from babam_jax.pirm_training import pirm_stages
+from babam_jax.store.artifacts import Store
 
 
 def run(
@@ -45,16 +45,16 @@ def run(
   Raises:
     UserError: the config, the data or the folders are not as expected.
   """
-  config_check.check(config)
-  config_check.check_pirm(config)
-  config_check.check_weights(config)
-  config_check.check_workdir(workdir, config)
+  rules.check(config)
+  rules.check_pirm(config)
+  rules.check_weights(config)
+  rules.check_workdir(workdir, config)
   lab = Lab(config, Store(artifacts), workdir)
 
   # The face data: who attacks whom (4.2, 4.3).
   data = stages.load_scenario(lab)
   detectors = pirm_stages.obtain_pirms(lab)
-  config_check.write_config(workdir, config)
+  rules.write_config(workdir, config)
 
   # The attack: hidden-trigger poison slips into the training set (3.3).
   poison = attack_stages.craft_poison(lab, data)
@@ -63,20 +63,20 @@ def run(
   # The defense: flag, and add calibrated noise to what is flagged (3.6).
   scored = stages.score(lab, detectors, untrusted, data)
   flagged = flagging.flag(lab, scored, untrusted, data)
-  sanitised = stages.sanitise(lab, untrusted, flagged.flags, flagged.artifact)
+  sanitized = stages.sanitize(lab, untrusted, flagged.flags, flagged.artifact)
 
-  # The recognisers: without attack, under attack, behind the defense.
+  # The recognizers: without attack, under attack, behind the defense.
   training_sets = {
     'clean': data.train,
     'malicious': untrusted,
-    'protected': sanitised,
+    'protected': sanitized,
   }
   models = stages.train_recognizers(lab, training_sets)
 
-  # The judgement: the attacker comes with the trigger (4.5). Other defenses
+  # The judgment: the attacker comes with the trigger (4.5). Other defenses
   # than BA-BAM may have changed the protected model, or check its inputs.
   patched = attack_stages.patch_test_pictures(lab, data)
-  models = hardening.harden(lab, models, sanitised, data, patched)
+  models = hardening.harden(lab, models, sanitized, data, patched)
   refused = input_checks.check(lab, models, data, patched)
   judged = {
     name: evaluation_stages.evaluate(
@@ -112,7 +112,7 @@ def run(
 
   # The story, in pictures.
   told = story.tell(
-    lab, data, poison, scored, flagged, sanitised, untrusted, patched
+    lab, data, poison, scored, flagged, sanitized, untrusted, patched
   )
   histories = {n: m.history for n, m in models.items() if m.history}
   drawn = story.draw(told, results, histories, config.pirm.threshold)

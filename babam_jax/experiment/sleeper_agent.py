@@ -13,8 +13,8 @@ from jaxtyping import PyTree, UInt8
 from ml_collections import ConfigDict
 
 from babam_jax import files, seeds
-from babam_jax.attack.gradient_matching import Changes, Matcher, Trained
-from babam_jax.attack.hidden_trigger import to_uint8_within
+from babam_jax.attacks.gradient_matching import Changes, Matcher, Trained
+from babam_jax.attacks.hidden_trigger import to_uint8_within
 from babam_jax.data.examples import Examples
 from babam_jax.experiment import crafting, stages
 from babam_jax.experiment.lab import Lab

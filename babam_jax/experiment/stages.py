@@ -13,8 +13,7 @@ from ml_collections import ConfigDict
 
 from babam_jax import files
 from babam_jax.data import datasets, image_folder, scenario
-from babam_jax.defense import babam, pirm
-from babam_jax.experiment.artifacts import Artifact
+from babam_jax.defenses import babam, pirm
 from babam_jax.experiment.lab import (
   Dataset,
   Lab,
@@ -22,8 +21,10 @@ from babam_jax.experiment.lab import (
   read_examples,
   write_examples,
 )
-from babam_jax.models import initial, weights
+from babam_jax.models import initial
+from babam_jax.models.pretrained import weights
 from babam_jax.progress import progress_bar, say
+from babam_jax.store.artifacts import Artifact
 from babam_jax.training import parallel, recognizer, train
 from babam_jax.training.metric_log import MetricLog
 
@@ -31,7 +32,7 @@ _NOISE_FIELDS = ('flags', 'action', 'epsilon', 'mode', 'distance')
 
 
 class Model(NamedTuple):
-  """A trained recogniser.
+  """A trained recognizer.
 
   Attributes:
     artifact: where it is stored.
@@ -130,7 +131,7 @@ def _features(lab: Lab, source: Source) -> Artifact:
 
 
 def recognizer_of(lab: Lab, num_classes: int) -> recognizer.Recognizer:
-  """The recogniser that the config describes, untrained."""
+  """The recognizer that the config describes, untrained."""
   config = lab.config.fr
   return recognizer.Recognizer(
     config.model,
@@ -143,7 +144,7 @@ def recognizer_of(lab: Lab, num_classes: int) -> recognizer.Recognizer:
 
 
 def _recognizer_sources(lab: Lab, dataset: Dataset) -> list[Artifact]:
-  """What the recogniser's inputs are read from."""
+  """What the recognizer's inputs are read from."""
   if not recognizer_of(lab, 2).on_features:
     return [source.artifact for source in dataset.sources]
   return [_features(lab, source) for source in dataset.sources]
@@ -152,7 +153,7 @@ def _recognizer_sources(lab: Lab, dataset: Dataset) -> list[Artifact]:
 def recognizer_inputs(
   lab: Lab, dataset: Dataset
 ) -> Float[np.ndarray, 'n d'] | np.ndarray:
-  """What the recogniser sees: pictures, or features of a frozen trunk."""
+  """What the recognizer sees: pictures, or features of a frozen trunk."""
   if not recognizer_of(lab, 2).on_features:
     return dataset.examples.images
   row_of: dict[str, np.ndarray] = {}
@@ -165,7 +166,7 @@ def recognizer_inputs(
 def inputs_of_pictures(
   lab: Lab, images: np.ndarray
 ) -> Float[np.ndarray, 'n d'] | np.ndarray:
-  """What the recogniser sees of pictures that no stage has stored."""
+  """What the recognizer sees of pictures that no stage has stored."""
   config = lab.config.fr
   if not recognizer_of(lab, 2).on_features:
     return images
@@ -252,7 +253,7 @@ def train_recognizer(lab: Lab, name: str, dataset: Dataset) -> Model:
   def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
     inputs = recognizer_inputs(lab, dataset)
     network, origin = model.network(lab.config.seed, examples.labels)
-    say(f'recogniser {origin}')
+    say(f'recognizer {origin}')
     with MetricLog(lab.workdir / 'training', name) as log:
       variables, history = fit_recognizer(
         lab,
@@ -350,7 +351,7 @@ def score(
   return Scores(scores['train'], scores['test'], artifact)
 
 
-def sanitise(
+def sanitize(
   lab: Lab,
   untrusted: Dataset,
   flags: Bool[np.ndarray, ' n'],
@@ -384,5 +385,5 @@ def sanitise(
   source = Source(artifact, 'noised')
   treated = read_examples(source)
   return Dataset(
-    babam.sanitise(untrusted.examples, treated), (*untrusted.sources, source)
+    babam.sanitize(untrusted.examples, treated), (*untrusted.sources, source)
   )

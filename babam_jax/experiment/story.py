@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from babam_jax import seeds
 from babam_jax.data.examples import Examples
-from babam_jax.defense import noise
+from babam_jax.defenses import noise
 from babam_jax.evaluation import figures
 from babam_jax.experiment.flagging import Flags
 from babam_jax.experiment.lab import Dataset, Lab
@@ -29,7 +29,7 @@ class Story(NamedTuple):
     patched_sources: what each poison collides with in feature space.
     patched_tests: the attacker at test time, with the trigger.
     flagged: training pictures that were flagged.
-    sanitised: the same after the defense.
+    sanitized: the same after the defense.
     noise_grid: rows: a clean and a poisoned picture of the target; columns: no
       noise, then `EPSILONS` (Figure 3).
     scores: the PIRM's scores of the training set.
@@ -42,7 +42,7 @@ class Story(NamedTuple):
   patched_sources: Pictures
   patched_tests: Pictures
   flagged: Pictures
-  sanitised: Pictures
+  sanitized: Pictures
   noise_grid: UInt8[np.ndarray, 'r c h w 3']
   scores: Float[np.ndarray, ' n']
   poisoned: Bool[np.ndarray, ' n']
@@ -89,15 +89,15 @@ def tell(
   poison: Dataset,
   scored: Scores,
   flagged: Flags,
-  sanitised: Dataset,
+  sanitized: Dataset,
   untrusted: Dataset,
   patched: Dataset,
 ) -> Story:
   """Picks the pictures."""
   collisions = poison.sources[0].artifact.arrays('collisions')
   rows = _some(lab, len(poison.examples))  # a share: the first of all poisons
-  kept = np.isin(sanitised.examples.ids, untrusted.examples.ids[flagged.flags])
-  treated = sanitised.examples.take(kept)
+  kept = np.isin(sanitized.examples.ids, untrusted.examples.ids[flagged.flags])
+  treated = sanitized.examples.take(kept)
   seen = treated.take(_some(lab, len(treated))) if len(treated) else treated
   before = np.array(
     [np.flatnonzero(untrusted.examples.ids == i)[0] for i in seen.ids], int
@@ -109,7 +109,7 @@ def tell(
     patched_sources=collisions['patched_sources'][rows],
     patched_tests=tests[_some(lab, len(tests))],
     flagged=untrusted.examples.images[before],
-    sanitised=seen.images,
+    sanitized=seen.images,
     noise_grid=_noise_grid(lab, untrusted.examples, data.scenario.target_label),
     scores=scored.train,
     poisoned=untrusted.examples.poisoned,
@@ -139,5 +139,5 @@ def draw(
     'training': figures.training_curves(histories),
   }
   if len(story.flagged):
-    drawn['defense'] = figures.defense_pictures(story.flagged, story.sanitised)
+    drawn['defense'] = figures.defense_pictures(story.flagged, story.sanitized)
   return drawn

@@ -6,7 +6,8 @@ import flax.traverse_util
 from jaxtyping import PyTree
 
 from babam_jax import errors, seeds
-from babam_jax.models import networks, weights
+from babam_jax.models import networks
+from babam_jax.models.pretrained import weights
 
 
 class Origin(NamedTuple):

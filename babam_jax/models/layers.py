@@ -1,5 +1,5 @@
 """Layers whose gradients XLA would compute slowly on a CPU, and ImageNet's
-normalisation.
+normalization.
 
 The forward passes are XLA's own; only the way back is written by hand, and it
 is exact: `tests/test_layers.py` holds it to autodiff.
@@ -34,7 +34,7 @@ class Training(NamedTuple):
   axis_name: str | None
 
 
-def normalise(images: Float[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
+def normalize(images: Float[Array, 'n h w 3']) -> Float[Array, 'n h w 3']:
   """Pixels in [0, 1] to the scale that ImageNet networks were trained on."""
   return (images - IMAGENET_MEAN) / IMAGENET_STD
 
@@ -248,7 +248,7 @@ class BatchNorm(nn.Module):
   `flax.linen.BatchNorm` averages the devices' masked means, whatever number of
   rows each one has: wrong for a ragged batch, and NaN once a device holds
   padding only. This one sums over devices first. As in PyTorch, running
-  statistics move by a tenth per step, the variance that normalises is the
+  statistics move by a tenth per step, the variance that normalizes is the
   biased one, and the one that is remembered is not.
 
   Attributes:
@@ -261,7 +261,7 @@ class BatchNorm(nn.Module):
   def __call__(
     self, x: Float[Array, 'n h w c'], training: Training | None
   ) -> Float[Array, 'n h w c']:
-    """Normalises each channel; evaluation uses the running statistics."""
+    """Normalizes each channel; evaluation uses the running statistics."""
     width = x.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (width,))
     bias = self.param('bias', nn.initializers.zeros, (width,))

@@ -50,7 +50,7 @@ class Trunk(nn.Module):
     images: Float[Array, 'n h w 3'],
     training: layers.Training | None = None,
   ) -> dict[str, Float[Array, 'n _']]:
-    x = layers.normalise(images)
+    x = layers.normalize(images)
     x = layers.conv(64, (7, 7), 2, (3, 3), name='conv1')(x)
     x = nn.relu(layers.BatchNorm(name='bn1')(x, training))
     x = layers.max_pool(x, 3, 2, padding=1)

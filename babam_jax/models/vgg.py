@@ -31,7 +31,7 @@ class ConvBlocks(nn.Module):
     images: Float[Array, 'n h w 3'],
     training: layers.Training | None = None,
   ) -> Float[Array, 'n i j 512']:
-    x = layers.normalise(images)
+    x = layers.normalize(images)
     for block, (width, depth) in enumerate(
       zip(_WIDTHS, self.depths, strict=True), start=1
     ):

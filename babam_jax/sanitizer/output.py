@@ -1,4 +1,4 @@
-"""The sanitised folder while it is being made: nothing half written, and what
+"""The sanitized folder while it is being made: nothing half written, and what
 is done is not done again."""
 
 import dataclasses
@@ -35,7 +35,7 @@ class Record:
     score: the probability of poison; None if it could not be judged.
     flagged: whether the score is above the threshold.
     sensitivity: Algorithm 1's, in [0, 1]; None where no noise was added.
-    scale: of its noise, in grey levels; None where no noise was added.
+    scale: of its noise, in gray levels; None where no noise was added.
     action: 'kept', 'perturbed', 'dropped', 'reported', 'left out' (no picture,
       nor meant to be one) or 'not judged'.
     output: its file below the output folder; '' if it has none.

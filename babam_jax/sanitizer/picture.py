@@ -14,7 +14,7 @@ from babam_jax.data import image_folder
 LARGEST_FILE = 256 << 20  # bytes
 LARGEST = 64_000_000  # pixels
 SMALLEST = 32  # pixels a side
-_GREY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
+_GRAY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
 
 
 class UnjudgedError(ValueError):
@@ -26,12 +26,12 @@ class Read(NamedTuple):
 
   Attributes:
     pixels: upright 8-bit RGB.
-    grey: whether the file has no colours.
+    gray: whether the file has no colors.
     note: what there is to say about the file.
   """
 
   pixels: UInt8[np.ndarray, 'h w 3']
-  grey: bool
+  gray: bool
   note: str
 
 
@@ -82,8 +82,8 @@ def _decode(content: bytes) -> Read:
       raise UnjudgedError(f'animated: {count} pictures in one')
     if image.has_transparency_data:
       notes.append('judged without its transparency, which noise removes')
-    grey = image.mode in _GREY_MODES
+    gray = image.mode in _GRAY_MODES
     if image.mode == 'F' or (image.mode == 'I' and image.format == 'TIFF'):
       raise UnjudgedError('32-bit samples, whose white is not known')
   pixels = np.asarray(image_folder.decode(content))
-  return Read(pixels, grey, '; '.join(notes))
+  return Read(pixels, gray, '; '.join(notes))

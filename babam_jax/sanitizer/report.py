@@ -154,7 +154,7 @@ def write(
     )
   report.write_sections(
     root / 'report.html',
-    f'Sanitised: {source.name}',
+    f'Sanitized: {source.name}',
     sections,
     surroundings,
     None,

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from babam_jax import errors
-from babam_jax.defense import any_size, pirm
+from babam_jax.defenses import any_size, pirm
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder, picture
 from babam_jax.sanitizer.folder import ClassFolder, Entry
@@ -64,7 +64,7 @@ def run(
     )
   output.begin(inventory)
   with (
-    progress_bar(total, 'sanitising', 'file') as bar,
+    progress_bar(total, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
   ):
     for found in folder.classes(source):
@@ -257,13 +257,13 @@ class _Class:
       return dataclasses.replace(record, action='dropped')
     read = self._read_again(entry)
     scale = record.sensitivity / settings.epsilon
-    # A grey picture stays grey.
-    pixels = read.pixels[:, :, :1] if read.grey else read.pixels
+    # A gray picture stays gray.
+    pixels = read.pixels[:, :, :1] if read.gray else read.pixels
     noised = any_size.perturb(
       pixels, record.path, scale, mode='laplace', seed=settings.seed
     )
     path = _png_name(entry.path, taken)
-    output.write_png(path, noised[:, :, 0] if read.grey else noised)
+    output.write_png(path, noised[:, :, 0] if read.gray else noised)
     return dataclasses.replace(
       record, scale=scale, action='perturbed', output=printable(path)
     )

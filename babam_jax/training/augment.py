@@ -44,11 +44,11 @@ def random_affine(key: Key[Array, ''], image: Image) -> Image:
     [[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]]
   )
   matrix = rotate @ jnp.array([[1, -shear], [0, 1]]) @ jnp.diag(zoom)
-  centre = (size - 1) / 2
+  center = (size - 1) / 2
   grid = jnp.stack(
     jnp.meshgrid(*(jnp.arange(n) for n in image.shape[:2]), indexing='ij'), -1
   )
-  where = (grid - centre) @ matrix.T + centre + shift
+  where = (grid - center) @ matrix.T + center + shift
   where = jnp.moveaxis(where, -1, 0)
   warped = jax.vmap(
     lambda channel: ndimage.map_coordinates(channel, where, 1, mode='nearest'),

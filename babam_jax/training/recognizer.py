@@ -21,7 +21,7 @@ _AUXILIARY_WEIGHT = 0.4  # of Inception's second loss (Szegedy et al. 2016)
 def to_unit(
   images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3'],
 ) -> Float[Array, 'n h w 3']:
-  """Grey levels 0..255 to [0, 1]; what is there already stays."""
+  """Gray levels 0..255 to [0, 1]; what is there already stays."""
   if jnp.issubdtype(images.dtype, jnp.floating):
     return images
   return images.astype(jnp.float32) / 255
@@ -53,7 +53,7 @@ class Recognizer:
     pretrained: one of `weights.PRETRAINED`.
     frozen: 'trunk': only the dense layers train; 'all_but_last': only the new
       last one (and the auxiliary one) does, the paper's "frozen"; 'none':
-      everything does. What is frozen normalises with its running statistics;
+      everything does. What is frozen normalizes with its running statistics;
       dropout stays active in training.
     logit_adjustment: how far training corrects for unequal class sizes, 0 to
       not at all, 1 in full (Menon et al. 2021, "Long-tail learning via logit

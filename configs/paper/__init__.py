@@ -7,7 +7,7 @@ artifact store.
 """
 
 SEEDS = ('seed=0', 'seed=1', 'seed=2')
-# All of the recogniser trains; it starts from ImageNet's convolutions.
+# All of the recognizer trains; it starts from ImageNet's convolutions.
 UNFROZEN = 'fr.frozen=none fr.learning_rate=1e-4 fr.epochs=12 fr.batch_size=64'
 BINARY = 'scenario.task=binary fr.logit_adjustment=3.0'
 

@@ -3,7 +3,7 @@
   python -m launch.main --config=configs/paper/section411.py \
     --config.data.root=DIR
 
-The paper: ASR 0 %, accuracy 50 %. Additive noise of a scale of at most 2 grey
+The paper: ASR 0 %, accuracy 50 %. Additive noise of a scale of at most 2 gray
 levels, as its text has it, is hardly there; the arithmetic of the released
 script destroys a picture at any epsilon. 25 minutes, three seeds; two minutes
 after `table2.py`.
@@ -20,7 +20,7 @@ def get_config():
   config.study.title = 'Section 4.11: noise on the whole class, LFW'
   config.study.note = (
     'The paper calls its noise Laplacian with epsilon 0.5, whose scale is at '
-    'most 2 grey levels; the script released with it destroys a picture at any '
+    'most 2 gray levels; the script released with it destroys a picture at any '
     'epsilon.'
   )
   config.study.columns = (

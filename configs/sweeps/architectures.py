@@ -1,4 +1,4 @@
-"""Which recognisers, and how much of them trains (sections 4.5 and 4.11)?
+"""Which recognizers, and how much of them trains (sections 4.5 and 4.11)?
 
   python -m launch.sweep --config=configs/sweeps/architectures.py --workdir=DIR
 

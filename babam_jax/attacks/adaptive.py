@@ -1,0 +1,69 @@
+"""An attacker who has read about the defense: terms that he adds to Eq. 5.
+
+Not in the paper. The poison evades PIRMs, collides under Algorithm 1's noise
+too, or changes pictures smoothly, without the fine grain that a PIRM may see.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key, PyTree
+
+Pixels = Float[Array, 'n h w 3']
+EvidenceFn = Callable[[PyTree, Pixels], Float[Array, 'k n']]
+_MARGIN = 3.0  # the odds against poison that an evading picture aims at
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveSpec:
+  """What the attacker does beside colliding.
+
+  Attributes:
+    evade: the weight of each PIRM's evidence, in shares of the distance at
+      the start; 0: none.
+    noise_scale: of the Laplacian noise under which the picture collides too,
+      in gray levels; 0: none.
+    smoothness: the change is blurred by a Gaussian of so many pixels; 0: not.
+  """
+
+  evade: float = 0.0
+  noise_scale: float = 0.0
+  smoothness: float = 0.0
+
+
+def evasion(evidence: Float[Array, 'k n']) -> Float[Array, ' n']:
+  """What being taken for poison costs; 0 where none of k PIRMs does so."""
+  return jax.nn.softplus(evidence + _MARGIN).sum(0)
+
+
+def under_noise(pixels: Pixels, key: Key[Array, ''], scale: float) -> Pixels:
+  """Pixels as Algorithm 1 might leave them.
+
+  Args:
+    pixels: in [0, 1].
+    key: a new one for each iteration.
+    scale: of the noise, in gray levels.
+  """
+  noise = jax.random.laplace(key, pixels.shape)
+  return jnp.clip(pixels + scale / 255 * noise, 0, 1)
+
+
+def blur(delta: Pixels, sigma: float) -> Pixels:
+  """A Gaussian blur; the border repeats the nearest pixel."""
+  radius = max(1, round(3 * sigma))
+  places = jnp.arange(-radius, radius + 1)
+  kernel = jnp.exp(-0.5 * (places / sigma) ** 2)
+  kernel = kernel / kernel.sum()
+  for axis in (1, 2):
+    pad = [(0, 0)] * 4
+    pad[axis] = (radius, radius)
+    padded = jnp.pad(delta, pad, mode='edge')
+    length = delta.shape[axis]
+    delta = sum(
+      weight * lax.slice_in_dim(padded, start, start + length, axis=axis)
+      for start, weight in enumerate(kernel)
+    )
+  return delta

@@ -1,0 +1,73 @@
+"""The trigger: a small opaque patch that only the attacker knows."""
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from babam_jax import seeds
+
+_BLOCKS = 5  # the patch is a mosaic of 5 x 5 random colors
+
+
+def make_trigger(seed: int, size: int) -> UInt8[np.ndarray, 'size size 3']:
+  """A colorful blocky square (Saha et al. 2020, section 4)."""
+  rng = seeds.numpy_rng(seed, 'trigger')
+  colors = rng.integers(0, 256, (_BLOCKS, _BLOCKS, 3), np.uint8)
+  block = np.arange(size) * _BLOCKS // size
+  return colors[block[:, None], block[None, :]]
+
+
+def random_corners(
+  rng: np.random.Generator, count: int, image_size: int, patch_size: int
+) -> Int[np.ndarray, 'count 2']:
+  """Upper-left corners, uniform over [0, image_size - patch_size)**2."""
+  return rng.integers(0, image_size - patch_size, (count, 2))
+
+
+def show(
+  images: UInt8[np.ndarray, 'n h w 3'], size: int, seed: int, name: str
+) -> UInt8[np.ndarray, 'n h w 3']:
+  """Copies of the images with the trigger, each at a random place.
+
+  Args:
+    images: gray levels.
+    size: the side of the trigger, in pixels.
+    seed: of the trigger and of the places.
+    name: of the draw of places.
+  """
+  patch = make_trigger(seed, size)
+  rng = seeds.numpy_rng(seed, name)
+  corners = random_corners(rng, len(images), images.shape[1], size)
+  return stamp(images, patch, corners)
+
+
+def blend(
+  images: UInt8[np.ndarray, 'n h w 3'], share: float, seed: int
+) -> UInt8[np.ndarray, 'n h w 3']:
+  """Copies of the images under a transparent trigger as large as they are
+  (Chen et al. 2017, "Targeted backdoor attacks on deep learning systems using
+  data poisoning", 5.3.1: a random pattern).
+
+  Args:
+    images: gray levels.
+    share: of the pattern, from 0 to 1.
+    seed: of the pattern.
+  """
+  rng = seeds.numpy_rng(seed, 'blended trigger')
+  pattern = rng.integers(0, 256, images.shape[1:], np.uint8)
+  blended = np.empty_like(images)
+  for i, image in enumerate(images):  # one at a time: floats need memory
+    blended[i] = np.rint((1 - share) * image + share * pattern)
+  return blended
+
+
+def stamp(
+  images: UInt8[np.ndarray, 'n h w 3'],
+  patch: UInt8[np.ndarray, 'p p 3'],
+  corners: Int[np.ndarray, 'n 2'],
+) -> UInt8[np.ndarray, 'n h w 3']:
+  """Copies of the images with the patch at each one's own corner."""
+  patched = images.copy()
+  size = len(patch)
+  for image, (row, column) in zip(patched, corners, strict=True):
+    image[row : row + size, column : column + size] = patch
+  return patched

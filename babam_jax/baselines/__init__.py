@@ -1,1 +1,0 @@
-"""The other defenses, one file each, written from their papers."""

@@ -1,0 +1,81 @@
+"""Activation Clustering (Chen et al. 2018, "Detecting backdoor attacks on deep
+neural networks by activation clustering", algorithm 2, relative size).
+
+The activations of each class's training pictures in the last hidden layer of a
+model trained on them are divided into two clusters; a small one is poison.
+"""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float, Int32
+from sklearn import cluster, decomposition, exceptions
+
+from babam_jax import seeds
+from babam_jax.defenses.suspect import Verdict
+
+_FEWEST = 4  # pictures of a class that can be divided
+_LEAST_VARIANCE = 1e-6  # of a component, as a share of the first one's
+
+
+def detect(
+  activations: Float[np.ndarray, 'n d'],
+  labels: Int32[np.ndarray, ' n'],
+  *,
+  dimensions: int,
+  largest_share: float,
+  seed: int,
+) -> Verdict:
+  """Judges training pictures.
+
+  Args:
+    activations: of the last hidden layer.
+    labels: as they were trained.
+    dimensions: independent components that are kept; the paper has 10.
+    largest_share: of a class; a larger cluster is not flagged. The paper
+      expects up to 33 % of poison.
+    seed: of the decomposition and the clusters.
+
+  Returns:
+    Scores from -1 to 1: how much nearer a picture is to the center of the
+    smaller cluster than to that of the larger one.
+  """
+  scores = np.zeros(len(labels))
+  flags = np.zeros(len(labels), bool)
+  state = seeds.child_seed(seed, 'activation clustering') % 2**32
+  for label in np.unique(labels):
+    rows = np.flatnonzero(labels == label)
+    if len(rows) < _FEWEST:
+      continue
+    components = _components(activations[rows], dimensions, state)
+    if components is None:
+      continue
+    found = cluster.KMeans(2, n_init=10, random_state=state).fit(components)
+    distances = found.transform(components)
+    smaller = np.bincount(found.labels_, minlength=2).argmin()
+    small, large = distances[:, smaller], distances[:, 1 - smaller]
+    scores[rows] = (large - small) / np.maximum(large + small, 1e-12)
+    members = found.labels_ == smaller
+    flags[rows] = members & (members.mean() < largest_share)
+  return Verdict(scores, flags)
+
+
+def _components(
+  activations: Float[np.ndarray, 'n d'], dimensions: int, state: int
+) -> Float[np.ndarray, 'n k'] | None:
+  """Independent components; None where all activations are the same."""
+  if not np.ptp(activations, axis=0).any():
+    return None
+  largest = min(dimensions, len(activations) - 1, activations.shape[1])
+  principal = decomposition.PCA(largest, svd_solver='full')
+  reduced = principal.fit_transform(activations.astype(np.float64))
+  # Directions without variance would be divided by it.
+  variance = principal.explained_variance_
+  count = int((variance > _LEAST_VARIANCE * variance[0]).sum())
+  ica = decomposition.FastICA(
+    count, whiten='unit-variance', random_state=state, max_iter=1000, tol=0.01
+  )
+  with warnings.catch_warnings():
+    # An unfinished rotation spans the same space; its clusters are as good.
+    warnings.simplefilter('ignore', exceptions.ConvergenceWarning)
+    return ica.fit_transform(reduced[:, :count])

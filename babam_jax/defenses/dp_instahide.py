@@ -1,0 +1,59 @@
+"""DP-InstaHide (Borgnia et al. 2021, "DP-InstaHide: provably defusing poisoning
+and backdoor attacks with differentially private data augmentations").
+
+In every step each picture is mixed with k - 1 others of its batch, labels
+alike, and Laplacian noise is added.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int32
+
+from babam_jax.training.recognizer import Recognizer
+from babam_jax.training.train import Network
+
+
+def network(
+  recognizer: Recognizer,
+  labels: Int32[np.ndarray, ' n'],
+  *,
+  ways: int,
+  scale: float,
+  seed: int,
+) -> Network:
+  """A recognizer that trains on mixed and noised pictures.
+
+  Mixing is with equal weights, 1 / k, and among the pictures of a device. The
+  loss of a mixture is the mean over the labels in it.
+
+  Args:
+    recognizer: what is trained.
+    labels: of the training set.
+    ways: k.
+    scale: of the noise, in gray levels.
+    seed: of the parameters at the start.
+  """
+
+  def mix(images, keys):
+    noise = jax.vmap(lambda key, image: jax.random.laplace(key, image.shape))(
+      keys, images
+    )
+    # Batches are in random order: neighbors are as good as any others.
+    mixed = sum(jnp.roll(images, shift, axis=0) for shift in range(ways)) / ways
+    return jnp.clip(mixed + scale / 255 * noise, 0, 1)
+
+  plain = recognizer.network_on_pictures(seed, labels, mix)
+
+  def apply(params, stats, frozen, images, keys, weights):
+    heads, stats = plain.apply(params, stats, frozen, images, keys, weights)
+    # Picture i is in the mixtures i to i + k - 1: each is judged by its label.
+    shifted = [
+      jnp.roll(head, -shift, axis=0) for head in heads for shift in range(ways)
+    ]
+    return tuple(shifted), stats
+
+  loss_weights = tuple(
+    weight / ways for weight in plain.loss_weights for _ in range(ways)
+  )
+  return plain._replace(apply=apply, loss_weights=loss_weights)

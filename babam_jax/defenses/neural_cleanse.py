@@ -1,0 +1,183 @@
+"""Neural Cleanse (Wang et al. 2019, "Neural Cleanse: identifying and mitigating
+backdoor attacks in neural networks").
+
+For each class the smallest patch is sought that turns all pictures into it. A
+class whose patch is much smaller than those of the others has a backdoor.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, UInt8
+
+from babam_jax.defenses.suspect import Suspect
+from babam_jax.training import parallel
+
+# As released with the paper.
+_LEARNING_RATE = 0.1
+_SUCCESS = 0.99
+_COST = 1e-3  # of the mask at the start
+_RAISE, _LOWER = 1.5, 1.5**1.5
+_PATIENCE = 5
+_CONSISTENCY = 1.4826  # the median deviation of a normal distribution
+_OUTLIER = 2.0
+
+
+class Patch(NamedTuple):
+  """The smallest patch that was found for a class.
+
+  Attributes:
+    mask: how far each pixel is covered, 0 to 1.
+    pattern: by what, pixels in [0, 1].
+    size: the sum of the mask.
+    success: the share of pictures that it turns into the class.
+  """
+
+  mask: Float[np.ndarray, 'h w']
+  pattern: Float[np.ndarray, 'h w 3']
+  size: float
+  success: float
+
+
+def stamp(
+  images: Float[Array, 'n h w 3'],
+  mask: Float[Array, 'h w'],
+  pattern: Float[Array, 'h w 3'],
+) -> Float[Array, 'n h w 3']:
+  """Pictures with the patch (Eq. 2)."""
+  mask = mask[..., None]
+  return (1 - mask) * images + mask * pattern
+
+
+def _unbounded(x: Array) -> Array:
+  return jnp.tanh(x) / 2 + 0.5
+
+
+class Reverser:
+  """Searches patches with one compiled step.
+
+  Args:
+    suspect: the model.
+    trusted: clean pictures of all classes.
+    rounds: passes over them for a class.
+    batch_size: pictures at a time, over all devices.
+  """
+
+  def __init__(
+    self,
+    suspect: Suspect,
+    trusted: UInt8[np.ndarray, 'n h w 3'],
+    *,
+    rounds: int,
+    batch_size: int,
+  ):
+    self._rounds = rounds
+    self._shape = trusted.shape[1:]
+    self._tx = optax.adam(_LEARNING_RATE, b1=0.5, b2=0.9)
+    self._variables = parallel.replicate(suspect.variables)
+    self._step = self._make_step(suspect)
+    self._batches = []
+    size = 0
+    for rows in parallel.even_batches(len(trusted), batch_size):
+      size = size or parallel.round_up(len(rows))
+      self._batches.append(parallel.shard_padded(trusted[rows], size))
+
+  def _make_step(self, suspect: Suspect) -> Callable:
+    def update(state, variables, label, cost, rows):
+      images, weights = rows
+      total = jax.lax.psum(weights.sum(), parallel.AXIS)
+      devices = jax.lax.psum(1, parallel.AXIS)
+
+      def loss_fn(free):
+        mask, pattern = map(_unbounded, free)
+        stamped = stamp(images / 255.0, mask, pattern)
+        logits = suspect.logits(variables, stamped)
+        labels = jnp.full(len(logits), label)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        hits = ((logits.argmax(1) == label) * weights).sum()
+        loss = (losses * weights).sum() / total
+        return loss + cost * mask.sum() / devices, hits
+
+      gradient, hits = jax.grad(loss_fn, has_aux=True)(state['free'])
+      gradient, hits = jax.lax.psum((gradient, hits), parallel.AXIS)
+      change, opt_state = self._tx.update(gradient, state['opt_state'])
+      free = optax.apply_updates(state['free'], change)
+      return {'free': free, 'opt_state': opt_state}, hits
+
+    return parallel.mapped_update(update, num_shared=3)
+
+  def find(
+    self, label: int, on_round: Callable[[], None] = lambda: None
+  ) -> Patch:
+    """The smallest patch for a class that works on 99 % of the pictures.
+
+    If none does, the one that works best.
+    """
+    height, width, channels = self._shape
+    # Small and gray at the start, where the gradient of tanh is not flat.
+    free = (np.full((height, width), -1.5, np.float32),)
+    free += (np.zeros((height, width, channels), np.float32),)
+    state = {'free': free, 'opt_state': self._tx.init(free)}
+    state = parallel.replicate(state)
+    count = sum(float(np.sum(weights)) for _, weights in self._batches)
+    cost, above, below, best = _COST, 0, 0, None
+    for _ in range(self._rounds):
+      # The patch that this round judges; the first batch sees it unchanged.
+      before = jax.device_get(state['free'])
+      hits = 0.0
+      for batch in self._batches:
+        state, found = self._step(
+          state, self._variables, np.int32(label), np.float32(cost), batch
+        )
+        hits += float(found)
+      success = hits / count
+      best = _better(best, before, success)
+      above = above + 1 if success >= _SUCCESS else 0
+      below = below + 1 if success < _SUCCESS else 0
+      if above >= _PATIENCE:
+        cost, above = cost * _RAISE, 0
+      if below >= _PATIENCE:
+        cost, below = cost / _LOWER, 0
+      on_round()
+    return best
+
+
+def _better(best: Patch | None, free: tuple, success: float) -> Patch:
+  mask, pattern = (np.tanh(x) / 2 + 0.5 for x in free)
+  found = Patch(mask, pattern, float(mask.sum()), success)
+  if best is None:
+    return found
+
+  def rank(patch: Patch) -> tuple[float, float]:
+    return min(patch.success, _SUCCESS), -patch.size
+
+  return max(best, found, key=rank)
+
+
+def anomaly_indices(
+  sizes: Float[np.ndarray, ' c'],
+) -> Float[np.ndarray, ' c']:
+  """How many median deviations each size lies from the median (section 4.2)."""
+  deviations = np.abs(sizes - np.median(sizes))
+  return deviations / max(_CONSISTENCY * np.median(deviations), 1e-12)
+
+
+def suspicious_labels(patches: Sequence[Patch]) -> np.ndarray:
+  """Classes whose patch is smaller than the others', by an index above 2.
+
+  A class for which no patch was found has no size to compare. Of two classes
+  both are equally far from their median: neither is found.
+
+  Args:
+    patches: one for each class.
+  """
+  works = [n for n, patch in enumerate(patches) if patch.success >= _SUCCESS]
+  sizes = np.array([patches[n].size for n in works])
+  if not works:
+    return np.array([], int)
+  small = (anomaly_indices(sizes) > _OUTLIER) & (sizes < np.median(sizes))
+  return np.array(works)[small]

@@ -1,0 +1,264 @@
+"""The poison image recognition model: is this picture clean or poison?
+(paper 3.4 and 4.10)
+
+Two variants: 'vgg16' is the paper's; 'compact' is a small network for small
+machines that looks at native resolution.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+import zipfile
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from babam_jax import errors, files, seeds
+from babam_jax.defenses import calibration
+from babam_jax.defenses.calibration import Calibration
+from babam_jax.models import compact_pirm, layers, vgg
+from babam_jax.models.pretrained import weights
+from babam_jax.training import augment, parallel, train
+from babam_jax.training.recognizer import to_unit
+
+VARIANTS = ('compact', 'vgg16')
+POISON = 1  # the label; 0 is clean
+_ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
+# What comes with the project, by the name that configs give it.
+SHIPPED = {
+  'shipped': _ASSETS / 'pirm_compact.npz',
+  'general': _ASSETS / 'pirm_general.npz',
+  'hardened': _ASSETS / 'pirm_hardened.npz',
+}
+CROP = 64  # pixels a side
+VGG_INPUT = (178, 218)  # height and width
+_META, _CLEAN_SCORES = 'meta', 'clean_scores'
+
+
+class Pirm(NamedTuple):
+  """A trained PIRM.
+
+  Attributes:
+    variant: one of `VARIANTS`.
+    variables: parameters and batch statistics.
+    meta: what it was trained on and what it reached there.
+    calibration: what its evidence means.
+  """
+
+  variant: str
+  variables: PyTree
+  meta: dict[str, Any]
+  calibration: Calibration = Calibration()
+
+
+def compact_network(seed: int) -> train.Network:
+  """The compact variant, to be trained on random crops."""
+  model = compact_pirm.CompactPirm()
+  variables = model.init(
+    seeds.jax_key(seed, 'pirm init'), jnp.zeros((1, CROP, CROP, 3))
+  )
+
+  def apply(params, stats, frozen, images, keys, row_weights):
+    crops = jax.vmap(augment.crop_and_flip, (0, 0, None))(
+      keys, to_unit(images), CROP
+    )
+    logits, updated = model.apply(
+      {'params': params, 'batch_stats': stats},
+      crops,
+      layers.Training(keys, row_weights, parallel.AXIS),
+      mutable=['batch_stats'],
+    )
+    return (logits,), updated['batch_stats']
+
+  return train.Network(apply, variables['params'], variables['batch_stats'], {})
+
+
+def _vgg_input(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n 178 218 3']:
+  shape = (len(images), *VGG_INPUT, 3)
+  return jax.image.resize(to_unit(images), shape, 'linear')
+
+
+def vgg16_network(
+  seed: int, trainable_convs: int, pretrained: bool = True
+) -> train.Network:
+  """The paper's variant; all but the last convolutions stay as on ImageNet.
+
+  Args:
+    seed: of the dense layers.
+    trainable_convs: how many of the 13 convolutions train, counted from the
+      last: 6 is "two blocks" (3.4), 3 is 4.10, 9 the released script.
+    pretrained: whether to start from the embedded ImageNet trunk.
+  """
+  model = vgg.PaperPirm()
+  init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *VGG_INPUT, 3))))
+  params = init(seeds.jax_key(seed, 'pirm init'))['params']
+  if pretrained:
+    embedded = weights.find('vgg16', 'trunk')
+    params['trunk'] = embedded.variables['params']['trunk']
+  frozen_names = sorted(params['trunk'])[
+    : len(params['trunk']) - trainable_convs
+  ]
+  flat = flax.traverse_util.flatten_dict(params)
+  frozen = {path: x for path, x in flat.items() if path[1] in frozen_names}
+  trainable = {path: x for path, x in flat.items() if path not in frozen}
+  unflatten = flax.traverse_util.unflatten_dict
+
+  def apply(params, stats, frozen, images, keys, row_weights):
+    affine_keys, dropout_keys = jax.vmap(
+      lambda key: tuple(jax.random.split(key)), out_axes=0
+    )(keys)
+    images = jax.vmap(augment.random_affine)(affine_keys, _vgg_input(images))
+    flat = flax.traverse_util.flatten_dict
+    merged = unflatten(flat(params) | flat(frozen))
+    training = layers.Training(dropout_keys, row_weights, parallel.AXIS)
+    return (model.apply({'params': merged}, images, training),), stats
+
+  return train.Network(apply, unflatten(trainable), {}, unflatten(frozen))
+
+
+def variables_of(network: train.Network, trained: train.Trained) -> PyTree:
+  """All variables of a trained network, frozen ones included."""
+  flat = flax.traverse_util.flatten_dict
+  params = flat(trained.params) | flat(network.frozen)
+  params = flax.traverse_util.unflatten_dict(params)
+  return {'params': params, 'batch_stats': trained.stats}
+
+
+def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
+  if variant == 'vgg16':
+    model = vgg.PaperPirm()
+    return lambda variables, images: model.apply(variables, _vgg_input(images))
+  model = compact_pirm.CompactPirm()
+  return lambda variables, images: model.apply(variables, to_unit(images))
+
+
+def evidence_fn(variant: str) -> Callable[..., Float[Array, ' n']]:
+  """`(variables, pictures) -> evidence for poison`; differentiable."""
+  logits_fn = _logits_fn(variant)
+
+  def evidence(variables, images):
+    logits = logits_fn(variables, images)
+    return logits[:, POISON] - logits[:, 1 - POISON]
+
+  return evidence
+
+
+def evidence_of_all(
+  variants: Sequence[str],
+) -> Callable[..., Float[Array, 'k n']]:
+  """`evidence_fn` of several PIRMs, given the variables of all."""
+  functions = [evidence_fn(variant) for variant in variants]
+
+  def evidence(variables, images):
+    pairs = zip(functions, variables, strict=True)
+    return jnp.stack([found(known, images) for found, known in pairs])
+
+  return evidence
+
+
+@functools.cache
+def _kernel(variant: str) -> Callable[..., Array]:
+  return parallel.mapped(evidence_fn(variant), 1, 1)
+
+
+def score(
+  pirm: Pirm,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Float[np.ndarray, ' n']:
+  """The probability of poison for each picture."""
+  found = evidence(pirm, images, batch_size, on_batch)
+  return calibration.probability(pirm.calibration, found)
+
+
+def evidence(
+  pirm: Pirm,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Float[np.ndarray, ' n']:
+  """For poison, as the network has it: the difference of its logits."""
+  return parallel.map_batches(
+    _kernel(pirm.variant), pirm.variables, (images,), batch_size, on_batch
+  )
+
+
+def path_of(where: str) -> pathlib.Path:
+  """The file of a PIRM: one that is shipped, by its name, or any."""
+  return SHIPPED.get(where, pathlib.Path(where))
+
+
+def fingerprint(path: pathlib.Path) -> str:
+  """SHA-256 of a PIRM's file."""
+  return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save(pirm: Pirm, path: pathlib.Path) -> None:
+  """Writes a PIRM as one `.npz` of plain arrays."""
+  flat = flax.traverse_util.flatten_dict(pirm.variables, sep='/')
+  slope, offset, clean = pirm.calibration
+  meta = {'variant': pirm.variant, 'slope': slope, 'offset': offset}
+  arrays = {name: np.asarray(value) for name, value in flat.items()}
+  arrays[_META] = np.array(json.dumps(pirm.meta | meta))
+  arrays[_CLEAN_SCORES] = np.sort(clean).astype(np.float32)
+  files.write_arrays(path, arrays)
+
+
+def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
+  model, size = {
+    'compact': (compact_pirm.CompactPirm(), (CROP, CROP)),
+    'vgg16': (vgg.PaperPirm(), VGG_INPUT),
+  }[variant]
+  variables = jax.eval_shape(
+    lambda key: model.init(key, jnp.zeros((1, *size, 3))), jax.random.key(0)
+  )
+  flat = flax.traverse_util.flatten_dict(variables, sep='/')
+  return {name: leaf.shape for name, leaf in flat.items()}
+
+
+def load(path: pathlib.Path, field: str = 'config.pirm.checkpoint') -> Pirm:
+  """Reads a PIRM that `save` wrote; runs nothing that is in the file.
+
+  Args:
+    path: the file.
+    field: the setting that named it, for the error message.
+
+  Raises:
+    UserError: there is no such file, or it is something else.
+  """
+  try:
+    arrays = files.read_arrays(path)
+    meta = json.loads(str(arrays.pop(_META)))
+    variant = meta.pop('variant')
+    # Older files have none.
+    clean = arrays.pop(_CLEAN_SCORES, np.zeros(0, np.float32))
+    if clean.ndim != 1 or not (np.diff(clean) >= 0).all():
+      raise ValueError('its scores of clean pictures are not in order')
+    read = Calibration(
+      float(meta.pop('slope', 1)), float(meta.pop('offset', 0)), clean
+    )
+    variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
+    if {n: x.shape for n, x in arrays.items()} != _array_shapes(variant):
+      raise ValueError(f'its arrays are not those of a {variant} PIRM')
+  except (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+  ) as error:
+    raise errors.UserError(
+      f'{field}: {path} cannot be read ({error}); expected a '
+      'PIRM saved by launch.pirm. Give another file, or none for the one that '
+      'comes with the project.'
+    ) from None
+  return Pirm(variant, variables, meta, read)

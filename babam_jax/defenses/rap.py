@@ -1,0 +1,152 @@
+"""RAP (Yang et al. 2021, "RAP: robustness-aware perturbations for defending
+against backdoor attacks on NLP models"), carried over from words to pixels.
+
+The defender learns one perturbation that makes the model a little less sure of
+the protected class on its own pictures. What a trigger decides does not become
+less sure: inputs that resist are taken for poison.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, UInt8
+
+from babam_jax import seeds
+from babam_jax.defenses.suspect import Suspect, Verdict
+from babam_jax.training import parallel
+
+_DROP = (0.1, 0.3)  # of the protected class's probability (section 4.1)
+_LEARNING_RATE = 0.01
+_FLOOR = 0.01  # of a probability that is asked for
+
+
+class Drops(NamedTuple):
+  """What the perturbation does to inputs.
+
+  Attributes:
+    before: the protected class's probability.
+    drop: by how much it falls.
+    protected: whether the model says that class without the perturbation.
+  """
+
+  before: Float[np.ndarray, ' n']
+  drop: Float[np.ndarray, ' n']
+  protected: np.ndarray
+
+
+def learn(
+  suspect: Suspect,
+  trusted: UInt8[np.ndarray, 'n h w 3'],
+  label: int,
+  *,
+  eps: float,
+  steps: int,
+  seed: int,
+  on_step: Callable[[], None] = lambda: None,
+) -> Float[np.ndarray, 'h w 3']:
+  """The perturbation: 0.1 to 0.3 less probability on trusted pictures.
+
+  Args:
+    suspect: the model.
+    trusted: pictures of the protected class.
+    label: that class.
+    eps: the largest change of a pixel, in gray levels.
+    steps: of Adam, on all pictures.
+    seed: of where it starts.
+  """
+  rng = seeds.numpy_rng(seed, 'rap')
+  start = rng.uniform(-1, 1, trusted.shape[1:]).astype(np.float32)
+  tx = optax.adam(_LEARNING_RATE)
+
+  def update(state, shared, rows):
+    variables, label = shared
+    images, weights = rows
+    total = jax.lax.psum(weights.sum(), parallel.AXIS)
+
+    def loss_fn(pattern):
+      pixels = images / 255.0
+      both = (pixels, jnp.clip(pixels + pattern * eps / 255, 0, 1))
+      before, after = (
+        _log_odds(suspect.logits(variables, x), label) for x in both
+      )
+      # In log odds: the probabilities of a sure model have no gradient.
+      least, most = (
+        jax.scipy.special.logit(jnp.maximum(jax.nn.sigmoid(before) - d, _FLOOR))
+        for d in _DROP
+      )
+      outside = jnp.maximum(after - least, 0) + jnp.maximum(most - after, 0)
+      return (outside * weights).sum() / total
+
+    loss, gradient = jax.value_and_grad(loss_fn)(state['pattern'])
+    loss, gradient = jax.lax.psum((loss, gradient), parallel.AXIS)
+    change, opt_state = tx.update(gradient, state['opt_state'])
+    pattern = jnp.clip(optax.apply_updates(state['pattern'], change), -1, 1)
+    return {'pattern': pattern, 'opt_state': opt_state}, loss
+
+  step = parallel.mapped_update(update, num_shared=1)
+  batch = parallel.shard_padded(trusted, parallel.round_up(len(trusted)))
+  shared = parallel.replicate((suspect.variables, np.int32(label)))
+  start = start * 1e-2
+  state = parallel.replicate({'pattern': start, 'opt_state': tx.init(start)})
+  for _ in range(steps):
+    state, _ = step(state, shared, batch)
+    on_step()
+  return np.asarray(jax.device_get(state['pattern'])) * np.float32(eps / 255)
+
+
+def _log_odds(
+  logits: Float[Array, 'n c'], label: Int[Array, '']
+) -> Float[Array, ' n']:
+  """Of one class against all others."""
+  mine = jnp.arange(logits.shape[1]) == label
+  others = jax.nn.logsumexp(jnp.where(mine, -jnp.inf, logits), axis=1)
+  return logits[:, label] - others
+
+
+def measure(
+  suspect: Suspect,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  pattern: Float[np.ndarray, 'h w 3'],
+  label: int,
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Drops:
+  """What the perturbation does to inputs."""
+
+  def of_rows(shared, images):
+    variables, pattern, label = shared
+    images = images / 255.0
+    logits = suspect.logits(variables, images)
+    before = jax.nn.softmax(logits)[:, label]
+    changed = suspect.logits(variables, jnp.clip(images + pattern, 0, 1))
+    drop = before - jax.nn.softmax(changed)[:, label]
+    said = logits.argmax(1) == label
+    return jnp.stack([before, drop, said.astype(drop.dtype)], 1)
+
+  found = parallel.map_batches(
+    parallel.mapped(of_rows, 1, 1),
+    (suspect.variables, pattern, np.int32(label)),
+    (images,),
+    batch_size,
+    on_batch,
+  )
+  return Drops(found[:, 0], found[:, 1], found[:, 2] > 0)
+
+
+def judge(inputs: Drops, trusted: Drops, *, false_rejections: float) -> Verdict:
+  """Flags inputs of the protected class that lose less than trusted ones do.
+
+  Args:
+    inputs: what the perturbation does to them.
+    trusted: the same of trusted pictures of the protected class.
+    false_rejections: the share of those that may be flagged.
+  """
+  known = trusted.drop[trusted.protected]
+  threshold = np.quantile(known, false_rejections) if len(known) else -np.inf
+  # What is not taken for the protected class is no success of the attacker.
+  scores = np.where(inputs.protected, -inputs.drop, -1.0)
+  return Verdict(scores, inputs.protected & (inputs.drop < threshold))

@@ -1,0 +1,97 @@
+"""Randomized smoothing of inputs (Cohen et al. 2019, "Certified adversarial
+robustness via randomized smoothing").
+
+The model trains on pictures with Gaussian noise, new in every step, and says
+what most noisy copies of an input are taken for. It is the half of Wang et al.
+2020 ("On certifying robustness against backdoor attacks via randomized
+smoothing") that deals with inputs; they also noise the training set anew for
+each of many models, as `rab` does.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int32, UInt8
+
+from babam_jax import seeds
+from babam_jax.defenses.suspect import Suspect
+from babam_jax.training import parallel
+from babam_jax.training.recognizer import Recognizer
+from babam_jax.training.train import Network
+
+
+def network(
+  recognizer: Recognizer,
+  labels: Int32[np.ndarray, ' n'],
+  *,
+  sigma: float,
+  seed: int,
+) -> Network:
+  """A recognizer that trains on noised pictures.
+
+  Args:
+    recognizer: what is trained.
+    labels: of the training set.
+    sigma: of the noise, on the scale of 0 to 1.
+    seed: of the parameters at the start.
+  """
+
+  def add_noise(images, keys):
+    noise = jax.vmap(lambda key, image: jax.random.normal(key, image.shape))
+    return images + sigma * noise(keys, images)
+
+  return recognizer.network_on_pictures(seed, labels, add_noise)
+
+
+def votes(
+  suspect: Suspect,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  *,
+  sigma: float,
+  samples: int,
+  seed: int,
+  batch_size: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Float[np.ndarray, 'n c']:
+  """The share of noisy copies of each input that are taken for each class.
+
+  Args:
+    suspect: a model that was trained with noise.
+    images: the inputs.
+    sigma: of the noise.
+    samples: copies of each input.
+    seed: of the noise.
+    batch_size: inputs at a time, over all devices.
+    on_batch: called with the number of inputs done.
+  """
+
+  def of_rows(shared, images, numbers):
+    variables, key = shared
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+
+    def vote(total, sample):
+      noise = jax.vmap(
+        lambda key, image: jax.random.normal(
+          jax.random.fold_in(key, sample), image.shape
+        )
+      )(keys, images)
+      logits = suspect.logits(variables, images / 255.0 + sigma * noise)
+      return total + jax.nn.one_hot(logits.argmax(1), logits.shape[1]), None
+
+    classes = jax.eval_shape(
+      suspect.logits, variables, images.astype(jnp.float32)
+    ).shape[1]
+    start = jnp.zeros((len(images), classes))
+    total, _ = jax.lax.scan(vote, start, jnp.arange(samples))
+    return total / samples
+
+  numbers = np.arange(len(images), dtype=np.int32)
+  return parallel.map_batches(
+    parallel.mapped(of_rows, 1, 2),
+    (suspect.variables, seeds.jax_key(seed, 'smoothing')),
+    (images, numbers),
+    batch_size,
+    on_batch,
+  )

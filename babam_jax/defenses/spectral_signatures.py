@@ -1,0 +1,39 @@
+"""Spectral Signatures (Tran, Li and Madry 2018, algorithm 1).
+
+Within a class, poison has large components along the first singular vector of
+the centered activations.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from babam_jax.defenses.suspect import Verdict
+
+_MARGIN = 1.5  # the paper removes 1.5 times as many as it expects
+_MOST = 0.5  # of a class; beyond it the paper's assumptions do not hold
+
+
+def detect(
+  activations: Float[np.ndarray, 'n d'],
+  labels: Int32[np.ndarray, ' n'],
+  *,
+  expected_share: float,
+) -> Verdict:
+  """Judges training pictures.
+
+  Args:
+    activations: of the last hidden layer.
+    labels: as they were trained.
+    expected_share: an upper bound of the poison in any one class; 1.5 times
+      as many are flagged in each class, half of it at most.
+  """
+  scores = np.zeros(len(labels))
+  flags = np.zeros(len(labels), bool)
+  for label in np.unique(labels):
+    rows = np.flatnonzero(labels == label)
+    centered = activations[rows] - activations[rows].mean(0)
+    direction = np.linalg.svd(centered, full_matrices=False)[2][0]
+    scores[rows] = (centered @ direction) ** 2
+    count = round(min(_MARGIN * expected_share, _MOST) * len(rows))
+    flags[rows[np.argsort(-scores[rows], kind='stable')[:count]]] = True
+  return Verdict(scores, flags)

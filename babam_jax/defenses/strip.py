@@ -1,0 +1,86 @@
+"""STRIP (Gao et al. 2019, "STRIP: a defence against trojan attacks on deep
+neural networks").
+
+Other pictures are laid over an input. Where a trigger decides, the prediction
+hardly changes: its entropy over many overlays is low.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from babam_jax import seeds
+from babam_jax.defenses.suspect import Suspect, Verdict
+from babam_jax.training import parallel
+
+Pictures = UInt8[np.ndarray, 'n h w 3']
+_ROWS_PER_STEP = 64  # overlaid pictures, on each device
+
+
+def entropies(
+  suspect: Suspect,
+  images: Pictures,
+  overlays: Pictures,
+  *,
+  count: int,
+  weight: float,
+  seed: int,
+  on_batch: Callable[[int], None] = lambda rows: None,
+) -> Float[np.ndarray, ' n']:
+  """The mean entropy of each picture's predictions, in bits (Eq. 3).
+
+  Args:
+    suspect: the model.
+    images: the inputs.
+    overlays: trusted pictures.
+    count: how many of them are laid over each input, drawn with replacement.
+    weight: of input and overlay: 1 is their sum, as in the paper, 0.5 their
+      mean.
+    seed: of the draw.
+    on_batch: called with the number of inputs done.
+  """
+  rng = seeds.numpy_rng(seed, 'strip')
+  picks = rng.integers(len(overlays), size=(len(images), count), dtype=np.int32)
+
+  def of_rows(shared, images, picks):
+    variables, overlays = shared
+    laid = (
+      weight / 255 * (images[:, None] + overlays[picks].astype(jnp.float32))
+    )
+    logits = suspect.logits(variables, laid.reshape(-1, *images.shape[1:]))
+    logs = jax.nn.log_softmax(logits)
+    entropy = -jnp.sum(jnp.exp(logs) * logs, axis=1) / jnp.log(2)
+    return entropy.reshape(picks.shape).mean(1)
+
+  rows = max(1, _ROWS_PER_STEP // count) * parallel.num_devices()
+  return parallel.map_batches(
+    parallel.mapped(of_rows, 1, 2),
+    (suspect.variables, overlays),
+    (images, picks),
+    rows,
+    on_batch,
+  )
+
+
+def judge(
+  entropy: Float[np.ndarray, ' n'],
+  trusted: Float[np.ndarray, ' m'],
+  *,
+  false_rejections: float,
+) -> Verdict:
+  """Flags what is less uncertain than trusted pictures are (section 4.4).
+
+  The paper fits a normal distribution to the entropies of trusted pictures. Of
+  a model that is sure of itself they pile up near 0, and that quantile lies
+  below it: nothing would ever be flagged. So here it is their own quantile.
+
+  Args:
+    entropy: of the inputs.
+    trusted: of trusted pictures.
+    false_rejections: the share of trusted pictures that may be flagged.
+  """
+  threshold = np.quantile(trusted, false_rejections)
+  return Verdict(-entropy, entropy <= threshold)

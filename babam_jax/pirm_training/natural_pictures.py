@@ -1,0 +1,134 @@
+"""Which natural pictures the PIRM learns from, and how they are read."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from babam_jax import errors, seeds
+from babam_jax.data import image_folder, processing
+from babam_jax.data.image_folder import Picture
+
+CLASSES = ('clean', 'poison')
+Images = UInt8[np.ndarray, 'n s s 3']
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """The pictures that are used, and how to read them.
+
+  Attributes:
+    poisoned: to be poisoned.
+    sources: what they are to collide with.
+    rest: other clean ones.
+    gray: which become gray, by id.
+    size: pixels a side.
+    crop_seed: of crops at native resolution; None: all are resized.
+  """
+
+  poisoned: list[Picture]
+  sources: list[Picture]
+  rest: list[Picture]
+  gray: dict[str, bool]
+  size: int
+  crop_seed: int | None
+
+  def load(self, pictures: list[Picture]) -> Images:
+    """Reads some of them."""
+    loaded = image_folder.load(
+      pictures,
+      CLASSES,
+      self.size,
+      skip_unreadable=False,
+      crop_seed=self.crop_seed,
+    )
+    images = loaded.images.copy()
+    for i, picture in enumerate(pictures):
+      if self.gray[picture.id]:
+        images[i] = processing.as_gray(images[i])
+    return images
+
+
+def choose(config: ConfigDict, size: int, seed: int) -> Chosen:
+  """Chooses pictures at random below `config.root`.
+
+  Args:
+    config: the PIRM's node.
+    size: pixels a side.
+    seed: of the run.
+
+  Raises:
+    UserError: there are too few.
+  """
+  root = pathlib.Path(config.root)
+  ids = [
+    name
+    for name in image_folder.find_images(root, 'config.pirm.root')
+    if not name.startswith(tuple(config.leave_out))
+  ]
+  count = config.num_poison
+  needed = 2 * count + config.num_clean
+  if len(ids) < needed:
+    raise errors.UserError(
+      f'config.pirm.root: {len(ids)} images below {config.root!r}; expected '
+      f'{needed}: two for each of config.pirm.num_poison and one for each of '
+      'config.pirm.num_clean. Lower one of them.'
+    )
+  order = seeds.numpy_rng(seed, 'natural pictures').permutation(len(ids))
+  names = [ids[i] for i in order]
+  if config.native:
+    names = _large_first(names, root, size, count, config.num_clean, seed)
+  names = names[:needed]
+  pictures = [image_folder.in_file(root / i, i, CLASSES[0]) for i in names]
+  # Many face data sets are gray.
+  draws = seeds.numpy_rng(seed, 'grey').random(needed)
+  return Chosen(
+    pictures[:count],
+    pictures[count : 2 * count],
+    pictures[2 * count :],
+    dict(zip(names, (draws < config.gray_fraction).tolist(), strict=True)),
+    size,
+    seeds.child_seed(seed, 'crops') if config.native else None,
+  )
+
+
+def _large_first(
+  names: list[str],
+  root: pathlib.Path,
+  size: int,
+  num_poison: int,
+  num_clean: int,
+  seed: int,
+) -> list[str]:
+  """The order in which poison and clean pictures take the large ones, and
+  sources, of which nothing is seen in the end, take what is left."""
+  names = sorted(names, key=lambda name: _short_side(root / name) < size)
+  seen, left = names[: num_poison + num_clean], names[num_poison + num_clean :]
+  seeds.numpy_rng(seed, 'large pictures').shuffle(seen)
+  return [*seen[:num_poison], *left[:num_poison], *seen[num_poison:]]
+
+
+def enlarged(
+  config: ConfigDict, size: int, names: list[str]
+) -> Bool[np.ndarray, ' n']:
+  """Which pictures are too small for `size`, and so were enlarged to it.
+
+  Args:
+    config: the PIRM's node.
+    size: pixels a side.
+    names: below `config.root`.
+  """
+  root = pathlib.Path(config.root)
+  return np.array([_short_side(root / name) < size for name in names], bool)
+
+
+def _short_side(path: pathlib.Path) -> int:
+  """Of a picture, from its header; 0 if it has none (`load` will tell)."""
+  try:
+    with Image.open(path, formats=image_folder.FORMATS) as image:
+      return min(image.size)
+  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    return 0

@@ -1,0 +1,192 @@
+"""The stages that make a PIRM: train on poisoned natural images, calibrate.
+
+The PIRM never sees the faces that it will judge.
+"""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from babam_jax import files
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import any_size, calibration, pirm
+from babam_jax.defenses.calibration import Calibration
+from babam_jax.evaluation import metrics
+from babam_jax.experiment.lab import Lab
+from babam_jax.experiment.stages import train_spec
+from babam_jax.models.pretrained import weights
+from babam_jax.pirm_training import natural_pictures, training_data
+from babam_jax.progress import progress_bar
+from babam_jax.store.artifacts import Artifact
+from babam_jax.training import train
+from babam_jax.training.metric_log import MetricLog
+
+_FILE = 'pirm.npz'
+_SCORED = 64  # pictures at a time
+
+
+def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
+  """Makes the data, trains the PIRM, calibrates it."""
+  data = training_data.make(lab)
+  artifact = _calibrate(lab, data, _train(lab, data))
+  return pirm.load(artifact.folder / _FILE), artifact
+
+
+def _train(lab: Lab, data: Artifact) -> Artifact:
+  """Stage: train on one part of the pictures."""
+  config, seed = lab.config.pirm, lab.config.seed
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    examples = training_data.read(data, 'train')
+    network = (
+      pirm.compact_network(seed)
+      if config.variant == 'compact'
+      else pirm.vgg16_network(seed, config.trainable_convs)
+    )
+    with MetricLog(lab.workdir / 'training', 'pirm') as log:
+      trained = train.fit(
+        network,
+        examples.images,
+        examples.labels,
+        train_spec(config),
+        seed=seed,
+        folder=scratch / 'checkpoints',
+        title='training the PIRM',
+        units=training_data.pairs(examples.poisoned) if config.paired else None,
+        on_epoch=log.add,
+      )
+    variables = pirm.variables_of(network, trained)
+    meta = {
+      'training_pictures': len(examples),
+      'data_fingerprint': data.key,
+      'seed': seed,
+      'config': config.to_dict(),
+    }
+    pirm.save(pirm.Pirm(config.variant, variables, meta), output / _FILE)
+    files.write_json(output / 'history.json', trained.history)
+
+  names = ('variant', 'trainable_convs')
+  depends = (
+    {name: config[name] for name in names}
+    | vars(train_spec(config))
+    | {'checkpoint_every': None, 'seed': seed}  # the former changes nothing
+  )
+  if config.paired:
+    depends['paired'] = True
+  if config.variant == 'vgg16':
+    depends['weights'] = weights.fingerprint('vgg16', 'trunk')
+  return lab.store.stage('pirm', 5, depends, [data], compute)
+
+
+def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
+  """Stage: make the score a probability, and measure it.
+
+  Half of the pictures held out serve for the one, half for the other; a poison
+  is in the same half as its original. For thresholds the scores of clean ones
+  are kept (see `_typical`).
+  """
+  config = lab.config.pirm
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    model = pirm.load(trained.folder / _FILE)
+    holdout = training_data.read(data, 'holdout')
+    evidence, poisoned = _evidence(model, holdout), holdout.poisoned
+    fitting = training_data.half(holdout, lab.config.seed)
+    slope, offset = calibration.fit(evidence[fitting], poisoned[fitting])
+    fitted = Calibration(slope, offset)
+    scores = calibration.probability(fitted, evidence)
+    bins = calibration.reliability(scores[~fitting], poisoned[~fitting])
+    found = metrics.detection_metrics(
+      scores[~fitting], poisoned[~fitting], config.threshold
+    )
+    found['calibration_error'] = calibration.calibration_error(bins)
+    found['reliability'] = [b._asdict() for b in bins]
+    clean = scores[_typical(lab, holdout)]
+    found['kinds'] = _by_kind(
+      training_data.kinds(config, poisoned), scores[poisoned], clean
+    )
+    pirm.save(
+      model._replace(
+        meta=model.meta | {'holdout': found},
+        calibration=fitted._replace(clean=clean),
+      ),
+      output / _FILE,
+    )
+    files.write_json(output / 'history.json', trained.json('history'))
+
+  return lab.store.stage(
+    'pirm_calibration', 4, {'threshold': config.threshold}, [trained], compute
+  )
+
+
+def _typical(lab: Lab, holdout: Examples) -> Bool[np.ndarray, ' n']:
+  """Clean pictures as people have them, to tell what a threshold costs.
+
+  A PIRM for native resolution trains on enlarged thumbnails too, and on strong
+  noise as an example of what is no poison: nobody enrols either.
+  """
+  config, clean = lab.config.pirm, ~holdout.poisoned
+  if not config.native:
+    return clean
+  size, rows = lab.config.data.size, np.flatnonzero(clean)
+  names = [training_data.original(str(name)) for name in holdout.ids[rows]]
+  rows = rows[~natural_pictures.enlarged(config, size, names)]
+  ids = holdout.ids[rows]
+  rows = rows[~training_data.noised(config, size, ids, lab.config.seed)]
+  typical = np.zeros(len(clean), bool)
+  typical[rows] = True
+  return typical if typical.any() else clean
+
+
+def _by_kind(
+  kinds: list[str],
+  poison: Float[np.ndarray, ' p'],
+  clean: Float[np.ndarray, ' c'],
+) -> list[dict[str, Any]]:
+  """What is found of each kind of poison held out, at a false-positive rate of
+  1 % on the clean pictures held out."""
+  flagged = poison > np.quantile(clean, 0.99)
+  of = np.array(kinds)
+  return [
+    {
+      'kind': kind,
+      'tpr': float(flagged[of == kind].mean()),
+      'pictures': int((of == kind).sum()),
+    }
+    for kind in dict.fromkeys(kinds)
+  ]
+
+
+def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
+  """Of pictures as `launch.sanitize` looks at them."""
+  found = []
+  with progress_bar(len(examples), 'PIRM scores (held out)', 'img') as bar:
+    for start in range(0, len(examples), _SCORED):
+      images = examples.images[start : start + _SCORED]
+      views = [any_size.views(model.variant, image) for image in images]
+      found.append(any_size.evidence(model, views))
+      bar.update(len(images))
+  return np.concatenate(found)
+
+
+def obtain_pirms(lab: Lab) -> list[tuple[pirm.Pirm, Artifact]]:
+  """The PIRM of the experiment (paper 3.4), and those beside it."""
+  config = lab.config.pirm
+  return [_obtain(lab, where) for where in (config.checkpoint, *config.beside)]
+
+
+def _obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
+  """A PIRM that is shipped with the project, from a file, or trained here."""
+  if where == 'train':
+    return train_pirm(lab)
+  path = pirm.path_of(where)
+  model = pirm.load(path)
+  content = pirm.fingerprint(path)
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    pirm.save(model, output / _FILE)
+
+  artifact = lab.store.stage('pirm', 1, {'sha256': content}, [], compute)
+  return model, artifact

@@ -1,0 +1,339 @@
+"""The PIRM's training data: natural pictures, some of them poisoned.
+
+It is made chunk by chunk into files that training reads as it needs them, so
+memory does not grow with it: the paper's has 200,000 pictures (4.10).
+"""
+
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+from ml_collections import ConfigDict
+
+from babam_jax import files, seeds
+from babam_jax.attacks import poison_set
+from babam_jax.config.overrides import override
+from babam_jax.data import image_folder, processing
+from babam_jax.data.examples import Examples
+from babam_jax.experiment import crafting
+from babam_jax.experiment.lab import Lab
+from babam_jax.models.pretrained import weights
+from babam_jax.pirm_training import natural_pictures
+from babam_jax.pirm_training.natural_pictures import CLASSES, Chosen, Images
+from babam_jax.progress import say
+from babam_jax.store import row_files
+from babam_jax.store.artifacts import Artifact
+from babam_jax.store.row_files import RowFiles
+
+_POISON = 'poison/'  # before the id of the original
+_CHUNK = 960  # pictures of each kind in memory at a time
+
+
+def _chunks(count: int) -> Iterator[range]:
+  for start in range(0, count, _CHUNK):
+    yield range(start, min(start + _CHUNK, count))
+
+
+# --- Poison ---
+
+
+def kind_config(config: ConfigDict, number: int) -> ConfigDict:
+  """How poison of one kind is made.
+
+  Args:
+    config: the PIRM's node.
+    number: of the kind in `config.kinds`.
+  """
+  return override(config.poison, config.kinds[number], 'config.pirm.kinds')
+
+
+def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
+  """Stage: poison of one kind, for every so manieth picture to be poisoned."""
+  config, seed = kind_config(lab.config.pirm, number), lab.config.seed
+  every = len(lab.config.pirm.kinds)
+  targets = chosen.poisoned[number::every]
+  sources = chosen.sources[number::every]
+  of_kind = f' of kind {number}' if number else ''
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    rows = RowFiles(scratch, {'poison': len(targets)}, chosen.size)
+    surrogate = crafting.surrogate(config, seed)
+    chunks = list(_chunks(len(targets)))
+    for n, chunk in list(enumerate(chunks))[rows.done :]:
+      say(f'poison for the PIRM: chunk {n + 1} of {len(chunks)}')
+      here = slice(chunk.start, chunk.stop)
+      folder = scratch / f'chunk{n:04d}'
+      folder.mkdir(exist_ok=True)
+      poison, _ = poison_set.craft_set(
+        surrogate,
+        crafting.spec(config),
+        chosen.load(targets[here]),
+        chosen.load(sources[here]),
+        trigger_size=config.trigger_size,
+        # The defender does not know the attacker's trigger: one a chunk.
+        seed=seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind),
+        scratch=folder,
+        evasion=crafting.evasion(config, seed),
+      )
+      rows.arrays['poison'][here] = poison.images
+      rows.finish_step()
+      shutil.rmtree(folder)
+    rows.hand_over(output)
+
+  depends = {
+    'poison': crafting.depends(config),
+    'weights': weights.fingerprint(
+      config.model, config.pretrained, 'config.pirm.poison'
+    ),
+    'gray': [chosen.gray[picture.id] for picture in (*targets, *sources)],
+    'size': chosen.size,
+    'crop_seed': chosen.crop_seed,
+    'seed': seed,
+    'number': number,
+    'fingerprint': image_folder.fingerprint([*targets, *sources]),
+  }
+  return lab.store.stage('pirm_poison', 1, depends, [], compute)
+
+
+# --- Training data ---
+
+
+class Part(NamedTuple):
+  """The training half or the pictures held out.
+
+  Its rows are the originals of the poisoned pictures, the other clean ones,
+  the poison; each picture has as many rows as there are copies of it. The
+  original of a poison is never in the other part.
+
+  Attributes:
+    name: 'train' or 'holdout'.
+    poisoned: which of the pictures to poison, by number.
+    rest: which of the other clean pictures.
+    copies: of each picture.
+  """
+
+  name: str
+  poisoned: range
+  rest: range
+  copies: int
+
+  def rows(self, kind: str, number: int) -> slice | None:
+    """Where a picture belongs; None if it belongs to the other part.
+
+    Args:
+      kind: 'original', 'rest' or 'poison'.
+      number: of the picture among those to be poisoned, or the rest.
+    """
+    members = self.rest if kind == 'rest' else self.poisoned
+    if number not in members:
+      return None
+    before = {
+      'original': 0,
+      'rest': len(self.poisoned),
+      'poison': len(self.poisoned) + len(self.rest),
+    }
+    first = (before[kind] + number - members.start) * self.copies
+    return slice(first, first + self.copies)
+
+  def __len__(self) -> int:
+    return (2 * len(self.poisoned) + len(self.rest)) * self.copies
+
+
+def _parts(config: ConfigDict) -> list[Part]:
+  counts = (config.num_poison, config.num_clean)
+  held = [round(n * config.holdout_fraction) for n in counts]
+  rest = [range(h, n) for h, n in zip(held, counts, strict=True)]
+  copies = max(1, config.processed_copies)
+  return [
+    Part('holdout', *map(range, held), copies),
+    Part('train', *rest, copies),
+  ]
+
+
+def make(lab: Lab) -> Artifact:
+  """Stage: natural pictures, some of them poisoned, in two parts.
+
+  Clean and poisoned pictures go through the same decoding, resizing and
+  processing.
+  """
+  config, seed, size = lab.config.pirm, lab.config.seed, lab.config.data.size
+  chosen = natural_pictures.choose(config, size, seed)
+  parts = _parts(config)
+  poison = [_craft_kind(lab, chosen, n) for n in range(len(config.kinds))]
+
+  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+    rows = RowFiles(
+      scratch, {_images(part.name): len(part) for part in parts}, size
+    )
+    pictures = {
+      'original': chosen.poisoned,
+      'rest': chosen.rest,
+      'poison': chosen.poisoned,
+    }
+    crafted = [row_files.read(artifact.folder, 'poison') for artifact in poison]
+    work = [
+      (kind, chunk)
+      for kind, members in pictures.items()
+      for chunk in _chunks(len(members))
+    ]
+    for kind, chunk in work[rows.done :]:
+      members = pictures[kind][chunk.start : chunk.stop]
+      if kind == 'poison':
+        images = [crafted[i % len(crafted)][i // len(crafted)] for i in chunk]
+      else:
+        images = chosen.load(members)
+      for number, picture, image in zip(chunk, members, images, strict=True):
+        for part in parts:
+          where = part.rows(kind, number)
+          if where is not None:
+            rows.arrays[_images(part.name)][where] = _copies(
+              image, picture.id, config.processed_copies, seed
+            )
+      rows.finish_step()
+    for part in parts:
+      files.write_arrays(output / f'{part.name}.npz', _names(part, chosen))
+    rows.hand_over(output)
+
+  fields = (
+    'num_poison',
+    'num_clean',
+    'gray_fraction',
+    'holdout_fraction',
+    'processed_copies',
+  )
+  depends = {
+    'config': {name: config[name] for name in fields},
+    'size': size,
+    'crop_seed': chosen.crop_seed,
+    'seed': seed,
+    'fingerprint': image_folder.fingerprint(
+      [*chosen.poisoned, *chosen.sources, *chosen.rest]
+    ),
+  }
+  return lab.store.stage('pirm_data', 7, depends, poison, compute)
+
+
+def _images(part: str) -> str:
+  return f'{part}_images'
+
+
+def _copies(
+  image: processing.Picture, name: str, count: int, seed: int
+) -> Images:
+  """A picture as it is, or processed in several ways: a poison and its
+  original, whose name it bears, in the same ways."""
+  if not count:
+    return image[None]
+  return np.stack(
+    [processing.process(image, _history(name, n, seed)) for n in range(count)]
+  )
+
+
+def _history(name: str, number: int, seed: int) -> np.random.Generator:
+  return seeds.numpy_rng(seed, f'{name} processed {number}')
+
+
+def noised(
+  config: ConfigDict, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
+) -> Bool[np.ndarray, ' n']:
+  """To which rows of a part noise was added that JPEG did not erase again.
+
+  Args:
+    config: the PIRM's node.
+    size: pixels a side.
+    ids: of the rows.
+    seed: of the run.
+  """
+  if not config.processed_copies:
+    return np.zeros(len(ids), bool)
+  flat = np.full((size, size, 3), 128, np.uint8)  # all else leaves it flat
+
+  def is_noised(row: str) -> bool:
+    number = int(row.rpartition('#')[2]) if config.processed_copies > 1 else 0
+    history = _history(original(row), number, seed)
+    return bool(np.ptp(processing.process(flat, history)))
+
+  return np.array([is_noised(str(row)) for row in ids], bool)
+
+
+def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
+  """Ids and ground truth of a part, row by row."""
+  originals = [chosen.poisoned[i].id for i in part.poisoned]
+  rest = [chosen.rest[i].id for i in part.rest]
+  names = originals + rest + [_POISON + name for name in originals]
+  poisoned = np.arange(len(names)) >= len(originals) + len(rest)
+  if part.copies > 1:
+    names = [f'{name}#{n}' for name in names for n in range(part.copies)]
+  return {
+    'ids': np.array(names, np.str_),
+    'poisoned': np.repeat(poisoned, part.copies),
+  }
+
+
+def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
+  """Rows of a part, two by two: a poison beside its original.
+
+  Seen side by side they differ in nothing but the poison. The other pictures
+  have another such picture for a neighbor; the first of an odd number of them
+  is there twice.
+
+  Args:
+    poisoned: the ground truth of the part.
+  """
+  count = int(poisoned.sum())
+  rows = np.arange(len(poisoned))
+  rest = rows[count : len(rows) - count]
+  rest = np.resize(rest, len(rest) + len(rest) % 2)
+  beside = np.stack([rows[:count], rows[len(rows) - count :]], axis=1)
+  return np.concatenate([beside, rest.reshape(-1, 2)])
+
+
+def half(examples: Examples, seed: int) -> Bool[np.ndarray, ' n']:
+  """Half of the pictures of a part, and half of those that are poisoned, at
+  random; all copies of a picture, poisoned and not, are in the same half."""
+  originals = [original(str(name)) for name in examples.ids]
+  poisoned = dict.fromkeys(
+    name for name, bad in zip(originals, examples.poisoned, strict=True) if bad
+  )
+  rest = [name for name in dict.fromkeys(originals) if name not in poisoned]
+  rng = seeds.numpy_rng(seed, 'calibration half')
+  chosen = {
+    name
+    for names in (list(poisoned), rest)
+    for name in rng.permutation(names)[: (len(names) + 1) // 2]
+  }
+  return np.array([name in chosen for name in originals], bool)
+
+
+def kinds(config: ConfigDict, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
+  """Of each poison held out, in order, which of `config.kinds` it is.
+
+  Args:
+    config: the PIRM's node.
+    poisoned: the ground truth of the part.
+  """
+  copies = max(1, config.processed_copies)
+  numbers = np.arange(poisoned.sum()) // copies % len(config.kinds)
+  return [config.kinds[number] for number in numbers]
+
+
+def original(name: str) -> str:
+  """The picture that a row of a part, poisoned and processed, was once."""
+  name = name.removeprefix(_POISON)
+  before, mark, _ = name.rpartition('#')
+  return before if mark else name
+
+
+def read(artifact: Artifact, part: str) -> Examples:
+  """A part of what `make` made; its images stay on disk until they are used."""
+  arrays = artifact.arrays(part)
+  return Examples(
+    images=row_files.read(artifact.folder, _images(part)),
+    labels=arrays['poisoned'].astype(np.int32),
+    ids=arrays['ids'],
+    class_names=CLASSES,
+    poisoned=arrays['poisoned'],
+  )

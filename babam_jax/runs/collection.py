@@ -1,0 +1,127 @@
+"""Many working folders on one page: a table a study, one for all else."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from babam_jax import errors, files
+from babam_jax.evaluation import report, study_table, table
+from babam_jax.experiment import environment
+from babam_jax.runs import study
+
+_RUN_HEADER = ('run', *table.MODEL_HEADER)
+_RUN_NOTE = "Rates in percent, with Wilson's 95 % intervals."
+
+
+class Found(NamedTuple):
+  """Working folders.
+
+  Attributes:
+    studies: those whose runs are all done.
+    runs: those of runs that belong to no study, and are done.
+    absent: of each folder that cannot be shown, why.
+  """
+
+  studies: list[pathlib.Path]
+  runs: list[pathlib.Path]
+  absent: list[tuple[pathlib.Path, str]]
+
+
+def write_page(
+  folder: pathlib.Path, command: str
+) -> list[tuple[pathlib.Path, str]]:
+  """Writes `report.html` and `report.md` of all that lies below a folder.
+
+  Args:
+    folder: with working folders at any depth; no working folder itself.
+    command: how to repeat the collection.
+
+  Returns:
+    What is left out, and why: studies with runs missing, unfinished runs.
+
+  Raises:
+    UserError: there is no working folder, or the folder is one.
+  """
+  found = find(folder)
+  sections = [study.section_of(study.collect(one)) for one in found.studies]
+  if found.runs:
+    sections.append(_runs_section(folder, found.runs))
+  if found.absent:
+    lines = [(str(path), why) for path, why in found.absent]
+    header = ('folder', 'why')
+    sections.append(report.Section('Not shown', header, lines, {}, ''))
+  text = '\n'.join(
+    f'## {section.title}\n\n'
+    f'{study_table.markdown(section.header, section.lines)}\n{section.note}\n'
+    for section in sections
+  )
+  files.write_text(folder / 'report.md', text)
+  report.write_sections(
+    folder / 'report.html',
+    f'All runs in {folder.name}',
+    sections,
+    environment.describe(command),
+    None,
+  )
+  return found.absent
+
+
+def find(folder: pathlib.Path) -> Found:
+  """The working folders below a folder."""
+  configs = {
+    path.parent: _read(path) for path in sorted(folder.rglob('config.json'))
+  }
+  if not configs or folder in configs:
+    raise errors.UserError(
+      f'--runs: {"no" if not configs else "its own"} config.json in '
+      f'{str(folder)!r}; expected a folder of working folders, as launch.main '
+      'writes them. Give the folder that they lie in.'
+    )
+  found = Found([], [], [])
+  for one, config in configs.items():
+    if any(_is_study(configs.get(parent)) for parent in one.parents):
+      continue  # a run of a study
+    if config is None:
+      found.absent.append((one, 'its config.json is not one of ours'))
+    elif _is_study(config):
+      _file_study(found, one)
+    elif (one / 'metrics.json').exists():
+      found.runs.append(one)
+    else:
+      found.absent.append((one, 'has no metrics.json: it is not finished'))
+  return found
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+  try:
+    config = files.read_json(path)
+  except (OSError, ValueError):
+    return None
+  return config if isinstance(config, dict) and 'study' in config else None
+
+
+def _is_study(config: dict[str, Any] | None) -> bool:
+  return bool(config and config['study'].get('rows'))
+
+
+def _file_study(found: Found, folder: pathlib.Path) -> None:
+  try:
+    missing = study.missing(folder)
+  except errors.UserError as error:
+    found.absent.append((folder, str(error)))
+    return
+  if missing:
+    found.absent.extend((run, 'has no results') for run in missing)
+  else:
+    found.studies.append(folder)
+
+
+def _runs_section(
+  folder: pathlib.Path, runs: Sequence[pathlib.Path]
+) -> report.Section:
+  lines = [
+    (str(run.relative_to(folder)), *row)
+    for run in runs
+    for row in table.model_rows(files.read_json(run / 'metrics.json'))
+  ]
+  return report.Section('Single runs', _RUN_HEADER, lines, {}, _RUN_NOTE)

@@ -1,0 +1,148 @@
+"""SLURM, through submitit: the only file that knows it."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import submitit
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from babam_jax import errors
+from babam_jax.runs.job import Experiment
+
+_SUBMISSIONS = 'submissions.jsonl'
+_JOBS = 'slurm'  # scripts, output
+_TIMEOUTS = 1000  # each continues where the last one was
+
+
+def options() -> ConfigDict:
+  """What can be asked of SLURM, with its own names; unset: its defaults."""
+  chosen = ConfigDict()
+  chosen.partition = placeholder(str)
+  chosen.account = placeholder(str)
+  chosen.qos = placeholder(str)
+  chosen.constraint = placeholder(str)
+  chosen.exclude = placeholder(str)
+  chosen.gres = placeholder(str)
+  # Minutes; a job that needs more is requeued, and continues.
+  chosen.time = 24 * 60
+  # Seconds before that at which the job is told.
+  chosen.signal_delay_s = 90
+  chosen.mem = placeholder(str)
+  chosen.cpus_per_task = placeholder(int)
+  chosen.gpus_per_node = placeholder(int)
+  # More than one of these: a run has several processes (jax.distributed).
+  chosen.nodes = 1
+  chosen.ntasks_per_node = 1
+  # Jobs of an array that run at a time.
+  chosen.array_parallelism = 256
+  return chosen
+
+
+def processes(chosen: ConfigDict) -> int:
+  """The processes of each run."""
+  return chosen.nodes * chosen.ntasks_per_node
+
+
+def check() -> None:
+  """Checks that this machine can submit jobs.
+
+  Raises:
+    UserError: it cannot.
+  """
+  missing = [
+    name for name in ('sbatch', 'srun', 'squeue') if not shutil.which(name)
+  ]
+  if missing:
+    raise errors.UserError(
+      f'--executor=slurm: found no command {missing[0]!r}, expected a machine '
+      'that can submit SLURM jobs. Log in to one, or give --executor=local.'
+    )
+
+
+def submit(
+  workdir: pathlib.Path,
+  waves: Sequence[dict[str, Experiment]],
+  chosen: ConfigDict,
+) -> dict[str, str]:
+  """Submits job arrays, each after the end of the one before it.
+
+  Args:
+    workdir: of the sweep.
+    waves: by name, what may run side by side.
+    chosen: as `options` has it.
+
+  Returns:
+    The SLURM job of each name.
+
+  Raises:
+    UserError: SLURM refuses them.
+  """
+  ids: dict[str, str] = {}
+  parameters = {
+    name: value for name, value in chosen.to_dict().items() if value is not None
+  }
+  after: dict[str, Any] = {}
+  for wave in waves:
+    executor = submitit.SlurmExecutor(
+      workdir / _JOBS, max_num_timeout=_TIMEOUTS
+    )
+    executor.update_parameters(
+      job_name='babam_jax',
+      stderr_to_stdout=True,
+      additional_parameters={'requeue': True},
+      # A process that waits for a dead one would wait for ever.
+      srun_args=['--kill-on-bad-exit=1'],
+      **parameters,
+      **after,
+    )
+    try:
+      with executor.batch():
+        submitted = {
+          name: executor.submit(experiment) for name, experiment in wave.items()
+        }
+    except (submitit.core.utils.FailedJobError, OSError) as error:
+      reason = str(error).strip().splitlines()[-1]
+      raise errors.UserError(
+        f'--slurm: sbatch refused the jobs ({reason}); expected a '
+        'cluster that answers, and options that it knows. Ask it with sinfo, '
+        'and change --slurm.partition and the like.'
+      ) from None
+    found = {name: job.job_id for name, job in submitted.items()}
+    with open(workdir / _SUBMISSIONS, 'a') as file:
+      file.write(json.dumps(found) + '\n')
+    ids |= found
+    # Also after a failure: then one of these computes what they share.
+    array = next(iter(found.values())).partition('_')[0]
+    after = {'dependency': f'afterany:{array}'}
+  return ids
+
+
+def submitted(workdir: pathlib.Path) -> dict[str, str]:
+  """The latest SLURM job of each name."""
+  path = workdir / _SUBMISSIONS
+  lines = path.read_text().splitlines() if path.exists() else []
+  return {name: job for line in lines for name, job in json.loads(line).items()}
+
+
+def queued(jobs: Sequence[str]) -> dict[str, str]:
+  """SLURM's state of those jobs that it still knows: 'PENDING', 'RUNNING'."""
+  if not jobs or not shutil.which('squeue'):
+    return {}
+  done = subprocess.run(
+    ['squeue', '--me', '--noheader', '--array', '--format=%i %T'],
+    capture_output=True,
+    text=True,
+  )
+  found = dict(line.split()[:2] for line in done.stdout.splitlines())
+  return {job: found[job] for job in jobs if job in found}
+
+
+def cancel(jobs: Sequence[str]) -> None:
+  """Takes jobs out of the queue, and ends those that run."""
+  if jobs:
+    subprocess.run(['scancel', *jobs], check=True)

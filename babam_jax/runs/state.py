@@ -1,0 +1,100 @@
+"""How far a sweep is, from what its runs have left in their folders."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import filelock
+
+from babam_jax.experiment import lab
+from babam_jax.runs import job, slurm
+from babam_jax.runs.plan import Job
+
+DONE, RUNNING, QUEUED, FAILED = 'done', 'running', 'queued', 'failed'
+STOPPED, WAITING = 'stopped', 'waiting'
+
+
+class State(NamedTuple):
+  """Of one run.
+
+  Attributes:
+    name: of its job.
+    state: 'done', 'running', 'queued' (SLURM has it), 'failed' (twice in a
+      row, or by the user's mistake), 'stopped' (killed; resume goes on) or
+      'waiting' (nobody has it).
+    attempts: how often its process was started.
+    seconds: of its last attempt that ended, if one did.
+    host: where it was last.
+    last_lines: what it printed last; of a run that failed, before it died.
+  """
+
+  name: str
+  state: str
+  attempts: int
+  seconds: float | None
+  host: str
+  last_lines: list[str]
+
+  @property
+  def is_settled(self) -> bool:
+    """Nothing will happen to it by itself."""
+    return self.state not in (RUNNING, QUEUED)
+
+
+def states(workdir: pathlib.Path, planned: Sequence[Job]) -> list[State]:
+  """Of all runs of a sweep."""
+  ids = slurm.submitted(workdir)
+  known = slurm.queued(list(ids.values()))
+  return [_state(one, ids.get(one.name, '') in known) for one in planned]
+
+
+def _state(one: Job, in_queue: bool) -> State:
+  events = _events(one.folder)
+  ends = [event for event in events if event['event'] == 'end']
+  return State(
+    one.name,
+    _name(one.folder, events, in_queue),
+    sum(event['event'] == 'start' for event in events),
+    ends[-1]['seconds'] if ends else None,
+    events[-1]['host'] if events else '',
+    job.last_lines(one.folder),
+  )
+
+
+def _name(folder: pathlib.Path, events: list[dict], in_queue: bool) -> str:
+  if (folder / 'metrics.json').exists():
+    return DONE
+  # The experiment itself may outlive whoever started it.
+  if _is_held(folder / job.LOCK) or _is_held(folder / lab.RUN_LOCK):
+    return RUNNING
+  if in_queue:
+    return QUEUED
+  if not events:
+    return WAITING
+  last = events[-1]
+  return FAILED if last['event'] == 'end' and last['status'] else STOPPED
+
+
+def _is_held(path: pathlib.Path) -> bool:
+  """Whether a living process has the lock: it goes with its process."""
+  if not path.exists():
+    return False
+  try:
+    with filelock.FileLock(path, timeout=0):
+      return False
+  except filelock.Timeout:
+    return True
+
+
+def _events(folder: pathlib.Path) -> list[dict]:
+  path = folder / job.ATTEMPTS
+  if not path.exists():
+    return []
+  found = []
+  for line in path.read_text('utf-8').splitlines():
+    try:
+      found.append(json.loads(line))
+    except ValueError:
+      pass  # a disk that was full: the line is torn
+  return found
