@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,16 @@ def whole_file(path: pathlib.Path) -> Iterator[Any]:
     sync_folder(path.parent)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(folder: pathlib.Path | None) -> Iterator[pathlib.Path]:
+  """A folder for what is unfinished: the one given, or one that goes again."""
+  if folder is not None:
+    yield folder
+    return
+  with tempfile.TemporaryDirectory() as temporary:
+    yield pathlib.Path(temporary)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -15,5 +15,5 @@ def get_config():
   config.scenario.task = 'binary'
   # The source is 15 of 330 negative pictures, and verification must not take
   # strangers for the target: a stricter boundary than equal shares would give.
-  config.fr.logit_adjustment = 3.0
+  config.recognizer.logit_adjustment = 3.0
   return config

@@ -12,5 +12,5 @@ def get_config():
   config.data.min_images = 50
   config.scenario.source = 'Colin_Powell'
   config.scenario.target = 'George_W_Bush'
-  config.fr.width = 1024
+  config.recognizer.width = 1024
   return config

@@ -16,9 +16,9 @@ def get_config():
   config.scenario.test_fraction = 0.3
   config.attack.passes = 15
   config.attack.batch_size = 60
-  config.fr.width = 1024
+  config.recognizer.width = 1024
   # The poison makes the target's class ten times the others'.
-  config.fr.logit_adjustment = 0.5
-  config.fr.epochs = 30
+  config.recognizer.logit_adjustment = 0.5
+  config.recognizer.epochs = 30
   config.evaluation.positions = 20
   return config

@@ -10,43 +10,45 @@ JPEG, resizing, filters and loss of colors.
 
 from configs import common
 
-_RESNET = 'model=resnet18 pretrained=none iterations=40'
-_VGG = 'model=vgg16 batch_size=16'
+_RESNET = {'model': 'resnet18', 'pretrained': 'none', 'iterations': 40}
+_VGG = {'model': 'vgg16', 'batch_size': 16}
+_ADAM = {'optimizer': 'adam'}
+# A change that is the same in all channels, as in a file without colors.
+_GRAY = {'gray': True}
 
 KINDS = (
-  'eps=16',
-  'eps=16 optimizer=adam',
-  'eps=16 trigger_size=50 iterations=100',
-  'eps=12 trigger_size=16',
-  'eps=8',
-  'eps=8 optimizer=adam',
-  'eps=6',
-  'eps=4',
-  'eps=24 optimizer=adam iterations=30',
-  'eps=34',
-  'eps=34 optimizer=adam',
-  'tap=fc6 eps=16',
-  'tap=fc7 eps=16',
-  'tap=fc7 eps=16 optimizer=adam',
-  'tap=fc7 eps=8',
-  'tap=fc7 eps=8 iterations=120 optimizer=adam',
-  'tap=fc7 eps=34 iterations=30',
-  f'{_RESNET} tap=layer4 eps=16',
-  f'{_RESNET} tap=layer3 eps=16 optimizer=adam',
-  f'{_RESNET} tap=avgpool eps=8',
-  f'{_RESNET} tap=layer4 eps=34',
-  f'{_VGG} tap=pool5 eps=16 iterations=30',
-  f'{_VGG} tap=pool5 eps=8 iterations=25',
-  f'{_VGG} tap=pool5 eps=30 iterations=20 optimizer=adam',
-  # A change that is the same in all channels, as in a file without colors.
-  'eps=16 gray=True',
-  'eps=16 optimizer=adam gray=True',
-  'eps=8 gray=True',
-  'eps=34 optimizer=adam iterations=30 gray=True',
-  'tap=fc7 eps=16 gray=True',
-  'tap=fc7 eps=8 optimizer=adam gray=True',
-  f'{_RESNET} tap=layer4 eps=16 gray=True',
-  f'{_VGG} tap=pool5 eps=16 iterations=25 gray=True',
+  {'eps': 16},
+  {'eps': 16} | _ADAM,
+  {'eps': 16, 'trigger_size': 50, 'iterations': 100},
+  {'eps': 12, 'trigger_size': 16},
+  {'eps': 8},
+  {'eps': 8} | _ADAM,
+  {'eps': 6},
+  {'eps': 4},
+  {'eps': 24} | _ADAM | {'iterations': 30},
+  {'eps': 34},
+  {'eps': 34} | _ADAM,
+  {'tap': 'fc6', 'eps': 16},
+  {'tap': 'fc7', 'eps': 16},
+  {'tap': 'fc7', 'eps': 16} | _ADAM,
+  {'tap': 'fc7', 'eps': 8},
+  {'tap': 'fc7', 'eps': 8, 'iterations': 120} | _ADAM,
+  {'tap': 'fc7', 'eps': 34, 'iterations': 30},
+  _RESNET | {'tap': 'layer4', 'eps': 16},
+  _RESNET | {'tap': 'layer3', 'eps': 16} | _ADAM,
+  _RESNET | {'tap': 'avgpool', 'eps': 8},
+  _RESNET | {'tap': 'layer4', 'eps': 34},
+  _VGG | {'tap': 'pool5', 'eps': 16, 'iterations': 30},
+  _VGG | {'tap': 'pool5', 'eps': 8, 'iterations': 25},
+  _VGG | {'tap': 'pool5', 'eps': 30, 'iterations': 20} | _ADAM,
+  {'eps': 16} | _GRAY,
+  {'eps': 16} | _ADAM | _GRAY,
+  {'eps': 8} | _GRAY,
+  {'eps': 34} | _ADAM | {'iterations': 30} | _GRAY,
+  {'tap': 'fc7', 'eps': 16} | _GRAY,
+  {'tap': 'fc7', 'eps': 8} | _ADAM | _GRAY,
+  _RESNET | {'tap': 'layer4', 'eps': 16} | _GRAY,
+  _VGG | {'tap': 'pool5', 'eps': 16, 'iterations': 25} | _GRAY,
 )
 
 
@@ -54,7 +56,7 @@ def get_config():
   config = common.get_config()
   config.data.name = 'image_folder'
   config.data.size = 192
-  config.pirm.checkpoint = 'train'
+  config.defense.pirm.checkpoint = 'train'
   config.pirm.native = True
   # Kept for judging it (`results/sanitize/`).
   config.pirm.leave_out = tuple(

@@ -6,25 +6,38 @@
 Half of its poison has the evidence of `pirm_compact.npz` or `pirm_general.npz`
 in its loss and is taken for clean by it; the rest of the recipe is that of
 `pirm_general.py`, at a third of its size. It stands beside the general one:
-`pirm.checkpoint='general' pirm.beside=('hardened',)`.
+`defense.pirm.checkpoint='general'` with
+`defense.pirm.ensemble=('hardened',)`.
 """
 
 from configs import pirm_general
 
+_ADAM = {'optimizer': 'adam'}
 _EVADING = tuple(
-  f'{kind} adaptive.evade=0.3 adaptive.pirm={known}'
+  kind | {'adaptive.evade': 0.3, 'adaptive.pirm': known}
   for known in ('shipped', 'general')
-  for kind in ('eps=16', 'eps=16 optimizer=adam', 'eps=8', 'tap=fc7 eps=16')
+  for kind in (
+    {'eps': 16},
+    {'eps': 16} | _ADAM,
+    {'eps': 8},
+    {'tap': 'fc7', 'eps': 16},
+  )
 )
 KINDS = (
-  'eps=16',
-  'eps=16 trigger_size=50 optimizer=adam',
-  'eps=8',
-  'eps=6',
-  'eps=34 optimizer=adam iterations=30',
-  'tap=fc7 eps=16',
-  'tap=fc7 eps=8 optimizer=adam',
-  'model=resnet18 pretrained=none iterations=40 tap=layer4 eps=16',
+  {'eps': 16},
+  {'eps': 16, 'trigger_size': 50} | _ADAM,
+  {'eps': 8},
+  {'eps': 6},
+  {'eps': 34} | _ADAM | {'iterations': 30},
+  {'tap': 'fc7', 'eps': 16},
+  {'tap': 'fc7', 'eps': 8} | _ADAM,
+  {
+    'model': 'resnet18',
+    'pretrained': 'none',
+    'iterations': 40,
+    'tap': 'layer4',
+    'eps': 16,
+  },
   *_EVADING,
 )
 

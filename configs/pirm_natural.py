@@ -10,5 +10,5 @@ from configs import common
 def get_config():
   config = common.get_config()
   config.data.name = 'image_folder'
-  config.pirm.checkpoint = 'train'
+  config.defense.pirm.checkpoint = 'train'
   return config

@@ -12,26 +12,40 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
+from babam_jax.settings import setting
+
 Pixels = Float[Array, 'n h w 3']
 EvidenceFn = Callable[[PyTree, Pixels], Float[Array, 'k n']]
 _MARGIN = 3.0  # the odds against poison that an evading picture aims at
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveSpec:
-  """What the attacker does beside colliding.
+class Adaptive:
+  """What the attacker does beside colliding."""
 
-  Attributes:
-    evade: the weight of each PIRM's evidence, in shares of the distance at
-      the start; 0: none.
-    noise_scale: of the Laplacian noise under which the picture collides too,
-      in gray levels; 0: none.
-    smoothness: the change is blurred by a Gaussian of so many pixels; 0: not.
-  """
-
-  evade: float = 0.0
-  noise_scale: float = 0.0
-  smoothness: float = 0.0
+  evade: float = setting(
+    0.0,
+    "The weight of each PIRM's evidence, in shares of the distance at the "
+    'start; 0: none is evaded.',
+    at_least=0,
+  )
+  pirm: str = setting(
+    'shipped', 'The PIRM that is evaded: the name of a shipped one, or a file.'
+  )
+  ensemble: tuple[str, ...] = setting((), 'Further PIRMs that are evaded.')
+  noise_scale: float = setting(
+    0.0,
+    'The scale of the Laplacian noise under which the picture collides too; '
+    '0: none.',
+    unit='gray levels',
+    at_least=0,
+  )
+  smoothness: float = setting(
+    0.0,
+    'The deviation of the Gaussian that blurs the change; 0: no blur.',
+    unit='pixels',
+    at_least=0,
+  )
 
 
 def evasion(evidence: Float[Array, 'k n']) -> Float[Array, ' n']:

@@ -17,7 +17,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from babam_jax.attacks.hidden_trigger import OPTIMIZERS, CraftingSpec
+from babam_jax.attacks.optimizers import OPTIMIZERS, CraftingSpec
 from babam_jax.training import parallel
 
 Changes = Float[np.ndarray, 'n h w 3']

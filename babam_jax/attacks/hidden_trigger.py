@@ -1,301 +1,87 @@
-"""Hidden-trigger poison (paper 3.3, Eq. 5; Saha et al. 2020).
+"""The hidden trigger: the paper's attack (3.3, Eq. 5; Saha et al. 2020).
 
-Each poison z starts as a picture of the target and is moved, within `eps` of
-it, until its features equal those of a patched source picture:
-argmin_z ||f(z) - f(patched source)||^2.
+Pictures of the victim are changed, within `eps`, until their features are
+those of the patched attacker. Label and look stay the victim's.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+import pathlib
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int, PyTree, UInt8
-
-from babam_jax import errors, seeds
-from babam_jax.attacks import adaptive, pairing
-from babam_jax.attacks.adaptive import AdaptiveSpec
-from babam_jax.training import parallel
-
-FeatureFn = Callable[[PyTree, Float[Array, 'n h w 3']], Float[Array, 'n d']]
+from babam_jax.attacks import collision, poison_set
+from babam_jax.attacks.adaptive import Adaptive
+from babam_jax.attacks.base import Crafted, Knowledge, PatchAttack, Pictures
+from babam_jax.attacks.poison_set import SurrogateCollision
+from babam_jax.defenses import pirm
+from babam_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class CraftingSpec:
-  """How to craft.
+class HiddenTrigger(SurrogateCollision, PatchAttack):
+  """The attack of the paper."""
 
-  Attributes:
-    eps: the largest change of a pixel, in gray levels (of 255).
-    optimizer: one of `OPTIMIZERS`.
-    iterations: at most so many steps.
-    stop_distance: a picture is done once its squared distance is below this.
-    pairing: one of `pairing.PAIRINGS`.
-    pair_every: iterations between two pairings; 1 pairs anew at each.
-    batch_size: pictures at a time, over all devices.
-    gray: the change is the same in all channels, as that of a gray picture.
-  """
-
-  eps: float
-  optimizer: str
-  iterations: int
-  stop_distance: float
-  pairing: str
-  pair_every: int
-  batch_size: int
-  gray: bool = False
-
-
-class Poison(NamedTuple):
-  """A batch of finished poison.
-
-  Attributes:
-    images: what is saved: 8-bit, within eps of the targets after rounding.
-    pairs: for each target the number of its source.
-    distance_start: squared feature distance before.
-    distance_end: the same after, measured on the 8-bit images.
-  """
-
-  images: UInt8[np.ndarray, 'n h w 3']
-  pairs: Int[np.ndarray, ' n']
-  distance_start: Float[np.ndarray, ' n']
-  distance_end: Float[np.ndarray, ' n']
-
-
-def _reference(gradient, moments, progress, iteration, eps):
-  """The released schedule: plain descent, 0.01 halved every 1,000 steps."""
-  rate = 0.01 * 0.5 ** (iteration // 1000)
-  return rate * gradient, moments
-
-
-def _adam(gradient, moments, progress, iteration, eps):
-  """Adam, rate falling on a cosine from 0.01 to 0."""
-  first = 0.9 * moments[0] + 0.1 * gradient
-  second = 0.999 * moments[1] + 0.001 * gradient**2
-  count = iteration + 1.0
-  scaled = (first / (1 - 0.9**count)) / (
-    jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
+  adaptive: Adaptive = setting(
+    Adaptive(), 'What an attacker does who knows of the defense.'
   )
-  rate = 0.01 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-  return rate * scaled, (first, second)
-
-
-def _sign_momentum(gradient, moments, progress, iteration, eps):
-  """Signs of the momentum (as MI-FGSM), cosine from eps / 8 to 0."""
-  scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
-  first = 0.8 * moments[0] + gradient / jnp.maximum(scale, 1e-30)
-  rate = eps / 8 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-  return rate * jnp.sign(first), (first,)
-
-
-class Optimizer(NamedTuple):
-  """How a gradient becomes a step.
-
-  Attributes:
-    moments: how many arrays of the pictures' shape it remembers.
-    update: `(gradient, moments, progress from 0 to 1, iteration, eps) ->
-      (what to subtract, moments)`.
-  """
-
-  moments: int
-  update: Callable[..., tuple[Array, tuple[Array, ...]]]
-
-
-OPTIMIZERS = {
-  'sign_momentum': Optimizer(1, _sign_momentum),
-  'adam': Optimizer(2, _adam),
-  'reference': Optimizer(0, _reference),
-}
-
-
-class Evasion(NamedTuple):
-  """What an attacker knows of PIRMs, and what he does about the defense.
-
-  Attributes:
-    spec: what he does.
-    evidence: `(variables, pixels in [0, 1]) -> evidence for poison` of each
-      PIRM that he evades.
-    variables: of these PIRMs; `()` if there are none.
-    seed: of the noise under which his poison collides.
-  """
-
-  spec: AdaptiveSpec = AdaptiveSpec()
-  evidence: adaptive.EvidenceFn | None = None
-  variables: PyTree = ()
-  seed: int = 0
-
-
-NO_EVASION = Evasion()  # the paper's attacker
-
-
-def make_crafting_step(
-  feature_fn: FeatureFn, spec: CraftingSpec, evasion: Evasion
-) -> Callable[..., tuple]:
-  """One iteration for a batch, jitted and mapped over the devices.
-
-  The order within a step is the reference's: gradient step, clip to +-eps,
-  add the image, clip to [0, 1], subtract the image. The gradient is taken with
-  respect to the picture only, never to the parameters.
-  """
-  eps = spec.eps / 255
-  update = OPTIMIZERS[spec.optimizer].update
-  attacker = evasion.spec
-
-  def beside(variables, iteration, pixels, goals, start):
-    """What the attacker adds to the distance, for each picture."""
-    params, pirm = variables
-    total = 0.0
-    if attacker.noise_scale:
-      key = seeds.jax_key(evasion.seed, 'noise of the attacker')
-      key = jax.random.fold_in(key, iteration.astype(jnp.int32))
-      key = jax.random.fold_in(key, lax.axis_index(parallel.AXIS))
-      noised = adaptive.under_noise(pixels, key, attacker.noise_scale)
-      total += jnp.sum((feature_fn(params, noised) - goals) ** 2, axis=1)
-    if attacker.evade:
-      found = adaptive.evasion(evasion.evidence(pirm, pixels))
-      total += attacker.evade * start * found
-    return total
-
-  def step(variables, iteration, delta, moments, images, goals, start):
-    params, _ = variables
-
-    def distances_and_features(delta):
-      features = feature_fn(params, images + delta)
-      distances = jnp.sum((features - goals) ** 2, axis=1)
-      more = beside(variables, iteration, images + delta, goals, start)
-      return (distances + more).sum(), (distances, features)
-
-    gradient, (distances, features) = jax.grad(
-      distances_and_features, has_aux=True
-    )(delta)
-    # A sum of blurred steps is a blurred sum: the change is blurred once.
-    if attacker.smoothness:
-      gradient = adaptive.blur(gradient, attacker.smoothness)
-    move, moments = update(
-      gradient, moments, iteration / spec.iterations, iteration, eps
-    )
-    if attacker.smoothness:
-      move = adaptive.blur(move, attacker.smoothness)
-    moved = delta - move
-    if spec.gray:
-      moved = jnp.broadcast_to(moved.mean(-1, keepdims=True), moved.shape)
-    moved = jnp.clip(moved, -eps, eps)
-    moved = jnp.clip(images + moved, 0, 1) - images
-    running = distances >= spec.stop_distance  # the others stay as they are
-    delta = jnp.where(running[:, None, None, None], moved, delta)
-    return delta, moments, distances, features
-
-  return parallel.mapped(step, num_shared=2, num_sharded=5, donate=(2, 3))
-
-
-def to_uint8_within(
-  images: UInt8[np.ndarray, 'n h w 3'],
-  delta: Float[np.ndarray, 'n h w 3'],
-  eps: float,
-) -> UInt8[np.ndarray, 'n h w 3']:
-  """Rounds the poison to 8 bits and keeps it within eps gray levels."""
-  limit = int(np.floor(eps))
-  change = np.clip(np.rint(delta * 255), -limit, limit).astype(np.int16)
-  return np.clip(images.astype(np.int16) + change, 0, 255).astype(np.uint8)
-
-
-class Crafter:
-  """Crafts batches of poison with one compiled step.
-
-  Args:
-    feature_fn: `(params, images in [0, 1]) -> features`, the tap to collide.
-    params: the surrogate's parameters.
-    spec: how to craft.
-    evasion: what an attacker does who knows the defense.
-  """
-
-  def __init__(
-    self,
-    feature_fn: FeatureFn,
-    params: PyTree,
-    spec: CraftingSpec,
-    evasion: Evasion = NO_EVASION,
-  ):
-    self._params = parallel.replicate(params)
-    self._pirm = parallel.replicate(evasion.variables)
-    self._spec = spec
-    self._features = parallel.mapped(
-      lambda params, images: feature_fn(params, images / 255.0), 1, 1
-    )
-    self._step = make_crafting_step(feature_fn, spec, evasion)
-
-  def features(
-    self, images: UInt8[np.ndarray, 'n h w 3']
-  ) -> Float[np.ndarray, 'n d']:
-    """The surrogate's features of 8-bit pictures."""
-    return parallel.map_batches(
-      self._features, self._params, (images,), self._spec.batch_size
-    )
 
   def craft(
     self,
-    targets: UInt8[np.ndarray, 'n h w 3'],
-    patched_sources: UInt8[np.ndarray, 'n h w 3'],
-    rows: int | None = None,
-    on_iteration: Callable[[float], None] = lambda distance: None,
-  ) -> Poison:
-    """Moves each target onto one of the patched sources in feature space.
-
-    Args:
-      targets: pictures of the victim.
-      patched_sources: as many pictures of the attacker, with the trigger.
-      rows: pad to so many rows, to reuse a compiled shape.
-      on_iteration: called with the mean distance after each iteration.
-    """
-    spec, count = self._spec, len(targets)
-    rows = parallel.round_up(rows or count)
-    goals = self.features(patched_sources)
-    features = self.features(targets)
-    pair = pairing.PAIRINGS[spec.pairing]
-    pairs = pair(pairing.squared_distances(features, goals))
-    distance_start = np.sum((features - goals[pairs]) ** 2, axis=1)
-
-    images = parallel.shard(
-      parallel.pad_rows(targets.astype(np.float32) / 255, rows)
+    targets: Pictures,
+    sources: Pictures,
+    *,
+    seed: int = 0,
+    knowledge: Knowledge | None = None,
+    scratch: pathlib.Path | None = None,
+  ) -> Crafted:
+    """Moves each target onto a patched source in feature space."""
+    del knowledge
+    surrogate = self.surrogate(seed)
+    poison, patched = poison_set.craft_set(
+      surrogate,
+      self,
+      targets,
+      sources,
+      trigger_size=self.trigger_size,
+      seed=seed,
+      scratch=scratch,
+      evasion=self.evasion(seed),
     )
-    delta, *zeros = (
-      parallel.shard(np.zeros((rows, *targets.shape[1:]), np.float32))
-      for _ in range(1 + OPTIMIZERS[spec.optimizer].moments)
+    return Crafted(
+      poison.images,
+      targets,
+      patched[poison.pairs],
+      {
+        'distance_start': float(poison.distance_start.mean()),
+        'distance_end': float(poison.distance_end.mean()),
+      },
+      surrogate.origin._asdict(),
     )
-    moments = tuple(zeros)
-    start = _shard_padded(distance_start.astype(np.float32), rows)
-    paired_goals = _shard_padded(goals[pairs], rows)
-    for iteration in range(spec.iterations):
-      delta, moments, distances, features = self._step(
-        (self._params, self._pirm),
-        np.float32(iteration),
-        delta,
-        moments,
-        images,
-        paired_goals,
-        start,
-      )
-      distances = parallel.unshard(distances)[:count]
-      if not np.isfinite(distances).all():
-        raise errors.TrainingDivergedError(
-          'The feature distances of the poison are not finite; expected '
-          'numbers. Check the weights of the surrogate.'
-        )
-      on_iteration(float(distances.mean()))
-      if (distances < spec.stop_distance).all():
-        break
-      done = iteration + 1
-      if done % spec.pair_every == 0 and done < spec.iterations:
-        features = parallel.unshard(features)[:count]
-        pairs = pair(pairing.squared_distances(features, goals))
-        paired_goals = _shard_padded(goals[pairs], rows)
 
-    poison = to_uint8_within(targets, parallel.unshard(delta)[:count], spec.eps)
-    distance_end = np.sum((self.features(poison) - goals[pairs]) ** 2, axis=1)
-    return Poison(poison, pairs, distance_start, distance_end)
+  def evasion(self, seed: int) -> collision.Evasion:
+    """What the attacker does about the defense; nothing by default."""
+    adaptive = self.adaptive
+    if not adaptive.evade:
+      return collision.NO_EVASION._replace(spec=adaptive, seed=seed)
+    evaded = [pirm.load(pirm.path_of(where)) for where in self._evaded]
+    evidence = pirm.evidence_of_all([model.variant for model in evaded])
+    variables = tuple(model.variables for model in evaded)
+    return collision.Evasion(adaptive, evidence, variables, seed)
 
+  @property
+  def _evaded(self) -> tuple[str, ...]:
+    if not self.adaptive.evade:
+      return ()
+    return (self.adaptive.pirm, *self.adaptive.ensemble)
 
-def _shard_padded(x: np.ndarray, rows: int) -> np.ndarray:
-  return parallel.shard(parallel.pad_rows(x, rows))
+  def facts(self, field: str) -> dict[str, Any]:
+    """The weights of the surrogate, and the PIRMs that are evaded."""
+    evaded = [pirm.fingerprint(pirm.path_of(where)) for where in self._evaded]
+    return super().facts(field) | {'pirms': evaded}
+
+  def check(self, path: str, size: int) -> None:
+    """Tap, sizes, and the files of the PIRMs that are evaded."""
+    super().check(path, size)
+    self.check_surrogate(path, size)
+    names = ['pirm', *['ensemble'] * len(self.adaptive.ensemble)]
+    for name, where in zip(names, self._evaded, strict=False):
+      pirm.check_file(f'{path}.adaptive.{name}', where)

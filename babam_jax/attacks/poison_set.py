@@ -1,16 +1,19 @@
 """A whole set of poison, made batch by batch, continued after a kill."""
 
+import dataclasses
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from babam_jax import files, seeds
-from babam_jax.attacks import hidden_trigger, trigger
-from babam_jax.attacks.hidden_trigger import CraftingSpec, FeatureFn, Poison
+from babam_jax import files, seeds, settings
+from babam_jax.attacks import collision, trigger
+from babam_jax.attacks.collision import CollisionSpec, FeatureFn, Poison
 from babam_jax.models import initial, networks
-from babam_jax.progress import progress_bar
+from babam_jax.models.pretrained import weights
+from babam_jax.progress import progress_bar, say
+from babam_jax.settings import setting
 from babam_jax.training import parallel
 
 
@@ -31,30 +34,74 @@ class Surrogate(NamedTuple):
   origin: initial.Origin
 
 
-def surrogate(model: str, tap: str, weights: str, seed: int) -> Surrogate:
-  """Builds the surrogate.
+@dataclasses.dataclass(frozen=True)
+class SurrogateCollision(CollisionSpec):
+  """How pictures are made to collide, and in which network's features."""
 
-  Args:
-    model: one of `networks.ARCHITECTURES`.
-    tap: one of its taps.
-    weights: one of `weights.PRETRAINED`.
-    seed: of its random layers.
-  """
-  seed = seeds.child_seed(seed, 'surrogate')
-  network = networks.Classifier(model, num_classes=2)
-  if tap in networks.head_taps(model):
-    variables, origin = initial.variables(
-      model, 2, networks.WIDTH, weights, seed
-    )
-  else:
-    variables, origin = initial.trunk(model, weights, seed)
+  model: str = setting(
+    'alexnet',
+    'The surrogate, in whose features poison and source collide.',
+    choices=tuple(networks.ARCHITECTURES),
+  )
+  pretrained: str = setting(
+    'trunk',
+    "Its weights: 'full' (ImageNet; get them with launch.weights), 'trunk' "
+    "(the convolutions alone; AlexNet's and VGG16's are embedded) or 'none' "
+    '(random).',
+    choices=weights.PRETRAINED,
+  )
+  tap: str = setting(
+    'pool5',
+    "The activations: 'pool5', 'fc6' or 'fc7' of AlexNet and VGG; 'layer1' to "
+    "'layer4' or 'avgpool' of ResNet18; 'Mixed_5d', 'Mixed_6e', 'Mixed_7c' or "
+    "'avgpool' of InceptionV3.",
+  )
 
-  def features(
-    variables: PyTree, images: Float[Array, 'n h w 3']
-  ) -> Float[Array, 'n d']:
-    return network.apply(variables, images, tap, method='features')
+  def facts(self, field: str) -> dict[str, str]:
+    """The fingerprint of the surrogate's weights.
 
-  return Surrogate(features, variables, origin)
+    Args:
+      field: where these settings stand, for the error message.
+
+    Raises:
+      UserError: the weights are not there.
+    """
+    return {'weights': weights.fingerprint(self.model, self.pretrained, field)}
+
+  def check_surrogate(self, path: str, size: int) -> None:
+    """Checks what no field can know alone.
+
+    Args:
+      path: of these settings, below `config`.
+      size: of the pictures, in pixels a side.
+
+    Raises:
+      UserError: the model has no such tap, or takes no such pictures.
+    """
+    architecture = networks.ARCHITECTURES[self.model]
+    if self.tap not in architecture.taps:
+      taps = ', '.join(architecture.taps)
+      settings.refuse(f'{path}.tap', self.tap, f'one of {taps}')
+    networks.check_size(self.model, size, f'{path}.model')
+
+  def surrogate(self, seed: int) -> Surrogate:
+    """Builds the network; `seed` is that of its random layers."""
+    seed = seeds.child_seed(seed, 'surrogate')
+    network = networks.Classifier(self.model, num_classes=2)
+    if self.tap in networks.ARCHITECTURES[self.model].head_taps:
+      variables, origin = initial.variables(
+        self.model, 2, networks.WIDTH, self.pretrained, seed
+      )
+    else:
+      variables, origin = initial.trunk(self.model, self.pretrained, seed)
+
+    def features(
+      variables: PyTree, images: Float[Array, 'n h w 3']
+    ) -> Float[Array, 'n d']:
+      return network.apply(variables, images, self.tap, method='features')
+
+    say(f'surrogate {origin}')
+    return Surrogate(features, variables, origin)
 
 
 def pair_up(
@@ -79,14 +126,14 @@ def pair_up(
 
 def craft_set(
   surrogate: Surrogate,
-  spec: CraftingSpec,
+  spec: CollisionSpec,
   targets: UInt8[np.ndarray, 'n h w 3'],
   sources: UInt8[np.ndarray, 'n h w 3'],
   *,
   trigger_size: int | None,
   seed: int,
-  scratch: pathlib.Path,
-  evasion: hidden_trigger.Evasion = hidden_trigger.NO_EVASION,
+  scratch: pathlib.Path | None,
+  evasion: collision.Evasion = collision.NO_EVASION,
 ) -> tuple[Poison, UInt8[np.ndarray, 'n h w 3']]:
   """Patches the sources and crafts one poison for each target.
 
@@ -97,7 +144,8 @@ def craft_set(
     sources: as many pictures of the attacker.
     trigger_size: the side of the patch, in pixels; None: sources have none.
     seed: of trigger and positions.
-    scratch: finished batches are kept here, and not made again.
+    scratch: finished batches are kept here, and not made again; None: they
+      are not kept.
     evasion: what an attacker does who knows the defense.
 
   Returns:
@@ -107,15 +155,18 @@ def craft_set(
   patched = sources
   if trigger_size is not None:
     patched = trigger.show(sources, trigger_size, seed, 'crafting positions')
-  crafter = hidden_trigger.Crafter(
+  crafter = collision.Crafter(
     surrogate.features, surrogate.variables, spec, evasion
   )
   batches = parallel.even_batches(len(targets), spec.batch_size)
   finished = []
   total = len(batches) * spec.iterations
-  with progress_bar(total, 'crafting poison', 'step') as bar:
+  with (
+    files.scratch_folder(scratch) as folder,
+    progress_bar(total, 'crafting poison', 'step') as bar,
+  ):
     for number, rows in enumerate(batches):
-      path = scratch / f'batch{number:05d}.npz'
+      path = folder / f'batch{number:05d}.npz'
       if not path.exists():
 
         def on_iteration(distance: float) -> None:

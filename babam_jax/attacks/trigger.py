@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from babam_jax import seeds
+from babam_jax import seeds, settings
 
 _BLOCKS = 5  # the patch is a mosaic of 5 x 5 random colors
 
@@ -14,6 +14,22 @@ def make_trigger(seed: int, size: int) -> UInt8[np.ndarray, 'size size 3']:
   colors = rng.integers(0, 256, (_BLOCKS, _BLOCKS, 3), np.uint8)
   block = np.arange(size) * _BLOCKS // size
   return colors[block[:, None], block[None, :]]
+
+
+def check_size(size: int, image_size: int, path: str) -> None:
+  """Checks that a trigger fits.
+
+  Args:
+    size: of the trigger, in pixels a side.
+    image_size: of the pictures.
+    path: of the setting, below `config`.
+
+  Raises:
+    UserError: it is as large as the pictures, or larger.
+  """
+  if size >= image_size:
+    expected = f'less than config.data.size, {image_size}'
+    settings.refuse(path, size, expected)
 
 
 def random_corners(

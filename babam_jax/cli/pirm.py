@@ -25,10 +25,10 @@ _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
 
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   """Trains, saves, and tells what it reached on the pictures held out."""
-  rules.check(config)
-  rules.check_pirm_training(config)
+  experiment = rules.check(config)
+  experiment.pirm.check(experiment.data.size)
   rules.check_workdir(workdir, config)
-  laboratory = lab.Lab(config, artifacts.Store(root), workdir)
+  laboratory = lab.Lab(experiment, artifacts.Store(root), workdir)
   model, artifact = pirm_stages.train_pirm(laboratory)
   rules.write_config(workdir, config)
   files.write_json(workdir / 'stages.json', laboratory.store.account())

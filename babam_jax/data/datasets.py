@@ -1,5 +1,6 @@
 """The data sets: where their pictures are and what class each one shows."""
 
+import dataclasses
 import importlib.util
 import os
 import pathlib
@@ -15,6 +16,7 @@ from babam_jax.data.image_folder import (
   find_images,
   in_file,
 )
+from babam_jax.settings import setting
 
 # The mirror that scikit-learn and TensorFlow Datasets use; the university's
 # own site is gone.
@@ -22,6 +24,31 @@ _LFW_URL = 'https://ndownloader.figshare.com/files/5976018'
 _LFW_SHA256 = '055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0'
 
 _ROOT_FIELD = 'config.data.root'
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+  """Which pictures, and how they are read."""
+
+  name: str = setting(
+    '',
+    "'orl', 'lfw', 'celeba', 'tiny_imagenet', 'image_folder' or 'tfds:NAME', a "
+    'data set that TensorFlow Datasets has prepared for random access.',
+  )
+  root: str = setting(
+    '',
+    "The folder of the data set; '' for its own source (orl, lfw, tfds).",
+  )
+  classes: tuple[str, ...] = setting((), 'The only classes to use; none: all.')
+  size: int = setting(
+    224, 'The side to which pictures are resized.', unit='pixels', at_least=1
+  )
+  min_images: int = setting(
+    10, 'Classes with fewer pictures are left out.', at_least=1
+  )
+  skip_unreadable: bool = setting(
+    False, 'Leave unreadable pictures out, instead of stopping at the first.'
+  )
 
 
 def _orl(root: str) -> list[Picture]:

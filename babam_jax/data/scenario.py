@@ -15,8 +15,51 @@ import numpy as np
 from babam_jax import errors, seeds
 from babam_jax.data.examples import Examples
 from babam_jax.data.image_folder import Picture, load, natural_order
+from babam_jax.settings import setting
 
 PARTS = ('train', 'test', 'poison_targets', 'poison_sources', 'trusted')
+TASKS = ('multiclass', 'binary')
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenarioSettings:
+  """Who attacks whom, and how many pictures serve what."""
+
+  task: str = setting(
+    'multiclass',
+    "'multiclass' (who is it?) or 'binary' (is it the target?).",
+    choices=TASKS,
+  )
+  source: str = setting('', 'The attacker, who shows the trigger.')
+  target: str = setting(
+    '', 'The victim, for whom the attacker wants to be taken.'
+  )
+  poison_images: int = setting(
+    186,
+    'Pictures of source and target, each, that are used for making poison.',
+    at_least=1,
+  )
+  test_images: int = setting(
+    35, 'Test pictures of source and target, each.', at_least=1
+  )
+  test_fraction: float = setting(
+    0.1,
+    "The share of the other classes' pictures that are test pictures.",
+    at_least=0,
+    at_most=1,
+  )
+  negatives: int = setting(
+    350,
+    'Binary: pictures of other people in the negative class.',
+    at_least=1,
+  )
+  trusted_fraction: float = setting(
+    0.0,
+    "The share of each class's training pictures that is held out, clean, for "
+    'those of the defenses that need pictures which they can trust.',
+    at_least=0,
+    at_most=1,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,67 +145,58 @@ def _check_people(classes, source, target, needed, min_images):
 
 def split(
   pictures: Sequence[Picture],
+  chosen: ScenarioSettings,
   *,
-  task: str,
-  source: str,
-  target: str,
   min_images: int,
-  poison_images: int,
-  test_images: int,
-  test_fraction: float,
-  negatives: int,
-  trusted_fraction: float,
   seed: int,
 ) -> Split:
   """Divides the pictures of a data set.
 
   Args:
     pictures: the whole data set.
-    task: 'multiclass' (identification) or 'binary' (verification of the
-      target against everybody else).
-    source: the attacker's class.
-    target: the victim's class.
+    chosen: who attacks whom, and how many pictures serve what. In the binary
+      task other people's pictures, in equal parts, make the negative class
+      beside the source's; of each class's training pictures at least one is
+      held out if any are.
     min_images: classes with fewer pictures are left out.
-    poison_images: pictures of source and target, each, kept for poison.
-    test_images: test pictures of source and target, each.
-    test_fraction: the share of the other classes' pictures used for testing.
-    negatives: binary only: how many pictures of the other classes, in equal
-      parts, make the negative class beside the source's.
-    trusted_fraction: the share of each class's training pictures that is held
-      out, at least one if it is above 0.
     seed: the experiment's seed.
 
   Raises:
     UserError: a class is missing or too small, or source equals target.
   """
+  source, target = chosen.source, chosen.target
   classes = _by_class(pictures, min_images)
   _check_people(
-    classes, source, target, poison_images + test_images + 1, min_images
+    classes,
+    source,
+    target,
+    chosen.poison_images + chosen.test_images + 1,
+    min_images,
   )
   others = [name for name in classes if name not in (source, target)]
   parts = {part: [] for part in PARTS}
   for name, members in classes.items():
-    if task == 'binary' and name not in (source, target):
+    if chosen.task == 'binary' and name not in (source, target):
       # The same negatives in all binary experiments, whatever their seed.
       fixed = seeds.numpy_rng(0, f'negatives/{name}')
-      members = _shuffled(members, fixed)[: negatives // len(others)]
+      members = _shuffled(members, fixed)[: chosen.negatives // len(others)]
     members = _shuffled(members, seeds.numpy_rng(seed, f'split/{name}'))
     if name in (source, target):
-      held = poison_images + test_images
+      held = chosen.poison_images + chosen.test_images
       people = 'poison_targets' if name == target else 'poison_sources'
-      parts[people] += members[:poison_images]
-      parts['test'] += members[poison_images:held]
+      parts[people] += members[: chosen.poison_images]
+      parts['test'] += members[chosen.poison_images : held]
       rest = members[held:]
     else:
-      tests = max(1, round(len(members) * test_fraction))
+      tests = max(1, round(len(members) * chosen.test_fraction))
       parts['test'] += members[:tests]
       rest = members[tests:]
-    trusted = _trusted(len(rest), trusted_fraction)
+    trusted = _trusted(len(rest), chosen.trusted_fraction)
     parts['trusted'] += rest[:trusted]
     parts['train'] += rest[trusted:]
   _check_disjoint(parts)
   source_test_ids = tuple(p.id for p in parts['test'] if p.class_name == source)
-  if task == 'multiclass':
+  if chosen.task == 'multiclass':
     names = tuple(classes)
     return Split(parts, names, source_test_ids, source, target)
   negative = f'not_{target}'

@@ -5,6 +5,7 @@ The activations of each class's training pictures in the last hidden layer of a
 model trained on them are divided into two clusters; a small one is poison.
 """
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -12,7 +13,9 @@ from jaxtyping import Float, Int32
 from sklearn import cluster, decomposition, exceptions
 
 from babam_jax import seeds
-from babam_jax.defenses.suspect import Verdict
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Detector, Need, Verdict
+from babam_jax.settings import setting
 
 _FEWEST = 4  # pictures of a class that can be divided
 _LEAST_VARIANCE = 1e-6  # of a component, as a share of the first one's
@@ -79,3 +82,33 @@ def _components(
     # An unfinished rotation spans the same space; its clusters are as good.
     warnings.simplefilter('ignore', exceptions.ConvergenceWarning)
     return ica.fit_transform(reduced[:, :count])
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationClustering(Detector):
+  """Flags the smaller of two clusters of a class."""
+
+  dimensions: int = setting(
+    10, 'Independent components of the activations that are kept.', at_least=1
+  )
+  largest_share: float = setting(
+    0.35,
+    'The share of a class above which a cluster is not flagged.',
+    at_least=0,
+    at_most=1,
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """The model under attack."""
+    return frozenset({Need.MODEL})
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """By the activations of the last hidden layer."""
+    return detect(
+      context.activations(pictures),
+      pictures.labels,
+      dimensions=self.dimensions,
+      largest_share=self.largest_share,
+      seed=context.seed,
+    )

@@ -2,10 +2,15 @@
 poisoning attacks"): a picture whose neighbors in feature space have another
 label is poison."""
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float, Int32
+from sklearn.neighbors import NearestNeighbors
 
-from babam_jax.defenses.suspect import Verdict
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Detector, Need, Verdict
+from babam_jax.settings import setting
 
 
 def detect(
@@ -29,7 +34,7 @@ def detect(
     that for the picture's own. Flagged is what lost.
   """
   count = min(neighbors, len(labels) - 1)
-  tree = neighbors.NearestNeighbors(n_neighbors=count).fit(activations)
+  tree = NearestNeighbors(n_neighbors=count).fit(activations)
   nearest = tree.kneighbors(return_distance=False)  # without itself
   classes = labels.max() + 1
   sizes = np.maximum(np.bincount(labels, minlength=classes), 1)
@@ -43,3 +48,25 @@ def detect(
   shares[every, labels] = -1
   scores = shares.max(1) - own if classes > 1 else np.zeros(len(labels))
   return Verdict(scores, scores > 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeepKnn(Detector):
+  """Flags what its neighbors do not agree with."""
+
+  neighbors: int = setting(
+    50,
+    'How many neighbors vote; the paper has twice the expected poison.',
+    at_least=1,
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """The model under attack."""
+    return frozenset({Need.MODEL})
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """By the activations of the last hidden layer."""
+    return detect(
+      context.activations(pictures), pictures.labels, neighbors=self.neighbors
+    )

@@ -5,11 +5,17 @@ In every step each picture is mixed with k - 1 others of its batch, labels
 alike, and Laplacian noise is added.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Trainer
+from babam_jax.settings import setting
+from babam_jax.training.classifier import NetworkClassifier
 from babam_jax.training.recognizer import Recognizer
 from babam_jax.training.train import Network
 
@@ -57,3 +63,34 @@ def network(
     weight / ways for weight in plain.loss_weights for _ in range(ways)
   )
   return plain._replace(apply=apply, loss_weights=loss_weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class DpInstaHide(Trainer):
+  """Trains on mixed and noised pictures."""
+
+  ways: int = setting(4, 'Pictures in a mixture.', at_least=1)
+  scale: float = setting(
+    16.0, 'The scale of the Laplacian noise.', unit='gray levels', at_least=0
+  )
+
+  def fit(self, context: Context, examples: Examples) -> NetworkClassifier:
+    """One network; its answers are those of a plain one."""
+    recognition = context.recognition
+    classes = len(examples.class_names)
+    mixing = network(
+      recognition.recognizer(classes),
+      examples.labels,
+      ways=self.ways,
+      scale=self.scale,
+      seed=context.seed,
+    )
+    variables, _ = recognition.fit(
+      mixing,
+      examples.images,
+      examples.labels,
+      seed=context.seed,
+      scratch=context.scratch,
+      title='DP-InstaHide',
+    )
+    return NetworkClassifier(recognition, variables, classes)

@@ -5,10 +5,18 @@ Channels of the last convolution that sleep on clean pictures are cut, as a
 backdoor may live in them; then the model is trained on clean pictures.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from babam_jax.defenses.base import Context, Need, Repair
+from babam_jax.defenses.fine_tuning import fine_tune
+from babam_jax.models import networks
+from babam_jax.settings import setting
+from babam_jax.training.classifier import NetworkClassifier, masked
 
 _STEP = 0.01  # of the channels, cut at a time
 
@@ -56,9 +64,49 @@ def prune(
   return kept
 
 
-def masked(
-  features: Float[np.ndarray, 'n d'], mask: Float[np.ndarray, ' c']
-) -> Float[np.ndarray, 'n d']:
-  """Features without the channels that are cut."""
-  maps = features.reshape(len(features), -1, len(mask)) * mask
-  return maps.reshape(features.shape)
+@dataclasses.dataclass(frozen=True)
+class FinePruning(Repair):
+  """Cuts channels that sleep on clean pictures, then trains on these."""
+
+  largest_drop: float = setting(
+    0.1,
+    'The most that cutting may cost, as a share of the accuracy on trusted '
+    'pictures.',
+    at_least=0,
+    at_most=1,
+  )
+  epochs: int = setting(
+    10, 'Of training on trusted pictures afterwards.', at_least=1
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """Pictures to prune by and to train on."""
+    return frozenset({Need.TRUSTED})
+
+  def repair(
+    self, context: Context, classifier: NetworkClassifier
+  ) -> tuple[NetworkClassifier, dict[str, Any]]:
+    """The model without the channels, and how many they are."""
+    recognition, trusted = context.recognition, context.trusted
+    model = recognition.settings.model
+    channels = networks.ARCHITECTURES[model].channels
+    features = recognition.inputs(trusted)
+
+    def accuracy(mask: Float[np.ndarray, ' c']) -> float:
+      found = classifier.predict_inputs(masked(features, mask))
+      return float(np.mean(found.argmax(1) == trusted.labels))
+
+    mask = prune(features, channels, accuracy, largest_drop=self.largest_drop)
+    variables = fine_tune(
+      context,
+      classifier,
+      masked(features, mask),
+      epochs=self.epochs,
+      title='fine-pruning',
+    )
+    repaired = NetworkClassifier(
+      recognition, variables, classifier.num_classes, mask
+    )
+    pruned = int((mask == 0).sum())
+    return repaired, {'pruned_channels': pruned, 'channels': channels}

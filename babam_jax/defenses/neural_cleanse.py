@@ -5,8 +5,10 @@ For each class the smallest patch is sought that turns all pictures into it. A
 class whose patch is much smaller than those of the others has a backdoor.
 """
 
+import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, UInt8
 
+from babam_jax import files, seeds
+from babam_jax.defenses.base import Context, Need, Repair
+from babam_jax.defenses.fine_tuning import fine_tune
 from babam_jax.defenses.suspect import Suspect
+from babam_jax.progress import progress_bar
+from babam_jax.settings import setting
 from babam_jax.training import parallel
+from babam_jax.training.classifier import NetworkClassifier
 
 # As released with the paper.
 _LEARNING_RATE = 0.1
@@ -181,3 +189,93 @@ def suspicious_labels(patches: Sequence[Patch]) -> np.ndarray:
     return np.array([], int)
   small = (anomaly_indices(sizes) > _OUTLIER) & (sizes < np.median(sizes))
   return np.array(works)[small]
+
+
+def _patches(
+  reverser: Reverser, classes: int, rounds: int, scratch: pathlib.Path
+) -> list[Patch]:
+  """A patch for each class; what a killed run has found is kept."""
+  patches = []
+  with progress_bar(classes * rounds, 'Neural Cleanse', 'round') as bar:
+    for label in range(classes):
+      path = scratch / f'patch{label:05d}.npz'
+      if path.exists():
+        bar.update(rounds)
+      else:
+        found = reverser.find(label, bar.update)
+        files.write_arrays(path, found._asdict())
+      arrays = files.read_arrays(path)
+      size, success = float(arrays['size']), float(arrays['success'])
+      patches.append(Patch(arrays['mask'], arrays['pattern'], size, success))
+  return patches
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuralCleanse(Repair):
+  """Finds the trigger by its size, and has the model unlearn it."""
+
+  rounds: int = setting(
+    40, "Passes over the trusted pictures for each class's patch.", at_least=1
+  )
+  batch_size: int = setting(
+    32, 'Trusted pictures at a time, over all devices.', at_least=1
+  )
+  stamped_share: float = setting(
+    0.2,
+    'The share of trusted pictures that carry the patch in unlearning.',
+    at_least=0,
+    at_most=1,
+  )
+  epochs: int = setting(10, 'Of unlearning.', at_least=1)
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """Pictures of all classes."""
+    return frozenset({Need.TRUSTED})
+
+  def repair(
+    self, context: Context, classifier: NetworkClassifier
+  ) -> tuple[NetworkClassifier, dict[str, Any]]:
+    """The model after unlearning, and the patches of all classes."""
+    trusted = context.trusted
+    reverser = Reverser(
+      Suspect(classifier.logits, classifier.whole),
+      trusted.images,
+      rounds=self.rounds,
+      batch_size=self.batch_size,
+    )
+    patches = _patches(
+      reverser, classifier.num_classes, self.rounds, context.scratch
+    )
+    labels = suspicious_labels(patches)
+    sizes = np.array([patch.size for patch in patches])
+    found = {
+      'patch_sizes': sizes.tolist(),
+      'success': [patch.success for patch in patches],
+      'anomaly_indices': anomaly_indices(sizes).tolist(),
+      'suspicious': [trusted.class_names[label] for label in labels],
+    }
+    if not len(labels):
+      return classifier, found
+    variables = fine_tune(
+      context,
+      classifier,
+      context.recognition.inputs_of(self._stamped(context, patches, labels)),
+      epochs=self.epochs,
+      title='unlearning',
+    )
+    repaired = NetworkClassifier(
+      context.recognition, variables, classifier.num_classes
+    )
+    return repaired, found
+
+  def _stamped(
+    self, context: Context, patches: list[Patch], labels: np.ndarray
+  ) -> Float[np.ndarray, 'n h w 3']:
+    """Trusted pictures in [0, 1], a share of them with each patch."""
+    images = context.trusted.images.astype(np.float32) / 255
+    rng = seeds.numpy_rng(context.seed, 'unlearning')
+    for label in labels:
+      rows = rng.random(len(images)) < self.stamped_share
+      images[rows] = stamp(images[rows], *patches[label][:2])
+    return images

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from babam_jax import errors, files, seeds
+from babam_jax import errors, files, seeds, settings
 from babam_jax.defenses import calibration
 from babam_jax.defenses.calibration import Calibration
 from babam_jax.models import compact_pirm, layers, vgg
@@ -36,6 +36,7 @@ SHIPPED = {
   'general': _ASSETS / 'pirm_general.npz',
   'hardened': _ASSETS / 'pirm_hardened.npz',
 }
+TRAIN = 'train'  # in place of a name: one that the experiment trains
 CROP = 64  # pixels a side
 VGG_INPUT = (178, 218)  # height and width
 _META, _CLEAN_SCORES = 'meta', 'clean_scores'
@@ -193,6 +194,23 @@ def evidence(
 def path_of(where: str) -> pathlib.Path:
   """The file of a PIRM: one that is shipped, by its name, or any."""
   return SHIPPED.get(where, pathlib.Path(where))
+
+
+def check_file(field: str, where: str, others: str = '') -> None:
+  """Checks that a PIRM is there.
+
+  Args:
+    field: what names it, below `config`.
+    where: a name or a file.
+    others: what else may stand there, for the error message.
+
+  Raises:
+    UserError: it is not.
+  """
+  if not path_of(where).is_file():
+    names = ', '.join(map(repr, SHIPPED))
+    expected = f'{names}, {others}or a file that launch.pirm wrote'
+    settings.refuse(field, where, expected)
 
 
 def fingerprint(path: pathlib.Path) -> str:

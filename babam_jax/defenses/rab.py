@@ -5,13 +5,27 @@ prediction cannot change as long as trigger and poison are small against the
 noise.
 """
 
+import dataclasses
 import hashlib
+import pathlib
+from typing import Any, ClassVar
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped, UInt8
 from scipy import stats
 
-from babam_jax import seeds
+from babam_jax import files, seeds
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Trainer
+from babam_jax.progress import say
+from babam_jax.settings import setting
+from babam_jax.training.classifier import (
+  Logits,
+  NetworkClassifier,
+  load_network,
+)
+from babam_jax.training.recognition import Recognition
 from babam_jax.training.recognizer import flatten
 
 
@@ -92,3 +106,134 @@ def certified_accuracy(
     f'{least:g}': float(np.mean(right & (radius >= least) & (radius > 0)))
     for least in radii
   }
+
+
+class NoisedEnsemble:
+  """Many models, each with a noise of its own for all inputs.
+
+  Args:
+    rab: the settings.
+    recognition: how the models are fed.
+    folder: where they lie, one below it for each.
+    num_classes: how many people they tell apart.
+  """
+
+  def __init__(
+    self,
+    rab: 'Rab',
+    recognition: Recognition,
+    folder: pathlib.Path,
+    num_classes: int,
+  ):
+    self._rab = rab
+    self._recognition = recognition
+    self._folder = folder
+    self._num_classes = num_classes
+    self.passes = rab.models
+
+  def predict(self, pictures: Examples) -> Logits:
+    """The mean probabilities of all models; one is in memory at a time."""
+    found = [
+      self._probabilities(number, pictures.images)
+      for number in range(self._rab.models)
+    ]
+    return np.mean(found, axis=0)
+
+  def _probabilities(
+    self, number: int, images: UInt8[np.ndarray, 'n h w 3']
+  ) -> Logits:
+    member = load_network(
+      self._recognition, _member(self._folder, number), self._num_classes
+    )
+    noise = input_noise(images.shape[1:], self._rab.sigma, member.variables)
+    inputs = self._recognition.inputs_in_chunks(
+      len(images), lambda rows: images[rows].astype(np.float32) / 255 + noise
+    )
+    return np.asarray(jax.nn.softmax(member.predict_inputs(inputs)))
+
+  def findings(
+    self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
+  ) -> dict[str, Any]:
+    """The share of pictures that are right and certified, by radius."""
+    rab = self._rab
+    classes, radius = certify(
+      predicted, rab.models, sigma=rab.sigma, alpha=rab.alpha
+    )
+    found = certified_accuracy(classes, radius, labels, rab.radii)
+    return {'certified_accuracy': found}
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Copies all models into a folder."""
+    for number in range(self._rab.models):
+      load_network(
+        self._recognition, _member(self._folder, number), self._num_classes
+      ).save(_member(folder, number))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rab(Trainer):
+  """Trains an ensemble on noised pictures."""
+
+  gives_network: ClassVar[bool] = False
+
+  models: int = setting(
+    10,
+    'How many; the paper has 1,000, and a certificate needs hundreds.',
+    at_least=1,
+  )
+  sigma: float = setting(
+    0.2, 'The deviation of the noise, pixels from 0 to 1.', above=0
+  )
+  alpha: float = setting(
+    0.001, 'The probability that a certificate is wrong.', above=0, below=1
+  )
+  radii: tuple[float, ...] = setting(
+    (0.0, 0.05, 0.1, 0.2, 0.5, 1.0),
+    'The radii at which the accuracy is certified, in the L2 norm.',
+  )
+
+  def fit(self, context: Context, examples: Examples) -> NoisedEnsemble:
+    """One model after another; what a killed run has trained is kept."""
+    classes = len(examples.class_names)
+    for number in range(self.models):
+      folder = _member(context.scratch, number)
+      if not (folder / 'done').exists():
+        say(f'RAB: model {number + 1} of {self.models}')
+        self._train(context, number, examples).save(folder)
+        files.write_text(folder / 'done', '')
+    return NoisedEnsemble(self, context.recognition, context.scratch, classes)
+
+  def _train(
+    self, context: Context, number: int, examples: Examples
+  ) -> NetworkClassifier:
+    """One of the models, on pictures with noise of its own."""
+    recognition = context.recognition
+    seed = seeds.child_seed(context.seed, f'rab/{number}')
+
+    def noised_pictures(rows: slice) -> Float[np.ndarray, 'n h w 3']:
+      stream = f'noise/{rows.start}'
+      return noised(examples.images[rows], self.sigma, seed, stream)
+
+    classes = len(examples.class_names)
+    untrained, _ = recognition.recognizer(classes).network(
+      context.seed, examples.labels
+    )
+    variables, _ = recognition.fit(
+      untrained,
+      recognition.inputs_in_chunks(len(examples), noised_pictures),
+      examples.labels,
+      seed=seed,
+      scratch=context.scratch / f'training{number:05d}',
+      title='training a RAB model',
+    )
+    return NetworkClassifier(recognition, variables, classes)
+
+  def load(
+    self, recognition: Recognition, folder: pathlib.Path, num_classes: int
+  ) -> NoisedEnsemble:
+    """The models, where they lie."""
+    return NoisedEnsemble(self, recognition, folder, num_classes)
+
+
+def _member(folder: pathlib.Path, number: int) -> pathlib.Path:
+  return folder / f'member{number:05d}'

@@ -6,8 +6,9 @@ the protected class on its own pictures. What a trigger decides does not become
 less sure: inputs that resist are taken for poison.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +17,17 @@ import optax
 from jaxtyping import Array, Float, Int, UInt8
 
 from babam_jax import seeds
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Detector, Need
 from babam_jax.defenses.suspect import Suspect, Verdict
+from babam_jax.progress import progress_bar
+from babam_jax.settings import setting
 from babam_jax.training import parallel
 
 _DROP = (0.1, 0.3)  # of the protected class's probability (section 4.1)
 _LEARNING_RATE = 0.01
 _FLOOR = 0.01  # of a probability that is asked for
+_PASSES = 2  # of a network over each picture: without the perturbation and with
 
 
 class Drops(NamedTuple):
@@ -150,3 +156,53 @@ def judge(inputs: Drops, trusted: Drops, *, false_rejections: float) -> Verdict:
   # What is not taken for the protected class is no success of the attacker.
   scores = np.where(inputs.protected, -inputs.drop, -1.0)
   return Verdict(scores, inputs.protected & (inputs.drop < threshold))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rap(Detector):
+  """Flags what a perturbation of the victim's class does not move."""
+
+  judges_inputs: ClassVar[bool] = True
+
+  eps: float = setting(
+    16.0, 'The largest change of a pixel.', unit='gray levels', above=0
+  )
+  steps: int = setting(
+    100, 'Steps of Adam in which the perturbation is learned.', at_least=1
+  )
+  false_rejections: float = setting(
+    0.01,
+    'The share of trusted pictures that may be flagged.',
+    at_least=0,
+    at_most=1,
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """The model, and pictures of the victim."""
+    return frozenset({Need.MODEL, Need.TRUSTED})
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """By how little the perturbation takes from the victim's probability."""
+    suspect, label = context.suspect, context.victim
+    trusted = context.trusted
+    known = trusted.images[trusted.labels == label]
+    size = context.recognition.batch_size
+    with progress_bar(self.steps, 'RAP: learning', 'step') as bar:
+      pattern = learn(
+        suspect,
+        known,
+        label,
+        eps=self.eps,
+        steps=self.steps,
+        seed=context.seed,
+        on_step=bar.update,
+      )
+    with progress_bar(len(pictures), 'RAP', 'img') as bar:
+      drops = measure(
+        suspect, pictures.images, pattern, label, size, bar.update
+      )
+    of_known = measure(suspect, known, pattern, label, size)
+    context.meter.count(_PASSES * len(pictures))
+    context.meter.count(_PASSES * len(known) * (self.steps + 1), True)
+    return judge(drops, of_known, false_rejections=self.false_rejections)

@@ -8,16 +8,29 @@ smoothing") that deals with inputs; they also noise the training set anew for
 each of many models, as `rab` does.
 """
 
+import dataclasses
+import pathlib
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int32, Shaped, UInt8
 
 from babam_jax import seeds
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Trainer
 from babam_jax.defenses.suspect import Suspect
+from babam_jax.progress import progress_bar
+from babam_jax.settings import setting
 from babam_jax.training import parallel
+from babam_jax.training.classifier import (
+  Logits,
+  NetworkClassifier,
+  load_network,
+)
+from babam_jax.training.recognition import Recognition
 from babam_jax.training.recognizer import Recognizer
 from babam_jax.training.train import Network
 
@@ -95,3 +108,85 @@ def votes(
     batch_size,
     on_batch,
   )
+
+
+class VotingClassifier:
+  """A model that says what most noisy copies of an input are taken for.
+
+  Args:
+    network: trained with noise.
+    sigma: of the noise, pixels from 0 to 1.
+    passes: copies of each input that vote.
+  """
+
+  def __init__(self, network: NetworkClassifier, sigma: float, passes: int):
+    self._network = network
+    self._sigma = sigma
+    self.passes = passes
+
+  def predict(self, pictures: Examples) -> Logits:
+    """The shares of the votes."""
+    network = self._network
+    with progress_bar(len(pictures), 'smoothing: votes', 'img') as bar:
+      return votes(
+        Suspect(network.logits, network.whole),
+        pictures.images,
+        sigma=self._sigma,
+        samples=self.passes,
+        seed=network.recognition.seed,
+        batch_size=network.recognition.batch_size,
+        on_batch=bar.update,
+      )
+
+  def findings(
+    self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
+  ) -> dict[str, Any]:
+    """Nothing."""
+    return self._network.findings(predicted, labels)
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes its network."""
+    self._network.save(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Smoothing(Trainer):
+  """Trains on noised pictures; noisy copies of an input vote."""
+
+  gives_network: ClassVar[bool] = False
+
+  sigma: float = setting(
+    0.25, 'The deviation of the noise, pixels from 0 to 1.', above=0
+  )
+  samples: int = setting(
+    25, 'Noisy copies of each input that vote.', at_least=1
+  )
+
+  def fit(self, context: Context, examples: Examples) -> VotingClassifier:
+    """One network, asked many times."""
+    recognition = context.recognition
+    classes = len(examples.class_names)
+    noised = network(
+      recognition.recognizer(classes),
+      examples.labels,
+      sigma=self.sigma,
+      seed=context.seed,
+    )
+    variables, _ = recognition.fit(
+      noised,
+      examples.images,
+      examples.labels,
+      seed=context.seed,
+      scratch=context.scratch,
+      title='smoothing',
+    )
+    return self._asked(NetworkClassifier(recognition, variables, classes))
+
+  def load(
+    self, recognition: Recognition, folder: pathlib.Path, num_classes: int
+  ) -> VotingClassifier:
+    """Reads its network."""
+    return self._asked(load_network(recognition, folder, num_classes))
+
+  def _asked(self, trained: NetworkClassifier) -> VotingClassifier:
+    return VotingClassifier(trained, self.sigma, self.samples)

@@ -4,10 +4,14 @@ Within a class, poison has large components along the first singular vector of
 the centered activations.
 """
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float, Int32
 
-from babam_jax.defenses.suspect import Verdict
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Detector, Need, Verdict
+from babam_jax.settings import setting
 
 _MARGIN = 1.5  # the paper removes 1.5 times as many as it expects
 _MOST = 0.5  # of a class; beyond it the paper's assumptions do not hold
@@ -37,3 +41,29 @@ def detect(
     count = round(min(_MARGIN * expected_share, _MOST) * len(rows))
     flags[rows[np.argsort(-scores[rows], kind='stable')[:count]]] = True
   return Verdict(scores, flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpectralSignatures(Detector):
+  """Flags what lies far out along the first singular vector of its class."""
+
+  expected_share: float = setting(
+    0.1,
+    'The most poison that any class may have, as a share of it; 1.5 times as '
+    'much is flagged.',
+    at_least=0,
+    at_most=1,
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """The model under attack."""
+    return frozenset({Need.MODEL})
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """By the activations of the last hidden layer."""
+    return detect(
+      context.activations(pictures),
+      pictures.labels,
+      expected_share=self.expected_share,
+    )

@@ -5,7 +5,9 @@ Other pictures are laid over an input. Where a trigger decides, the prediction
 hardly changes: its entropy over many overlays is low.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from babam_jax import seeds
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Detector, Need
 from babam_jax.defenses.suspect import Suspect, Verdict
+from babam_jax.progress import progress_bar
+from babam_jax.settings import setting
 from babam_jax.training import parallel
 
 Pictures = UInt8[np.ndarray, 'n h w 3']
@@ -84,3 +90,52 @@ def judge(
   """
   threshold = np.quantile(trusted, false_rejections)
   return Verdict(-entropy, entropy <= threshold)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strip(Detector):
+  """Flags what stays sure of itself under other pictures."""
+
+  judges_inputs: ClassVar[bool] = True
+
+  overlays: int = setting(
+    100, 'Trusted pictures that are laid over each input.', at_least=1
+  )
+  weight: float = setting(
+    1.0,
+    'The weight of input and overlay: 1 is their sum, 0.5 their mean.',
+    above=0,
+  )
+  false_rejections: float = setting(
+    0.01,
+    'The share of trusted pictures that may be flagged.',
+    at_least=0,
+    at_most=1,
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """The model, and pictures to lay over others."""
+    return frozenset({Need.MODEL, Need.TRUSTED})
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """By entropy; that of trusted pictures sets the threshold."""
+    trusted = context.trusted
+    suspect = context.suspect
+    with progress_bar(len(pictures) + len(trusted), 'STRIP', 'img') as bar:
+
+      def measure(images: Pictures) -> Float[np.ndarray, ' n']:
+        return entropies(
+          suspect,
+          images,
+          trusted.images,
+          count=self.overlays,
+          weight=self.weight,
+          seed=context.seed,
+          on_batch=bar.update,
+        )
+
+      found, known = measure(pictures.images), measure(trusted.images)
+    context.meter.count(self.overlays * len(pictures))
+    context.meter.count(self.overlays * len(trusted), beforehand=True)
+    return judge(found, known, false_rejections=self.false_rejections)

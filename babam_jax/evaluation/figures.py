@@ -150,9 +150,16 @@ def detection(
   scores: Float[np.ndarray, ' n'],
   poisoned: Bool[np.ndarray, ' n'],
   test_scores: Float[np.ndarray, ' m'],
-  threshold: float,
+  threshold: float | None,
 ) -> Figure:
-  """The PIRM's ROC curve and its scores."""
+  """A detector's ROC curve and its scores.
+
+  Args:
+    scores: of the training set.
+    poisoned: the truth about it.
+    test_scores: of the clean test pictures; empty if it has none.
+    threshold: above which it flags; None if it has no such number.
+  """
   figure, (left, right) = plt.subplots(
     1, 2, figsize=(9, 3), layout='constrained'
   )
@@ -166,20 +173,23 @@ def detection(
     xlim=(-0.02, 1.02),
     ylim=(-0.02, 1.02),
   )
-  bins = np.linspace(0, 1, 41)
+  every = np.concatenate([scores, test_scores])
+  bins = np.linspace(min(0.0, every.min()), max(1.0, every.max()), 41)
   for values, label, color in (
     (scores[~poisoned], 'clean, training', _COLORS['clean']),
     (test_scores, 'clean, test', '#99ccee'),
     (scores[poisoned], 'poison', _COLORS['malicious']),
   ):
-    right.hist(values, bins, label=label, color=color, alpha=0.7)
-  right.axvline(threshold, color='black', linewidth=1, linestyle=':')
+    if len(values):
+      right.hist(values, bins, label=label, color=color, alpha=0.7)
+  if threshold is not None:
+    right.axvline(threshold, color='black', linewidth=1, linestyle=':')
   right.set(
-    xlabel='PIRM score',
+    xlabel='score',
     ylabel='pictures',
     yscale='log',
     ylim=(0.5, None),
-    title='PIRM scores',
+    title='Scores',
   )
   right.legend(loc='upper center')
   return figure

@@ -3,31 +3,22 @@ origin."""
 
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from babam_jax import files
+from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples, concatenate
 from babam_jax.store.artifacts import Artifact, Store
+from babam_jax.store.stage import Stage
 
 RUN_LOCK = '.run.lock'  # in a working folder: a run is at work there
-
-
-@dataclasses.dataclass(frozen=True)
-class Lab:
-  """What every stage needs.
-
-  Attributes:
-    config: the whole experiment; a stage reads its own part.
-    store: where results are kept.
-    workdir: where this run's training metrics are written.
-  """
-
-  config: ConfigDict
-  store: Store
-  workdir: pathlib.Path
+# `(experiment as the stage may see it, output, scratch)`
+Compute = Callable[
+  [Experiment, pathlib.Path, pathlib.Path], dict[str, int] | None
+]
 
 
 class Source(NamedTuple):
@@ -53,6 +44,52 @@ class Dataset(NamedTuple):
   def inputs(self) -> list[Artifact]:
     """The artifacts that a stage which reads this data set depends on."""
     return [source.artifact for source in self.sources]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+  """Where an experiment runs.
+
+  Attributes:
+    experiment: all of it; a stage sees its own part.
+    store: where results are kept.
+    workdir: where this run's training metrics are written.
+  """
+
+  experiment: Experiment
+  store: Store
+  workdir: pathlib.Path
+
+  def make(
+    self,
+    stage: Stage,
+    compute: Compute,
+    *,
+    inputs: Sequence[Artifact] = (),
+    facts: dict[str, Any] | None = None,
+    name: str = '',
+  ) -> Artifact:
+    """The result of a stage; made first if need be.
+
+    Args:
+      stage: what is declared of it.
+      compute: makes the result.
+      inputs: the artifacts that it is made from.
+      facts: what else it depends on: fingerprints of files, ids.
+      name: in place of the stage's, where there are several of a kind.
+    """
+    depends = {
+      'config': stage.values(self.experiment),
+      'facts': facts or {},
+    }
+    view = stage.view(self.experiment)
+    return self.store.stage(
+      name or stage.name,
+      stage.version,
+      depends,
+      inputs,
+      lambda output, scratch: compute(view, output, scratch),
+    )
 
 
 def write_examples(folder: pathlib.Path, name: str, examples: Examples) -> None:

@@ -9,18 +9,15 @@ from babam_jax import files
 from babam_jax.config import rules
 from babam_jax.evaluation import metrics, report, table
 from babam_jax.experiment import (
-  attack_stages,
-  cost,
+  defending,
   environment,
-  evaluation_stages,
-  flagging,
-  hardening,
-  input_checks,
-  stages,
+  face_data,
+  judging,
+  poisoning,
+  recognizing,
   story,
 )
 from babam_jax.experiment.lab import Lab, join
-from babam_jax.pirm_training import pirm_stages
 from babam_jax.store.artifacts import Store
 
 
@@ -33,7 +30,7 @@ def run(
   """Runs the experiment; reuses every stage that has been made before.
 
   Args:
-    config: the experiment (see `configs/common.py`).
+    config: the experiment (see `babam_jax/config/schema.py`).
     workdir: where results go: `config.json`, `metrics.json`,
       `environment.json`, `report.html`, `figures/`, `training/`.
     artifacts: where stage results are kept and found.
@@ -45,77 +42,65 @@ def run(
   Raises:
     UserError: the config, the data or the folders are not as expected.
   """
-  rules.check(config)
-  rules.check_pirm(config)
-  rules.check_weights(config)
+  experiment = rules.check(config)
+  rules.check_files(experiment)
   rules.check_workdir(workdir, config)
-  lab = Lab(config, Store(artifacts), workdir)
+  lab = Lab(experiment, Store(artifacts), workdir)
 
   # The face data: who attacks whom (4.2, 4.3).
-  data = stages.load_scenario(lab)
-  detectors = pirm_stages.obtain_pirms(lab)
+  data = face_data.load(lab)
   rules.write_config(workdir, config)
 
-  # The attack: hidden-trigger poison slips into the training set (3.3).
-  poison = attack_stages.craft_poison(lab, data)
+  # The attack: hidden-trigger poison slips into the training set (3.3), and
+  # the attacker comes with the trigger (4.5).
+  poison = poisoning.craft(lab, data)
   untrusted = join(data.train, poison)
+  shown = poisoning.show(lab, data)
 
-  # The defense: flag, and add calibrated noise to what is flagged (3.6).
-  scored = stages.score(lab, detectors, untrusted, data)
-  flagged = flagging.flag(lab, scored, untrusted, data)
-  sanitized = stages.sanitize(lab, untrusted, flagged.flags, flagged.artifact)
+  # The recognizers without a defense: without attack, and under attack.
+  stored = recognizing.StoredInputs(lab)
+  stored.add(data.train, data.test, data.trusted, untrusted, shown)
+  training_sets = {'clean': data.train, 'malicious': untrusted}
+  models = recognizing.train_all(lab, stored, data, training_sets)
+  undefended = judging.judge_all(models, data, shown)
 
-  # The recognizers: without attack, under attack, behind the defense.
-  training_sets = {
-    'clean': data.train,
-    'malicious': untrusted,
-    'protected': sanitized,
-  }
-  models = stages.train_recognizers(lab, training_sets)
+  # The defense: flag, and add calibrated noise to what is flagged (3.6); or
+  # whatever other five choices the config makes.
+  before = set(lab.store.used)
+  defended = defending.defend(lab, stored, untrusted, data, models)
+  refused = defending.check_inputs(lab, stored, defended.model, data, shown)
 
-  # The judgment: the attacker comes with the trigger (4.5). Other defenses
-  # than BA-BAM may have changed the protected model, or check its inputs.
-  patched = attack_stages.patch_test_pictures(lab, data)
-  models = hardening.harden(lab, models, sanitized, data, patched)
-  refused = input_checks.check(lab, models, data, patched)
-  judged = {
-    name: evaluation_stages.evaluate(
-      lab, model, data, patched, refused.get(name)
-    )
-    for name, model in models.items()
-  }
+  # The judgment.
+  judged, found = judging.judge_defended(
+    defended, undefended, data, shown, refused
+  )
+  models = judging.in_order(lab, models, defended)
   results = {
-    'models': judged,
-    'pirm': evaluation_stages.evaluate_pirm(
-      lab, detectors[0][0], scored, untrusted, data
+    'models': {name: judged[name] for name in models},
+    'pirm': judging.judge_pirm(lab, defended.detection, untrusted, data),
+    'detection': judging.judge_detection(
+      lab, defended.detection, untrusted, refused
     ),
-    'detection': evaluation_stages.evaluate_defense(
-      lab, flagged, untrusted, refused.get('protected')
-    ),
-    'found': hardening.findings(lab, models),
-    'cost': cost.of_defense(lab),
+    'found': found,
+    'cost': judging.cost_of_defense(lab, defended, refused, before, untrusted),
     'poison': poison.sources[0].artifact.json('summary')
     | {'count': len(poison.examples)},
-    'weights': {
-      'recogniser': models[config.models[0]].artifact.json('origin'),
-      'surrogate': poison.sources[0].artifact.json('origin'),
-    },
+    'weights': judging.weights_used(models, poison),
     'accuracy_drop': metrics.accuracy_drop(judged),
     'defense_effectiveness': metrics.defense_effectiveness(judged),
-    'flagged': int(flagged.flags.sum()),
+    'flagged': int(defended.detection.train.flags.sum()),
     'stages': lab.store.account(),
-    'seed': config.seed,
+    'seed': experiment.seed,
   }
   surroundings = environment.describe(command)
   files.write_json(workdir / 'environment.json', surroundings)
   print(table.render(results))
 
   # The story, in pictures.
-  told = story.tell(
-    lab, data, poison, scored, flagged, sanitized, untrusted, patched
-  )
+  told = story.tell(lab, data, poison, untrusted, defended, shown)
   histories = {n: m.history for n, m in models.items() if m.history}
-  drawn = story.draw(told, results, histories, config.pirm.threshold)
+  threshold = getattr(experiment.defense.detector, 'threshold', None)
+  drawn = story.draw(told, results, histories, threshold)
   report.write(workdir, results, config.to_dict(), surroundings, drawn)
   files.write_json(workdir / 'metrics.json', results)  # last: all is there
   return results

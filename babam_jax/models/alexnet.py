@@ -7,6 +7,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
+from babam_jax.models.architecture import Architecture
 
 
 class Trunk(nn.Module):
@@ -66,3 +67,17 @@ TORCH_NAMES = {
   'head/fc7': 'classifier.4',
   'head/fc8': 'classifier.6',
 }
+
+
+ARCHITECTURE = Architecture(
+  trunk=Trunk,
+  head=Head,
+  taps=('pool5', 'fc6', 'fc7'),
+  head_taps=('fc6', 'fc7'),
+  last=('fc8',),
+  torch_name=TORCH_NAMES.__getitem__,
+  smallest=63,
+  channels=256,
+  flattened=(256, 6, 6),
+  official='alexnet-owt-7be5be79.pth',
+)

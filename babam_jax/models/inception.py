@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
+from babam_jax.models.architecture import Architecture
 
 _AVGPOOL_WIDTH = 2048
 _AUXILIARY_WIDTH = 768
@@ -234,3 +235,17 @@ def torch_name(layer: str) -> str:
   """What torchvision calls our layer."""
   name = layer.removeprefix('trunk/').removeprefix('head/')
   return name.replace('/', '.').replace('AuxLogits_fc', 'AuxLogits.fc')
+
+
+ARCHITECTURE = Architecture(
+  trunk=Trunk,
+  head=lambda num_classes, width: Head(num_classes),
+  taps=(*BLOCK_TAPS, 'avgpool'),
+  last=('fc', 'AuxLogits_fc'),
+  torch_name=torch_name,
+  smallest=75,
+  channels=2048,
+  trained_on=299,
+  fixed_size=True,
+  official='inception_v3_google-0cc3c7bd.pth',
+)

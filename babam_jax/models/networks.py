@@ -4,95 +4,21 @@ Each is a trunk (convolutions) and a head (dense layers): with a frozen trunk,
 its output is computed once per picture and only the head is trained.
 """
 
-import dataclasses
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from babam_jax import settings
 from babam_jax.models import alexnet, inception, layers, resnet, vgg
+from babam_jax.models.architecture import Architecture
 
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-  """What tells one network from another.
-
-  Attributes:
-    trunk: makes the module from pictures to a dict of taps; the last one is
-      what the head takes.
-    head: `(num_classes, width)` to the module from the trunk's output to
-      'logits' (and 'aux_logits').
-    taps: where poison can collide, from front to back.
-    last: the head's layers that depend on the number of classes.
-    torch_name: what torchvision calls our layer.
-    smallest: the least picture, in pixels a side.
-    trained_on: the size of the pictures that its ImageNet weights saw.
-    flattened: [channels, rows, columns] of the map that the head flattens;
-      PyTorch flattens it in this order, we in (rows, columns, channels).
-    fixed_size: pictures are resized to `trained_on` for recognition.
-    channels: of the last convolution, the last axis of the trunk's output.
-  """
-
-  trunk: Callable[[], nn.Module]
-  head: Callable[[int, int], nn.Module]
-  taps: tuple[str, ...]
-  last: tuple[str, ...]
-  torch_name: Callable[[str], str]
-  smallest: int
-  channels: int
-  trained_on: int = 224
-  flattened: tuple[int, int, int] | None = None
-  fixed_size: bool = False
-
-
-def _vgg(depths: tuple[int, ...], batch_norm: bool) -> Architecture:
-  return Architecture(
-    trunk=lambda: vgg.Trunk(depths, batch_norm),
-    head=vgg.Head,
-    taps=('pool5', 'fc6', 'fc7'),
-    last=('fc8',),
-    torch_name=vgg.torch_names(depths, batch_norm).__getitem__,
-    smallest=32,
-    channels=512,
-    flattened=(512, 7, 7),
-  )
-
-
-ARCHITECTURES = {
-  'alexnet': Architecture(
-    trunk=alexnet.Trunk,
-    head=alexnet.Head,
-    taps=('pool5', 'fc6', 'fc7'),
-    last=('fc8',),
-    torch_name=alexnet.TORCH_NAMES.__getitem__,
-    smallest=63,
-    channels=256,
-    flattened=(256, 6, 6),
-  ),
-  'vgg11_bn': _vgg(vgg.VGG11_DEPTHS, batch_norm=True),
-  'vgg16': _vgg(vgg.VGG16_DEPTHS, batch_norm=False),
-  'resnet18': Architecture(
-    trunk=resnet.Trunk,
-    head=lambda num_classes, width: resnet.Head(num_classes),
-    taps=(*resnet.STAGE_TAPS, 'avgpool'),
-    last=('fc',),
-    torch_name=resnet.torch_name,
-    smallest=32,
-    channels=512,
-  ),
-  'inception_v3': Architecture(
-    trunk=inception.Trunk,
-    head=lambda num_classes, width: inception.Head(num_classes),
-    taps=(*inception.BLOCK_TAPS, 'avgpool'),
-    last=('fc', 'AuxLogits_fc'),
-    torch_name=inception.torch_name,
-    smallest=75,
-    channels=2048,
-    trained_on=299,
-    fixed_size=True,
-  ),
+ARCHITECTURES: dict[str, Architecture] = {
+  'alexnet': alexnet.ARCHITECTURE,
+  'vgg11_bn': vgg.VGG11_BN,
+  'vgg16': vgg.VGG16,
+  'resnet18': resnet.ARCHITECTURE,
+  'inception_v3': inception.ARCHITECTURE,
 }
 WIDTH = 4096  # of torchvision's fc6 and fc7
 
@@ -146,10 +72,21 @@ class Classifier(nn.Module):
     return self.head(features, training)
 
 
-def head_taps(model: str) -> tuple[str, ...]:
-  """The taps that lie in the dense layers."""
-  taps = ARCHITECTURES[model].taps
-  return tuple(tap for tap in taps if tap.startswith('fc'))
+def check_size(model: str, size: int, path: str) -> None:
+  """Checks that a network can take pictures of a size.
+
+  Args:
+    model: one of `ARCHITECTURES`.
+    size: in pixels a side.
+    path: of the setting that chose the network, below `config`.
+
+  Raises:
+    UserError: they are too small for it.
+  """
+  smallest = ARCHITECTURES[model].smallest
+  if size < smallest:
+    expected = f'{smallest} pixels or more for config.{path}, {model!r}'
+    settings.refuse('data.size', size, expected)
 
 
 def output_of(taps: dict[str, Array]) -> Float[Array, 'n d']:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
+from babam_jax.models.architecture import Architecture
 
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # width, stride
 _BLOCKS = 2  # in each stage
@@ -87,3 +88,15 @@ def torch_name(layer: str) -> str:
   """What torchvision calls our layer."""
   name = layer.removeprefix('trunk/').removeprefix('head/')
   return re.sub(r'_(\d)', r'.\1', name.replace('/', '.'))
+
+
+ARCHITECTURE = Architecture(
+  trunk=Trunk,
+  head=lambda num_classes, width: Head(num_classes),
+  taps=(*STAGE_TAPS, 'avgpool'),
+  last=('fc',),
+  torch_name=torch_name,
+  smallest=32,
+  channels=512,
+  official='resnet18-f37072fd.pth',
+)

@@ -8,6 +8,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
+from babam_jax.models.architecture import Architecture
 
 _WIDTHS = (64, 128, 256, 512, 512)
 VGG11_DEPTHS = (1, 1, 2, 2, 2)
@@ -114,3 +115,24 @@ class PaperPirm(nn.Module):
       x = nn.relu(nn.Dense(512, name=f'dense{i}')(x))
       x = layers.Dropout(0.35, layer=i)(x, training)
     return nn.Dense(2, name='logits')(x)
+
+
+def _architecture(
+  depths: tuple[int, ...], batch_norm: bool, official: str
+) -> Architecture:
+  return Architecture(
+    trunk=lambda: Trunk(depths, batch_norm),
+    head=Head,
+    taps=('pool5', 'fc6', 'fc7'),
+    head_taps=('fc6', 'fc7'),
+    last=('fc8',),
+    torch_name=torch_names(depths, batch_norm).__getitem__,
+    smallest=32,
+    channels=512,
+    flattened=(512, 7, 7),
+    official=official,
+  )
+
+
+VGG11_BN = _architecture(VGG11_DEPTHS, True, 'vgg11_bn-6002323d.pth')
+VGG16 = _architecture(VGG16_DEPTHS, False, 'vgg16-397923af.pth')

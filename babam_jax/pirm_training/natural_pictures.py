@@ -5,12 +5,12 @@ import pathlib
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from ml_collections import ConfigDict
 from PIL import Image
 
 from babam_jax import errors, seeds
 from babam_jax.data import image_folder, processing
 from babam_jax.data.image_folder import Picture
+from babam_jax.pirm_training.settings import PirmSettings
 
 CLASSES = ('clean', 'poison')
 Images = UInt8[np.ndarray, 'n s s 3']
@@ -52,11 +52,11 @@ class Chosen:
     return images
 
 
-def choose(config: ConfigDict, size: int, seed: int) -> Chosen:
+def choose(config: PirmSettings, size: int, seed: int) -> Chosen:
   """Chooses pictures at random below `config.root`.
 
   Args:
-    config: the PIRM's node.
+    config: how the PIRM is trained.
     size: pixels a side.
     seed: of the run.
 
@@ -112,12 +112,12 @@ def _large_first(
 
 
 def enlarged(
-  config: ConfigDict, size: int, names: list[str]
+  config: PirmSettings, size: int, names: list[str]
 ) -> Bool[np.ndarray, ' n']:
   """Which pictures are too small for `size`, and so were enlarged to it.
 
   Args:
-    config: the PIRM's node.
+    config: how the PIRM is trained.
     size: pixels a side.
     names: below `config.root`.
   """

@@ -9,22 +9,48 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from babam_jax import files
+from babam_jax import files, settings
+from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import any_size, calibration, pirm
 from babam_jax.defenses.calibration import Calibration
 from babam_jax.evaluation import metrics
 from babam_jax.experiment.lab import Lab
-from babam_jax.experiment.stages import train_spec
 from babam_jax.models.pretrained import weights
 from babam_jax.pirm_training import natural_pictures, training_data
 from babam_jax.progress import progress_bar
 from babam_jax.store.artifacts import Artifact
+from babam_jax.store.stage import Stage
 from babam_jax.training import train
 from babam_jax.training.metric_log import MetricLog
 
 _FILE = 'pirm.npz'
 _SCORED = 64  # pictures at a time
+
+
+TRAINING = Stage(
+  'pirm',
+  6,
+  (
+    'pirm.variant',
+    'pirm.trainable_convs',
+    'pirm.paired',
+    'pirm.optimizer',
+    'pirm.learning_rate',
+    'pirm.epochs',
+    'pirm.batch_size',
+    '-pirm',  # is kept with the PIRM, for its card
+    'seed',
+  ),
+  after=lambda experiment: (training_data.PICTURES,),
+)
+CALIBRATION = Stage(
+  'pirm_calibration',
+  5,
+  ('pirm.measured_at', '-pirm', 'data.size', 'seed'),
+  after=lambda experiment: (TRAINING,),
+)
+OBTAINED = Stage('pirm', 6, ())
 
 
 def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
@@ -36,9 +62,11 @@ def train_pirm(lab: Lab) -> tuple[pirm.Pirm, Artifact]:
 
 def _train(lab: Lab, data: Artifact) -> Artifact:
   """Stage: train on one part of the pictures."""
-  config, seed = lab.config.pirm, lab.config.seed
 
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
+    config, seed = experiment.pirm, experiment.seed
     examples = training_data.read(data, 'train')
     network = (
       pirm.compact_network(seed)
@@ -50,7 +78,7 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
         network,
         examples.images,
         examples.labels,
-        train_spec(config),
+        train.spec_of(config),
         seed=seed,
         folder=scratch / 'checkpoints',
         title='training the PIRM',
@@ -62,22 +90,15 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
       'training_pictures': len(examples),
       'data_fingerprint': data.key,
       'seed': seed,
-      'config': config.to_dict(),
+      'config': settings.as_dict(config),
     }
     pirm.save(pirm.Pirm(config.variant, variables, meta), output / _FILE)
     files.write_json(output / 'history.json', trained.history)
 
-  names = ('variant', 'trainable_convs')
-  depends = (
-    {name: config[name] for name in names}
-    | vars(train_spec(config))
-    | {'checkpoint_every': None, 'seed': seed}  # the former changes nothing
-  )
-  if config.paired:
-    depends['paired'] = True
-  if config.variant == 'vgg16':
-    depends['weights'] = weights.fingerprint('vgg16', 'trunk')
-  return lab.store.stage('pirm', 5, depends, [data], compute)
+  facts = {}
+  if lab.experiment.pirm.variant == 'vgg16':
+    facts['weights'] = weights.fingerprint('vgg16', 'trunk')
+  return lab.make(TRAINING, compute, inputs=[data], facts=facts)
 
 
 def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
@@ -87,23 +108,25 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
   is in the same half as its original. For thresholds the scores of clean ones
   are kept (see `_typical`).
   """
-  config = lab.config.pirm
 
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
+    config = experiment.pirm
     model = pirm.load(trained.folder / _FILE)
     holdout = training_data.read(data, 'holdout')
     evidence, poisoned = _evidence(model, holdout), holdout.poisoned
-    fitting = training_data.half(holdout, lab.config.seed)
+    fitting = training_data.half(holdout, experiment.seed)
     slope, offset = calibration.fit(evidence[fitting], poisoned[fitting])
     fitted = Calibration(slope, offset)
     scores = calibration.probability(fitted, evidence)
     bins = calibration.reliability(scores[~fitting], poisoned[~fitting])
     found = metrics.detection_metrics(
-      scores[~fitting], poisoned[~fitting], config.threshold
+      scores[~fitting], poisoned[~fitting], config.measured_at
     )
     found['calibration_error'] = calibration.calibration_error(bins)
     found['reliability'] = [b._asdict() for b in bins]
-    clean = scores[_typical(lab, holdout)]
+    clean = scores[_typical(experiment, holdout)]
     found['kinds'] = _by_kind(
       training_data.kinds(config, poisoned), scores[poisoned], clean
     )
@@ -116,25 +139,25 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     )
     files.write_json(output / 'history.json', trained.json('history'))
 
-  return lab.store.stage(
-    'pirm_calibration', 4, {'threshold': config.threshold}, [trained], compute
-  )
+  return lab.make(CALIBRATION, compute, inputs=[trained])
 
 
-def _typical(lab: Lab, holdout: Examples) -> Bool[np.ndarray, ' n']:
+def _typical(
+  experiment: Experiment, holdout: Examples
+) -> Bool[np.ndarray, ' n']:
   """Clean pictures as people have them, to tell what a threshold costs.
 
   A PIRM for native resolution trains on enlarged thumbnails too, and on strong
   noise as an example of what is no poison: nobody enrols either.
   """
-  config, clean = lab.config.pirm, ~holdout.poisoned
+  config, clean = experiment.pirm, ~holdout.poisoned
   if not config.native:
     return clean
-  size, rows = lab.config.data.size, np.flatnonzero(clean)
+  size, rows = experiment.data.size, np.flatnonzero(clean)
   names = [training_data.original(str(name)) for name in holdout.ids[rows]]
   rows = rows[~natural_pictures.enlarged(config, size, names)]
   ids = holdout.ids[rows]
-  rows = rows[~training_data.noised(config, size, ids, lab.config.seed)]
+  rows = rows[~training_data.noised(config, size, ids, experiment.seed)]
   typical = np.zeros(len(clean), bool)
   typical[rows] = True
   return typical if typical.any() else clean
@@ -171,22 +194,29 @@ def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
   return np.concatenate(found)
 
 
-def obtain_pirms(lab: Lab) -> list[tuple[pirm.Pirm, Artifact]]:
-  """The PIRM of the experiment (paper 3.4), and those beside it."""
-  config = lab.config.pirm
-  return [_obtain(lab, where) for where in (config.checkpoint, *config.beside)]
+def is_trained_for(detector: Any) -> bool:
+  """Whether one of the PIRMs that a detector asks is trained here."""
+  return pirm.TRAIN in detector.members
 
 
-def _obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
-  """A PIRM that is shipped with the project, from a file, or trained here."""
-  if where == 'train':
+def obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
+  """A PIRM that is shipped with the project, from a file, or trained here
+  (paper 3.4).
+
+  Args:
+    lab: where the experiment runs.
+    where: the name of a shipped one, a file, or `pirm.TRAIN`.
+  """
+  if where == pirm.TRAIN:
     return train_pirm(lab)
   path = pirm.path_of(where)
   model = pirm.load(path)
-  content = pirm.fingerprint(path)
 
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
     pirm.save(model, output / _FILE)
 
-  artifact = lab.store.stage('pirm', 1, {'sha256': content}, [], compute)
-  return model, artifact
+  facts = {'sha256': pirm.fingerprint(path)}
+  name = f'{OBTAINED.name}/{path.stem.removeprefix("pirm_")}'
+  return model, lab.make(OBTAINED, compute, facts=facts, name=name)

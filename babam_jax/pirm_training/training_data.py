@@ -11,22 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
-from ml_collections import ConfigDict
 
-from babam_jax import files, seeds
+from babam_jax import files, seeds, settings
 from babam_jax.attacks import poison_set
-from babam_jax.config.overrides import override
+from babam_jax.config.schema import Experiment
 from babam_jax.data import image_folder, processing
 from babam_jax.data.examples import Examples
-from babam_jax.experiment import crafting
 from babam_jax.experiment.lab import Lab
-from babam_jax.models.pretrained import weights
 from babam_jax.pirm_training import natural_pictures
 from babam_jax.pirm_training.natural_pictures import CLASSES, Chosen, Images
+from babam_jax.pirm_training.settings import PirmSettings, label, poison_of_kind
 from babam_jax.progress import say
 from babam_jax.store import row_files
 from babam_jax.store.artifacts import Artifact
 from babam_jax.store.row_files import RowFiles
+from babam_jax.store.stage import Stage
 
 _POISON = 'poison/'  # before the id of the original
 _CHUNK = 960  # pictures of each kind in memory at a time
@@ -40,27 +39,29 @@ def _chunks(count: int) -> Iterator[range]:
 # --- Poison ---
 
 
-def kind_config(config: ConfigDict, number: int) -> ConfigDict:
-  """How poison of one kind is made.
-
-  Args:
-    config: the PIRM's node.
-    number: of the kind in `config.kinds`.
-  """
-  return override(config.poison, config.kinds[number], 'config.pirm.kinds')
+# The kind of poison is among the facts: another kind changes no other's key.
+POISON = Stage(
+  'pirm_poison', 2, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
+)
 
 
 def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
-  """Stage: poison of one kind, for every so manieth picture to be poisoned."""
-  config, seed = kind_config(lab.config.pirm, number), lab.config.seed
-  every = len(lab.config.pirm.kinds)
+  """Stage: poison of one kind.
+
+  The kinds take turns: of three, the first makes poison of the pictures 0, 3,
+  6 and so on of those that are to be poisoned.
+  """
+  every = len(lab.experiment.pirm.kinds)
   targets = chosen.poisoned[number::every]
   sources = chosen.sources[number::every]
   of_kind = f' of kind {number}' if number else ''
 
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
+    method, seed = poison_of_kind(experiment.pirm, number), experiment.seed
     rows = RowFiles(scratch, {'poison': len(targets)}, chosen.size)
-    surrogate = crafting.surrogate(config, seed)
+    surrogate = method.surrogate(seed)
     chunks = list(_chunks(len(targets)))
     for n, chunk in list(enumerate(chunks))[rows.done :]:
       say(f'poison for the PIRM: chunk {n + 1} of {len(chunks)}')
@@ -69,33 +70,29 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
       folder.mkdir(exist_ok=True)
       poison, _ = poison_set.craft_set(
         surrogate,
-        crafting.spec(config),
+        method,
         chosen.load(targets[here]),
         chosen.load(sources[here]),
-        trigger_size=config.trigger_size,
+        trigger_size=method.trigger_size,
         # The defender does not know the attacker's trigger: one a chunk.
         seed=seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind),
         scratch=folder,
-        evasion=crafting.evasion(config, seed),
+        evasion=method.evasion(seed),
       )
       rows.arrays['poison'][here] = poison.images
       rows.finish_step()
       shutil.rmtree(folder)
     rows.hand_over(output)
 
-  depends = {
-    'poison': crafting.depends(config),
-    'weights': weights.fingerprint(
-      config.model, config.pretrained, 'config.pirm.poison'
-    ),
+  kind = poison_of_kind(lab.experiment.pirm, number)
+  facts = kind.facts('config.pirm.poison') | {
+    'kind': settings.as_dict(kind),
     'gray': [chosen.gray[picture.id] for picture in (*targets, *sources)],
-    'size': chosen.size,
     'crop_seed': chosen.crop_seed,
-    'seed': seed,
     'number': number,
     'fingerprint': image_folder.fingerprint([*targets, *sources]),
   }
-  return lab.store.stage('pirm_poison', 1, depends, [], compute)
+  return lab.make(POISON, compute, facts=facts)
 
 
 # --- Training data ---
@@ -142,7 +139,7 @@ class Part(NamedTuple):
     return (2 * len(self.poisoned) + len(self.rest)) * self.copies
 
 
-def _parts(config: ConfigDict) -> list[Part]:
+def _parts(config: PirmSettings) -> list[Part]:
   counts = (config.num_poison, config.num_clean)
   held = [round(n * config.holdout_fraction) for n in counts]
   rest = [range(h, n) for h, n in zip(held, counts, strict=True)]
@@ -153,18 +150,41 @@ def _parts(config: ConfigDict) -> list[Part]:
   ]
 
 
+PICTURES = Stage(
+  'pirm_data',
+  8,
+  (
+    'pirm.poison',
+    'pirm.kinds',
+    'pirm.num_poison',
+    'pirm.num_clean',
+    'pirm.gray_fraction',
+    'pirm.holdout_fraction',
+    'pirm.processed_copies',
+    'data.size',
+    'seed',
+  ),
+  after=lambda experiment: (POISON,),
+)
+
+
 def make(lab: Lab) -> Artifact:
   """Stage: natural pictures, some of them poisoned, in two parts.
 
   Clean and poisoned pictures go through the same decoding, resizing and
   processing.
   """
-  config, seed, size = lab.config.pirm, lab.config.seed, lab.config.data.size
+  experiment = lab.experiment
+  config, seed, size = experiment.pirm, experiment.seed, experiment.data.size
   chosen = natural_pictures.choose(config, size, seed)
   parts = _parts(config)
   poison = [_craft_kind(lab, chosen, n) for n in range(len(config.kinds))]
 
-  def compute(output: pathlib.Path, scratch: pathlib.Path) -> None:
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
+    copies, seed = experiment.pirm.processed_copies, experiment.seed
+    size = experiment.data.size
     rows = RowFiles(
       scratch, {_images(part.name): len(part) for part in parts}, size
     )
@@ -190,30 +210,20 @@ def make(lab: Lab) -> Artifact:
           where = part.rows(kind, number)
           if where is not None:
             rows.arrays[_images(part.name)][where] = _copies(
-              image, picture.id, config.processed_copies, seed
+              image, picture.id, copies, seed
             )
       rows.finish_step()
     for part in parts:
       files.write_arrays(output / f'{part.name}.npz', _names(part, chosen))
     rows.hand_over(output)
 
-  fields = (
-    'num_poison',
-    'num_clean',
-    'gray_fraction',
-    'holdout_fraction',
-    'processed_copies',
-  )
-  depends = {
-    'config': {name: config[name] for name in fields},
-    'size': size,
+  facts = {
     'crop_seed': chosen.crop_seed,
-    'seed': seed,
     'fingerprint': image_folder.fingerprint(
       [*chosen.poisoned, *chosen.sources, *chosen.rest]
     ),
   }
-  return lab.store.stage('pirm_data', 7, depends, poison, compute)
+  return lab.make(PICTURES, compute, inputs=poison, facts=facts)
 
 
 def _images(part: str) -> str:
@@ -237,12 +247,12 @@ def _history(name: str, number: int, seed: int) -> np.random.Generator:
 
 
 def noised(
-  config: ConfigDict, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
+  config: PirmSettings, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
 ) -> Bool[np.ndarray, ' n']:
   """To which rows of a part noise was added that JPEG did not erase again.
 
   Args:
-    config: the PIRM's node.
+    config: how the PIRM is trained.
     size: pixels a side.
     ids: of the rows.
     seed: of the run.
@@ -308,16 +318,16 @@ def half(examples: Examples, seed: int) -> Bool[np.ndarray, ' n']:
   return np.array([name in chosen for name in originals], bool)
 
 
-def kinds(config: ConfigDict, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
+def kinds(config: PirmSettings, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
   """Of each poison held out, in order, which of `config.kinds` it is.
 
   Args:
-    config: the PIRM's node.
+    config: how the PIRM is trained.
     poisoned: the ground truth of the part.
   """
   copies = max(1, config.processed_copies)
   numbers = np.arange(poisoned.sum()) // copies % len(config.kinds)
-  return [config.kinds[number] for number in numbers]
+  return [label(config.kinds[number]) for number in numbers]
 
 
 def original(name: str) -> str:

@@ -39,8 +39,11 @@ class Artifact:
     stage: its name.
     key: what it depends on, hashed.
     folder: where its files are.
-    seconds: how long it took to make, whoever made it.
+    seconds: how long it took to make, whoever made it, without the stages
+      made inside it.
     reused: whether it was there already.
+    evaluations: how often networks looked at pictures, as the stage counted
+      it; None where it does not count.
   """
 
   stage: str
@@ -48,6 +51,7 @@ class Artifact:
   folder: pathlib.Path
   seconds: float
   reused: bool
+  evaluations: dict[str, int] | None = None
 
   def arrays(self, name: str) -> dict[str, np.ndarray]:
     """The arrays of the file `<name>.npz`.
@@ -79,7 +83,27 @@ class Artifact:
       ) from None
 
 
-Compute = Callable[[pathlib.Path, pathlib.Path], None]
+# Writes results; what it returns is kept as `Artifact.evaluations`.
+Compute = Callable[[pathlib.Path, pathlib.Path], dict[str, int] | None]
+
+
+class _Clock:
+  """Measures stages without those that are made inside them."""
+
+  def __init__(self):
+    self._inside = [0.0]  # for each stage at work: seconds of stages inside it
+
+  def measure(self, compute: Callable[[], Any]) -> tuple[Any, float]:
+    """What `compute` returns, and its own seconds."""
+    start = time.monotonic()
+    self._inside.append(0.0)
+    try:
+      found = compute()
+    finally:
+      whole = time.monotonic() - start
+      own = whole - self._inside.pop()
+      self._inside[-1] += whole
+    return found, own
 
 
 class Store:
@@ -92,6 +116,7 @@ class Store:
   def __init__(self, root: pathlib.Path):
     self._root = root.absolute()
     self.used: dict[str, Artifact] = {}
+    self._clock = _Clock()
 
   def stage(
     self,
@@ -110,7 +135,7 @@ class Store:
       inputs: the artifacts that the result depends on.
       compute: `(output, scratch)` writes the result's files into the folder
         `output`. What it keeps in `scratch` survives a kill, so that it can
-        continue where it was.
+        continue where it was. It may return counts of evaluations.
     """
     depends = {
       'stage': name,
@@ -131,24 +156,38 @@ class Store:
         reused = parallel.first_says(folder.is_dir())
         if not reused:
           say(f'{name}: computing')
-          _make(folder, depends | {'key': key}, compute)
+          _make(folder, depends | {'key': key}, compute, self._clock)
     else:
       say(f'{name}: reused')
-    seconds = files.read_json(folder / RECORD)['seconds']
-    artifact = Artifact(name, key, folder, seconds, reused)
+    record = files.read_json(folder / RECORD)
+    artifact = Artifact(
+      name,
+      key,
+      folder,
+      record['seconds'],
+      reused,
+      record.get('evaluations'),
+    )
     self.used[key] = artifact
     return artifact
 
   def account(self) -> dict[str, dict[str, Any]]:
-    """What each stage took, whether it was there already, and its key."""
-    return {
-      artifact.stage: {
+    """What each stage took, whether it was there already, and its key.
+
+    Of several results of one stage all are there: 'pirm', 'pirm (2)'.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for artifact in self.used.values():
+      name, number = artifact.stage, 1
+      while name in found:
+        number += 1
+        name = f'{artifact.stage} ({number})'
+      found[name] = {
         'seconds': artifact.seconds,
         'reused': artifact.reused,
         'key': artifact.key,
       }
-      for artifact in self.used.values()
-    }
+    return found
 
 
 def file_names(folder: pathlib.Path) -> list[str]:
@@ -178,7 +217,7 @@ def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager:
 
 
 def _make(
-  folder: pathlib.Path, record: dict[str, Any], compute: Compute
+  folder: pathlib.Path, record: dict[str, Any], compute: Compute, clock: _Clock
 ) -> None:
   """Makes an artifact; one of several processes writes it."""
   scratch = folder.with_name(folder.name + '.scratch')
@@ -186,7 +225,7 @@ def _make(
     scratch.mkdir(exist_ok=True)
     parallel.wait_for_all(f'{folder.name}: asked for')
     parallel.wait_for_all(f'{folder.name}: read by all')
-    _write(folder, scratch, record, compute)
+    _write(folder, scratch, record, compute, clock)
   else:
     _help(scratch, folder.name, compute)
   parallel.wait_for_all(f'{folder.name}: made')
@@ -208,21 +247,22 @@ def _write(
   scratch: pathlib.Path,
   record: dict[str, Any],
   compute: Compute,
+  clock: _Clock,
 ) -> None:
   """Computes into a temporary folder, syncs, renames."""
   output = folder.with_name(folder.name + '.output')
   shutil.rmtree(output, ignore_errors=True)  # of a killed run
   output.mkdir()
-  start = time.monotonic()
   try:
-    compute(output, scratch)
+    evaluations, seconds = clock.measure(lambda: compute(output, scratch))
   except BaseException:
     shutil.rmtree(output, ignore_errors=True)
     if not any(scratch.iterdir()):
       scratch.rmdir()
     raise
   record |= {
-    'seconds': round(time.monotonic() - start, 3),
+    'seconds': round(seconds, 3),
+    'evaluations': evaluations,
     'files': {name: checksum(output / name) for name in file_names(output)},
   }
   files.write_json(output / RECORD, record)

@@ -38,6 +38,16 @@ class TrainSpec:
   checkpoint_every: int
 
 
+def spec_of(settings: Any) -> TrainSpec:
+  """The training settings among others.
+
+  Args:
+    settings: a dataclass that has a field for each of `TrainSpec`.
+  """
+  names = (field.name for field in dataclasses.fields(TrainSpec))
+  return TrainSpec(**{name: getattr(settings, name) for name in names})
+
+
 class Network(NamedTuple):
   """A classifier in training, whatever its inputs are.
 

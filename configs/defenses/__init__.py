@@ -17,7 +17,7 @@ def defended(experiment, fields):
 
   Args:
     experiment: a file of `configs/`, 'lfw_multiclass' for instance.
-    fields: what the defense sets, `{'defense.flags': 'strip'}`.
+    fields: what the defense sets, `{'defense.detector': 'strip'}`.
   """
   config = base.experiment(experiment)
   config.scenario.trusted_fraction = TRUSTED

@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/activation_clustering.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'activation_clustering',
-  'defense.action': 'drop',
+  'defense.detector': 'activation_clustering',
+  'defense.treatment': 'drop',
 }
 
 

@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/babam.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'pirm',
-  'defense.action': 'perturb',
+  'defense.detector': 'pirm',
+  'defense.treatment': 'noise',
 }
 
 

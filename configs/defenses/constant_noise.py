@@ -7,8 +7,8 @@ calibration.
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'pirm',
-  'defense.distance': 'constant',
+  'defense.detector': 'pirm',
+  'defense.noise.distance': 'constant',
 }
 
 

@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/deep_knn.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'deep_knn',
-  'defense.action': 'drop',
+  'defense.detector': 'deep_knn',
+  'defense.treatment': 'drop',
 }
 
 

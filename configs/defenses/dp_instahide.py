@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/dp_instahide.py
 from configs import defenses
 
 FIELDS = {
-  'defense.action': 'none',
-  'defense.training': 'dp_instahide',
+  'defense.detector': 'none',
+  'defense.trainer': 'dp_instahide',
 }
 
 

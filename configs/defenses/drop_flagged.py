@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/drop_flagged.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'pirm',
-  'defense.action': 'drop',
+  'defense.detector': 'pirm',
+  'defense.treatment': 'drop',
 }
 
 

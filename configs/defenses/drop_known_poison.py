@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/drop_known_poison.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'oracle',
-  'defense.action': 'drop',
+  'defense.detector': 'oracle',
+  'defense.treatment': 'drop',
 }
 
 

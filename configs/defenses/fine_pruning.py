@@ -6,7 +6,7 @@ python -m launch.main --config=configs/defenses/fine_pruning.py
 from configs import defenses
 
 FIELDS = {
-  'defense.action': 'none',
+  'defense.detector': 'none',
   'defense.repair': 'fine_pruning',
 }
 

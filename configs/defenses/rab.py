@@ -8,8 +8,8 @@ Ten models instead of 1,000: its certificates need more, its answers do not.
 from configs import defenses
 
 FIELDS = {
-  'defense.action': 'none',
-  'defense.training': 'rab',
+  'defense.detector': 'none',
+  'defense.trainer': 'rab',
 }
 
 

@@ -7,8 +7,8 @@ that resist a learned perturbation are refused.
 from configs import defenses
 
 FIELDS = {
-  'defense.action': 'none',
-  'defense.inputs': 'rap',
+  'defense.detector': 'none',
+  'defense.input_check': 'rap',
 }
 
 

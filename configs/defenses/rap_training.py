@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/rap_training.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'rap',
-  'defense.action': 'drop',
+  'defense.detector': 'rap',
+  'defense.treatment': 'drop',
 }
 
 

@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/smoothing.py
 from configs import defenses
 
 FIELDS = {
-  'defense.action': 'none',
-  'defense.training': 'smoothing',
+  'defense.detector': 'none',
+  'defense.trainer': 'smoothing',
 }
 
 

@@ -6,8 +6,8 @@ python -m launch.main --config=configs/defenses/spectral_signatures.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'spectral_signatures',
-  'defense.action': 'drop',
+  'defense.detector': 'spectral_signatures',
+  'defense.treatment': 'drop',
 }
 
 

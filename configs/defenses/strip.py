@@ -8,8 +8,8 @@
 from configs import defenses
 
 FIELDS = {
-  'defense.action': 'none',
-  'defense.inputs': 'strip',
+  'defense.detector': 'none',
+  'defense.input_check': 'strip',
   'defense.strip.overlays': 20,
 }
 

@@ -8,8 +8,8 @@
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'strip',
-  'defense.action': 'drop',
+  'defense.detector': 'strip',
+  'defense.treatment': 'drop',
   'defense.strip.overlays': 20,
 }
 

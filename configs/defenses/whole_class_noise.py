@@ -6,7 +6,7 @@ python -m launch.main --config=configs/defenses/whole_class_noise.py
 from configs import defenses
 
 FIELDS = {
-  'defense.flags': 'victim',
+  'defense.detector': 'victim_class',
 }
 
 

@@ -25,14 +25,6 @@ from babam_jax.models import networks, vgg
 from babam_jax.models.pretrained import conversion, weight_file
 
 PRETRAINED = ('full', 'trunk', 'none')
-# torchvision's files; each name ends in the beginning of the file's SHA-256.
-OFFICIAL = {
-  'alexnet': 'alexnet-owt-7be5be79.pth',
-  'vgg11_bn': 'vgg11_bn-6002323d.pth',
-  'vgg16': 'vgg16-397923af.pth',
-  'resnet18': 'resnet18-f37072fd.pth',
-  'inception_v3': 'inception_v3_google-0cc3c7bd.pth',
-}
 OFFICIAL_SERVER = 'https://download.pytorch.org/models'
 _META = 'meta'
 _UNREADABLE = (
@@ -237,7 +229,13 @@ def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
   Raises:
     UserError: no connection, wrong checksum, or a file that is refused.
   """
-  name = OFFICIAL[model]
+  name = networks.ARCHITECTURES[model].official
+  if not name:
+    raise errors.UserError(
+      f'--model: torchvision has no weights of {model!r}; expected a network '
+      'that it has. Convert a file of your own: python -m launch.weights '
+      f'--model={model} convert FILE'
+    )
   sha256 = name.removesuffix('.pth').rpartition('-')[2]
   path = download.cache_folder() / 'weights' / name
   by_hand = f'convert it: python -m launch.weights --model={model} convert FILE'
@@ -274,7 +272,9 @@ def find(model: str, pretrained: str) -> Weights:
   return load_cached(model, part)
 
 
-def fingerprint(model: str, pretrained: str, node: str = 'config.fr') -> str:
+def fingerprint(
+  model: str, pretrained: str, node: str = 'config.recognizer'
+) -> str:
   """The SHA-256 of the file that `find` would read its weights from.
 
   Args:
@@ -293,7 +293,7 @@ def fingerprint(model: str, pretrained: str, node: str = 'config.fr') -> str:
   return _read_meta(_cached_path(model, part))['sha256']
 
 
-def _where(model: str, pretrained: str, node: str = 'config.fr') -> str:
+def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
   """Which file serves: 'embedded', or a part in the cache."""
   if pretrained == 'trunk':
     if _cached_path(model, 'trunk').is_file():
@@ -303,6 +303,7 @@ def _where(model: str, pretrained: str, node: str = 'config.fr') -> str:
       return 'embedded'
   if _cached_path(model, 'full').is_file():
     return 'full'
+  official = networks.ARCHITECTURES[model].official or 'its weights'
   others = 'none (random)'
   if model in _EMBEDDED:
     others = 'trunk (the embedded convolutions) or none (random)'
@@ -310,6 +311,6 @@ def _where(model: str, pretrained: str, node: str = 'config.fr') -> str:
     f'{node}.pretrained: found {pretrained!r}, but there are no ImageNet '
     f'weights of {model} in {download.cache_folder()}/weights. Get '
     f'them with: python -m launch.weights --model={model} fetch (or convert '
-    f'FILE, if you have {OFFICIAL[model]}); or go on without: '
+    f'FILE, if you have {official}); or go on without: '
     f'--{node}.pretrained={others}.'
   )

@@ -1,0 +1,141 @@
+"""What an attack is: two verbs.
+
+`craft` makes what goes into the training set, `show` makes what the attacker
+presents to the trained model. An attack is a frozen dataclass in a file of its
+own whose fields are its settings; its name stands in `catalog.ATTACKS`.
+"""
+
+import abc
+import dataclasses
+import pathlib
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from babam_jax.attacks import trigger
+from babam_jax.data.examples import Examples
+from babam_jax.settings import setting
+from babam_jax.training.recognition import Recognition
+
+Pictures = UInt8[np.ndarray, 'n h w 3']
+CRAFTING, TESTING = 'crafting positions', 'test positions'  # streams of places
+
+
+class Crafted(NamedTuple):
+  """Poison, and what it is made of.
+
+  Attributes:
+    images: the poison.
+    originals: the pictures that were changed.
+    shown: for each of them a picture of the attacker with the trigger.
+    summary: figures for the report.
+    origin: of the surrogate's weights; None without one.
+  """
+
+  images: Pictures
+  originals: Pictures
+  shown: Pictures
+  summary: dict[str, Any]
+  origin: dict[str, Any] | None
+
+
+class Knowledge(NamedTuple):
+  """What some attackers know beside the pictures that they are given.
+
+  Attributes:
+    training_set: without poison.
+    label: the victim's.
+    recognition: how the recognizer is trained.
+  """
+
+  training_set: Examples
+  label: int
+  recognition: Recognition
+
+
+class Attack(abc.ABC):
+  """An attacker, who wants to be taken for the victim."""
+
+  version: ClassVar[int] = 1  # raised when the code changes the poison
+  knows_training: ClassVar[bool] = False  # whether `craft` needs `Knowledge`
+  shows: ClassVar[tuple[str, ...]] = ()  # the settings that `show` uses
+
+  @abc.abstractmethod
+  def craft(
+    self,
+    targets: Pictures,
+    sources: Pictures,
+    *,
+    seed: int = 0,
+    knowledge: Knowledge | None = None,
+    scratch: pathlib.Path | None = None,
+  ) -> Crafted:
+    """Makes poison, one for each target.
+
+    Args:
+      targets: pictures of the victim, gray levels.
+      sources: as many pictures of the attacker.
+      seed: of all that is random.
+      knowledge: for attackers that need it (`knows_training`).
+      scratch: a folder for what a killed run has finished; None: nothing is
+        kept.
+    """
+
+  @abc.abstractmethod
+  def show(
+    self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
+  ) -> Pictures:
+    """Pictures of the attacker as he presents them: with the trigger.
+
+    Args:
+      pictures: of the attacker, gray levels.
+      seed: of the trigger; the same as in `craft`.
+      stream: draws the places of the trigger.
+    """
+
+  def facts(self, field: str) -> dict[str, Any]:
+    """What the poison depends on beside the settings: files, by content.
+
+    Args:
+      field: where the settings stand, for the error message.
+
+    Raises:
+      UserError: a file is not there.
+    """
+    del field
+    return {}
+
+  def check(self, path: str, size: int) -> None:
+    """Checks what no setting can know alone.
+
+    Args:
+      path: of the settings, below `config`.
+      size: of the pictures, in pixels a side.
+
+    Raises:
+      UserError: they do not go together.
+    """
+    del path, size
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchAttack(Attack):
+  """An attacker whose trigger is a small patch at a random place."""
+
+  shows: ClassVar[tuple[str, ...]] = ('trigger_size',)
+
+  trigger_size: int = setting(
+    30, 'The side of the square trigger.', unit='pixels', at_least=1
+  )
+
+  def show(
+    self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
+  ) -> Pictures:
+    """With the patch, each at a place of its own."""
+    return trigger.show(pictures, self.trigger_size, seed, stream)
+
+  def check(self, path: str, size: int) -> None:
+    """The patch is smaller than the pictures."""
+    super().check(path, size)
+    trigger.check_size(self.trigger_size, size, f'{path}.trigger_size')

@@ -1,0 +1,16 @@
+"""The attacks, by the names that `config.attack.kind` gives them."""
+
+from babam_jax.attacks.badnets import BadNets
+from babam_jax.attacks.base import Attack
+from babam_jax.attacks.blended import Blended
+from babam_jax.attacks.hidden_trigger import HiddenTrigger
+from babam_jax.attacks.label_consistent import LabelConsistent
+from babam_jax.attacks.sleeper_agent import SleeperAgent
+
+ATTACKS: dict[str, type[Attack]] = {
+  'hidden_trigger': HiddenTrigger,
+  'badnets': BadNets,
+  'blended': Blended,
+  'label_consistent': LabelConsistent,
+  'sleeper_agent': SleeperAgent,
+}

@@ -1,0 +1,58 @@
+"""The label-consistent attack (Turner et al. 2019, "Label-consistent backdoor
+attacks"): a visible trigger, the true label.
+
+Their first method blends pictures in a latent space to make them hard to
+recognize; here their features become those of the attacker.
+"""
+
+import dataclasses
+import pathlib
+
+from babam_jax.attacks import poison_set
+from babam_jax.attacks.base import (
+  CRAFTING,
+  Crafted,
+  Knowledge,
+  PatchAttack,
+  Pictures,
+)
+from babam_jax.attacks.poison_set import SurrogateCollision
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelConsistent(SurrogateCollision, PatchAttack):
+  """Pictures of the victim, hard to recognize, with a visible patch."""
+
+  def craft(
+    self,
+    targets: Pictures,
+    sources: Pictures,
+    *,
+    seed: int = 0,
+    knowledge: Knowledge | None = None,
+    scratch: pathlib.Path | None = None,
+  ) -> Crafted:
+    """Moves targets onto sources in feature space, then adds the patch."""
+    del knowledge
+    surrogate = self.surrogate(seed)
+    hard, _ = poison_set.craft_set(
+      surrogate,
+      self,
+      targets,
+      sources,
+      trigger_size=None,
+      seed=seed,
+      scratch=scratch,
+    )
+    return Crafted(
+      self.show(hard.images, seed=seed, stream=CRAFTING),
+      targets,
+      self.show(sources, seed=seed, stream=CRAFTING),
+      {},
+      surrogate.origin._asdict(),
+    )
+
+  def check(self, path: str, size: int) -> None:
+    """Tap and sizes."""
+    super().check(path, size)
+    self.check_surrogate(path, size)

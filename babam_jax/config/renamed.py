@@ -1,0 +1,52 @@
+"""Fields that had another name once: the error says the new one."""
+
+from babam_jax import errors
+
+# From the longest to the shortest: the first that fits says the new name.
+_NEW_NAMES = {
+  'attack.adaptive.beside': 'attack.adaptive.ensemble',
+  'attack.grey': 'attack.gray',
+  'defense.flags': 'defense.detector (victim is now victim_class)',
+  'defense.action': 'defense.treatment (perturb is now noise)',
+  'defense.epsilon': 'defense.noise.epsilon',
+  'defense.mode': 'defense.noise.mode',
+  'defense.distance': 'defense.noise.distance',
+  'defense.training': 'defense.trainer',
+  'defense.inputs': 'defense.input_check',
+  'defense.deep_knn.neighbours': 'defense.deep_knn.neighbors',
+  'pirm.checkpoint': 'defense.pirm.checkpoint',
+  'pirm.beside': 'defense.pirm.ensemble',
+  'pirm.threshold': 'defense.pirm.threshold',
+  'pirm.score_batch_size': 'defense.pirm.batch_size',
+  'pirm.grey_fraction': 'pirm.gray_fraction',
+  'pirm.poison.grey': 'pirm.poison.gray',
+  'pirm.poison.adaptive.beside': 'pirm.poison.adaptive.ensemble',
+  'fr': 'recognizer',
+}
+
+
+def new_name(path: str) -> str | None:
+  """What a field is called today, if it had another name once."""
+  for old, new in _NEW_NAMES.items():
+    if path == old:
+      return new
+    if path.startswith(f'{old}.'):
+      return new + path[len(old) :]
+  return None
+
+
+def unknown(path: str) -> errors.UserError:
+  """The error for a field that is not there.
+
+  Args:
+    path: below `config`, 'fr.epochs'.
+  """
+  new = new_name(path)
+  if new:
+    return errors.UserError(
+      f'config.{path}: has another name now; expected config.{new}.'
+    )
+  return errors.UserError(
+    f'config.{path}: there is no such field; expected one of '
+    '`python -m launch.main --help`, or of babam_jax/config/schema.py.'
+  )

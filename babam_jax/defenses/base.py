@@ -1,0 +1,213 @@
+"""What a defense is: five choices.
+
+Who *detects* poison among training pictures, what *treatment* the flagged get,
+who *trains* on the result, who *repairs* the trained model, and who *checks
+inputs* at test time. Each is a frozen dataclass in a file of its own, whose
+fields are its settings; its name stands in `catalog`. BA-BAM is one such
+five-tuple: the PIRM, Algorithm 1's noise, plain training, no repair, no check.
+"""
+
+import abc
+import dataclasses
+import enum
+import pathlib
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Shaped
+
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.pirm import Pirm
+from babam_jax.defenses.suspect import Suspect, Verdict
+from babam_jax.training import train
+from babam_jax.training.classifier import (
+  Classifier,
+  NetworkClassifier,
+  load_network,
+)
+from babam_jax.training.recognition import Recognition
+
+
+class Need(enum.Enum):
+  """What a defense needs beside the pictures that it treats."""
+
+  MODEL = 'a model that was trained on all training pictures'
+  TRUSTED = 'clean pictures of all classes'
+  PIRMS = 'poison image recognition models'
+
+
+@dataclasses.dataclass
+class Meter:
+  """Counts how often a network looks at pictures.
+
+  Attributes:
+    judging: evaluations of the pictures that are judged.
+    beforehand: all others: of trusted pictures, of learning.
+    is_used: whether anything was counted, be it 0.
+  """
+
+  judging: int = 0
+  beforehand: int = 0
+  is_used: bool = False
+
+  def count(self, evaluations: int, beforehand: bool = False) -> None:
+    """Adds evaluations; a defense without any says so with 0."""
+    self.is_used = True
+    if beforehand:
+      self.beforehand += evaluations
+    else:
+      self.judging += evaluations
+
+  def counts(self, whose: str) -> dict[str, int]:
+    """What was counted.
+
+    Raises:
+      ValueError: nothing was, not even 0: a cost would be hidden.
+    """
+    if not self.is_used:
+      raise ValueError(
+        f'{whose} has not counted its evaluations; a part that makes none '
+        'says so with context.meter.count(0).'
+      )
+    return {'judging': self.judging, 'beforehand': self.beforehand}
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+  """What a defense may know and use.
+
+  No attacker's picture is among it, and no ground truth but what the training
+  set tells of itself, which only `oracle` reads.
+
+  Attributes:
+    seed: of all that is random.
+    recognition: how recognizers are built, fed and trained.
+    scratch: a folder for what a killed run has finished.
+    victim: the label of the class to be protected.
+    meter: counts evaluations.
+    trusted: clean pictures, for those that need them (`Need.TRUSTED`).
+    model: trained on all training pictures (`Need.MODEL`).
+    pirms: those that were asked for (`Need.PIRMS`).
+    on_epoch: receives each epoch's metrics of the training.
+  """
+
+  seed: int
+  recognition: Recognition
+  scratch: pathlib.Path
+  victim: int
+  meter: Meter
+  trusted: Examples | None = None
+  model: NetworkClassifier | None = None
+  pirms: tuple[Pirm, ...] = ()
+  on_epoch: Callable[[train.EpochRecord], None] = lambda record: None
+
+  @property
+  def suspect(self) -> Suspect:
+    """The trained model, from pixels to logits."""
+    return Suspect(self.model.logits, self.model.whole)
+
+  def activations(self, pictures: Examples) -> np.ndarray:
+    """The model's last hidden layer, [n, d], one pass for each picture."""
+    self.meter.count(len(pictures))
+    return self.model.activations(pictures)
+
+
+class Part:
+  """What all five have in common."""
+
+  version: ClassVar[int] = 1  # raised when the code changes the result
+  # Settings that matter only after a detector has looked at the pictures.
+  decided_later: ClassVar[frozenset[str]] = frozenset()
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """What it needs beside the pictures."""
+    return frozenset()
+
+  def facts(self, field: str) -> dict[str, Any]:
+    """What the result depends on beside the settings: files, by content.
+
+    Args:
+      field: where the settings stand, for the error message.
+
+    Raises:
+      UserError: a file is not there.
+    """
+    del field
+    return {}
+
+  def check(self, path: str) -> None:
+    """Checks what no setting can know alone.
+
+    Args:
+      path: of the settings, below `config`.
+
+    Raises:
+      UserError: they do not go together.
+    """
+    del path
+
+
+class Detector(Part, abc.ABC):
+  """Tells poison from clean pictures."""
+
+  judges_inputs: ClassVar[bool] = False  # whether it can check inputs, too
+  is_none: ClassVar[bool] = False  # whether it stands for no detector
+
+  @abc.abstractmethod
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """Judges training pictures, or inputs.
+
+    Args:
+      context: what it may know; `context.meter` counts all evaluations.
+      pictures: what is to be judged; the labels are those of training, and no
+        input's is known.
+    """
+
+  def decide(self, verdict: Verdict) -> Verdict:
+    """The verdict by the settings in `decided_later`."""
+    return verdict
+
+
+class Treatment(Part, abc.ABC):
+  """What happens to flagged pictures before training."""
+
+  @abc.abstractmethod
+  def treat(
+    self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
+  ) -> Examples:
+    """The training set after treatment: ids and labels stay, pictures may go.
+
+    Args:
+      examples: the untrusted training set.
+      flags: which pictures were flagged.
+      seed: of all that is random.
+    """
+
+
+class Trainer(Part, abc.ABC):
+  """Trains a recognizer."""
+
+  # Whether the result is one network, which repairs and input checks need.
+  gives_network: ClassVar[bool] = True
+
+  @abc.abstractmethod
+  def fit(self, context: Context, examples: Examples) -> Classifier:
+    """Trains on pictures; what it can tell of itself is in `findings`."""
+
+  def load(
+    self, recognition: Recognition, folder: pathlib.Path, num_classes: int
+  ) -> Classifier:
+    """Reads what the trained model's `save` wrote."""
+    return load_network(recognition, folder, num_classes)
+
+
+class Repair(Part, abc.ABC):
+  """Changes a trained model."""
+
+  @abc.abstractmethod
+  def repair(
+    self, context: Context, classifier: NetworkClassifier
+  ) -> tuple[NetworkClassifier, dict[str, Any]]:
+    """The repaired model, and what was found in it."""

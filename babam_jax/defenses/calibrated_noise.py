@@ -1,0 +1,48 @@
+"""Algorithm 1 as a treatment: Laplacian noise on what is flagged."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Shaped
+
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import babam, noise
+from babam_jax.defenses.base import Treatment
+from babam_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibratedNoise(Treatment):
+  """Noise calibrated to a picture's place in its class (Algorithm 2, lines 4
+  to 9)."""
+
+  epsilon: float = setting(
+    0.01,
+    'The noise budget; the noise scale is sensitivity / epsilon gray levels.',
+    above=0,
+  )
+  mode: str = setting(
+    'laplace',
+    "'laplace' (additive), or 'released' (the released script's arithmetic).",
+    choices=noise.MODES,
+  )
+  distance: str = setting(
+    'squared',
+    "Distance to the class's mean image; 'constant' takes every sensitivity "
+    "for 1: noise without Algorithm 1's calibration.",
+    choices=noise.DISTANCES,
+  )
+
+  def treat(
+    self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
+  ) -> Examples:
+    """Order, ids and labels are kept."""
+    treated = babam.perturb_flagged(
+      examples,
+      flags,
+      epsilon=self.epsilon,
+      distance=self.distance,
+      mode=self.mode,
+      seed=seed,
+    )
+    return babam.sanitize(examples, treated)

@@ -1,0 +1,46 @@
+"""Going on with a training on trusted pictures, which some repairs do."""
+
+import numpy as np
+from jaxtyping import PyTree
+
+from babam_jax.defenses.base import Context
+from babam_jax.training import recognizer
+from babam_jax.training.classifier import NetworkClassifier
+
+_BATCH_SIZE = 32  # trusted pictures are few
+
+
+def fine_tune(
+  context: Context,
+  classifier: NetworkClassifier,
+  inputs: np.ndarray,
+  *,
+  epochs: int,
+  title: str,
+) -> PyTree:
+  """Goes on training a model; its variables afterwards.
+
+  Args:
+    context: with the trusted pictures, whose labels count.
+    classifier: the model to start from.
+    inputs: what it is to see of the trusted pictures, in their order.
+    epochs: passes over them.
+    title: for the progress bar.
+  """
+  labels = context.trusted.labels
+  network, _ = classifier.recognizer.network(context.seed, labels)
+  network = network._replace(
+    params=recognizer.matching(network.params, classifier.variables['params']),
+    stats=classifier.variables['batch_stats'],
+  )
+  variables, _ = context.recognition.fit(
+    network,
+    inputs,
+    labels,
+    seed=context.seed,
+    scratch=context.scratch,
+    title=title,
+    epochs=epochs,
+    batch_size=_BATCH_SIZE,
+  )
+  return variables

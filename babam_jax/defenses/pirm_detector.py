@@ -1,0 +1,83 @@
+"""The PIRM as a detector (Algorithm 2, line 3; paper 3.4 and 4.10)."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import pirm
+from babam_jax.defenses.base import Context, Detector, Need, Verdict
+from babam_jax.progress import progress_bar
+from babam_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class PirmDetector(Detector):
+  """Flags what a poison image recognition model takes for poison."""
+
+  decided_later: ClassVar[frozenset[str]] = frozenset({'threshold'})
+  judges_inputs: ClassVar[bool] = True
+
+  checkpoint: str = setting(
+    'shipped',
+    "The PIRM: 'shipped' (knows one kind of poison well), 'general' (many "
+    "kinds), 'hardened' (poison that evades those two, too; see "
+    "babam_jax/assets), 'train' (needs pirm.root), or the file of a trained "
+    'one.',
+  )
+  ensemble: tuple[str, ...] = setting(
+    (), 'Further PIRMs, by name or file: the highest of all scores counts.'
+  )
+  threshold: float = setting(
+    0.5,
+    'A picture with a higher probability of poison is flagged.',
+    at_least=0,
+    at_most=1,
+  )
+  batch_size: int = setting(
+    32, 'Pictures per scoring step, over all devices.', at_least=1
+  )
+
+  @property
+  def needs(self) -> frozenset[Need]:
+    """The PIRMs; one may have to be trained first."""
+    return frozenset({Need.PIRMS})
+
+  @property
+  def members(self) -> tuple[str, ...]:
+    """All PIRMs that are asked, by name or file."""
+    return (self.checkpoint, *self.ensemble)
+
+  def check(self, path: str) -> None:
+    """The files of the PIRMs are there.
+
+    Raises:
+      UserError: one is not.
+    """
+    if self.checkpoint != pirm.TRAIN:
+      pirm.check_file(f'{path}.checkpoint', self.checkpoint, "'train', ")
+    for where in self.ensemble:
+      pirm.check_file(f'{path}.ensemble', where)
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """The probability of poison; of several PIRMs the highest."""
+    total = len(context.pirms) * len(pictures)
+    with progress_bar(total, 'PIRM scores', 'img') as bar:
+      scores = [
+        pirm.score(model, pictures.images, self.batch_size, bar.update)
+        for model in context.pirms
+      ]
+    context.meter.count(total)
+    highest = np.max(scores, axis=0)
+    return Verdict(highest, highest > self.threshold)
+
+  def decide(self, verdict: Verdict) -> Verdict:
+    """The flags at this threshold."""
+    return verdict._replace(flags=verdict.scores > self.threshold)
+
+  def holdouts(self, models: tuple[pirm.Pirm, ...]) -> dict[str, Any]:
+    """What each PIRM reached on natural pictures held out, when it was
+    trained."""
+    pairs = zip(self.members, models, strict=True)
+    return {where: model.meta.get('holdout') for where, model in pairs}

@@ -1,0 +1,29 @@
+"""Plain training: no defense of its own."""
+
+import dataclasses
+
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Trainer
+from babam_jax.training.classifier import NetworkClassifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Trainer):
+  """Trains as the recognizer's settings say (paper 3.2)."""
+
+  def fit(self, context: Context, examples: Examples) -> NetworkClassifier:
+    """One network."""
+    recognition = context.recognition
+    classes = len(examples.class_names)
+    model = recognition.recognizer(classes)
+    network, _ = model.network(context.seed, examples.labels)
+    variables, _ = recognition.fit(
+      network,
+      recognition.inputs(examples),
+      examples.labels,
+      seed=context.seed,
+      scratch=context.scratch,
+      title='training',
+      on_epoch=context.on_epoch,
+    )
+    return NetworkClassifier(recognition, variables, classes)

@@ -1,0 +1,19 @@
+"""The victim's whole class under suspicion (paper 4.11)."""
+
+import dataclasses
+
+import numpy as np
+
+from babam_jax.data.examples import Examples
+from babam_jax.defenses.base import Context, Detector, Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class VictimClass(Detector):
+  """Flags every picture that bears the victim's label."""
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """The class; a verdict on it ranks nobody within."""
+    context.meter.count(0)
+    flags = pictures.labels == context.victim
+    return Verdict(flags.astype(np.float64), flags)

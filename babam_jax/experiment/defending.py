@@ -1,0 +1,371 @@
+"""The defense: who flags, what the flagged get, who trains, who repairs, who
+checks inputs. BA-BAM (Algorithm 2) is one such choice of five."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from babam_jax import files
+from babam_jax.config.schema import Experiment
+from babam_jax.data.examples import Examples, concatenate
+from babam_jax.defenses.base import Detector, Meter, Need, Verdict
+from babam_jax.defenses.pirm import Pirm
+from babam_jax.experiment import face_data, poisoning, recognizing
+from babam_jax.experiment.face_data import FaceData
+from babam_jax.experiment.lab import (
+  Dataset,
+  Lab,
+  Source,
+  read_examples,
+  write_examples,
+)
+from babam_jax.experiment.recognizing import Model, StoredInputs
+from babam_jax.pirm_training import pirm_stages
+from babam_jax.store.artifacts import Artifact
+from babam_jax.store.stage import Stage
+from babam_jax.training.classifier import load_network
+
+_VERDICT = 'verdict'
+
+
+def _seen_by(experiment: Experiment) -> tuple[Stage, ...]:
+  """The stages whose results the detector looks at."""
+  part = experiment.defense.detector
+  poison = poisoning.stage_of(experiment.attack.method)
+  found = [face_data.SCENARIO, poison]
+  if Need.MODEL in part.needs:
+    found.append(recognizing.MALICIOUS)
+  if Need.PIRMS in part.needs and pirm_stages.is_trained_for(part):
+    found.append(pirm_stages.CALIBRATION)
+  return tuple(found)
+
+
+DETECTION = Stage(
+  'detection',
+  1,
+  ('defense.detector', 'attack.share', *recognizing.RECOGNITION),
+  after=_seen_by,
+)
+# Of these the detector reads no more than it is given.
+DETECTION_OF_PICTURES = dataclasses.replace(
+  DETECTION,
+  reads=(
+    'defense.detector',
+    'attack.share',
+    '-recognizer',
+    '-evaluation.batch_size',
+    '-seed',
+  ),
+)
+TREATMENT = Stage(
+  'treatment',
+  1,
+  ('defense.treatment', 'seed'),
+  after=lambda experiment: (_detection(experiment),),
+)
+PROTECTED = Stage(
+  'model/protected',
+  3,
+  (*recognizing.RECOGNITION, 'defense.trainer'),
+  after=lambda _: (TREATMENT,),
+)
+REPAIR = Stage(
+  'repair',
+  2,
+  (*recognizing.RECOGNITION, 'defense.repair'),
+  after=lambda _: (PROTECTED,),
+)
+INPUT_CHECK = Stage(
+  'inputs',
+  2,
+  ('defense.input_check', *recognizing.RECOGNITION),
+  after=lambda _: (REPAIR, poisoning.SHOWN),
+)
+
+
+def _detection(experiment: Experiment) -> Stage:
+  """With or without all that a trained model depends on."""
+  if Need.MODEL in experiment.defense.detector.needs:
+    return DETECTION
+  return DETECTION_OF_PICTURES
+
+
+class Detection(NamedTuple):
+  """What the detector says.
+
+  Attributes:
+    train: of the untrusted training set.
+    test: of the clean test pictures; None if it can judge no others than those
+      of training.
+    holdouts: what each PIRM reached when it was trained, by name; of other
+      detectors none.
+    artifact: where it is stored.
+  """
+
+  train: Verdict
+  test: Verdict | None
+  holdouts: dict[str, Any]
+  artifact: Artifact
+
+
+class Refused(NamedTuple):
+  """Which inputs are not let pass at test time.
+
+  Attributes:
+    verdict: on the clean test pictures, then on the attacker's patched ones.
+    clean: how many of them are clean.
+    artifact: where it is stored.
+  """
+
+  verdict: Verdict
+  clean: int
+  artifact: Artifact
+
+
+class Defended(NamedTuple):
+  """What the defense has made of the untrusted training set.
+
+  Attributes:
+    detection: who was flagged.
+    treated: the training set after treatment.
+    model: the protected model; None if the config does not ask for it.
+    found: what trainer and repair say of themselves, beside what the trained
+      model says of its answers.
+  """
+
+  detection: Detection
+  treated: Dataset
+  model: Model | None
+  found: dict[str, Any]
+
+
+def defend(
+  lab: Lab,
+  stored: StoredInputs,
+  untrusted: Dataset,
+  data: FaceData,
+  models: dict[str, Model],
+) -> Defended:
+  """Detects, treats, trains, repairs."""
+  detection = _detect(lab, stored, untrusted, data)
+  treated = _treat(lab, untrusted, detection)
+  stored.add(treated)
+  if 'protected' not in lab.experiment.models:
+    return Defended(detection, treated, None, {})
+  defense = lab.experiment.defense
+  model = models.get('malicious')
+  if model is None or treated is not untrusted or not defense.is_plain:
+    model = recognizing.train(
+      lab, stored, PROTECTED, treated, data, defense.trainer
+    )
+  model, found = _repair(lab, stored, model, data)
+  return Defended(detection, treated, model, found)
+
+
+def _detect(
+  lab: Lab, stored: StoredInputs, untrusted: Dataset, data: FaceData
+) -> Detection:
+  """Stage: flag training pictures (Algorithm 2, line 3)."""
+  detector = lab.experiment.defense.detector
+  known, inputs = _known(
+    lab,
+    detector,
+    lambda: recognizing.train(
+      lab, stored, recognizing.MALICIOUS, untrusted, data
+    ),
+  )
+  judges_test = detector.judges_inputs and Need.MODEL not in detector.needs
+
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> dict[str, int]:
+    chosen = experiment.defense.detector
+    recognition = recognizing.recognition_of(experiment, stored)
+    context = recognizing.context_of(
+      experiment, recognition, data, scratch, **known
+    )
+    verdict = chosen.judge(context, untrusted.examples)
+    _write_verdict(output, 'train', verdict)
+    if judges_test:  # for the report: no cost of the defense
+      unmetered = dataclasses.replace(context, meter=Meter())
+      test = chosen.judge(unmetered, data.test.examples)
+      _write_verdict(output, 'test', test)
+    return context.meter.counts(type(chosen).__name__)
+
+  facts = {'ids': [str(name) for name in untrusted.examples.ids]}
+  inputs += [*untrusted.inputs, *data.test.inputs]
+  stage = _detection(lab.experiment)
+  name = f'{stage.name}/{lab.experiment.defense.names.detector}'
+  artifact = lab.make(stage, compute, inputs=inputs, facts=facts, name=name)
+
+  def verdict_on(part: str) -> Verdict:
+    return detector.decide(Verdict(**artifact.arrays(f'{_VERDICT}_{part}')))
+
+  return Detection(
+    verdict_on('train'),
+    verdict_on('test') if judges_test else None,
+    _holdouts(detector, known.get('pirms', ())),
+    artifact,
+  )
+
+
+def _known(
+  lab: Lab, detector: Detector, model: Callable[[], Model]
+) -> tuple[dict[str, Any], list[Artifact]]:
+  """What a detector needs to know, and the artifacts that it comes from.
+
+  Args:
+    lab: where the experiment runs.
+    detector: of training pictures, or of inputs.
+    model: the one that it may look at, if it needs one.
+  """
+  known: dict[str, Any] = {}
+  inputs: list[Artifact] = []
+  if Need.MODEL in detector.needs:
+    found = model()
+    known['model'] = found.classifier
+    inputs.append(found.artifact)
+  if Need.PIRMS in detector.needs:
+    pirms = [pirm_stages.obtain(lab, where) for where in detector.members]
+    known['pirms'] = tuple(pirm for pirm, _ in pirms)
+    inputs += [artifact for _, artifact in pirms]
+  return known, inputs
+
+
+def _holdouts(detector: Detector, pirms: tuple[Pirm, ...]) -> dict[str, Any]:
+  return detector.holdouts(pirms) if pirms else {}
+
+
+def _write_verdict(output: pathlib.Path, part: str, verdict: Verdict) -> None:
+  files.write_arrays(output / f'{_VERDICT}_{part}.npz', verdict._asdict())
+
+
+def _treat(lab: Lab, untrusted: Dataset, detection: Detection) -> Dataset:
+  """Stage: treat what is flagged (Algorithm 2, lines 4 to 9)."""
+  examples, flags = untrusted.examples, detection.train.flags
+  if not flags.any():
+    return untrusted
+
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
+    treated = experiment.defense.treatment.treat(
+      examples, flags, experiment.seed
+    )
+    write_examples(output, 'changed', _changed(examples, treated))
+    kept = np.isin(examples.ids, treated.ids)
+    files.write_arrays(output / 'kept.npz', {'kept': kept})
+
+  facts = {
+    'ids': [str(name) for name in examples.ids],
+    'flagged': [str(name) for name in examples.ids[flags]],
+  }
+  name = f'{TREATMENT.name}/{lab.experiment.defense.names.treatment}'
+  artifact = lab.make(
+    TREATMENT, compute, inputs=untrusted.inputs, facts=facts, name=name
+  )
+  source = Source(artifact, 'changed')
+  changed, kept = read_examples(source), artifact.arrays('kept')['kept']
+  if not len(changed):
+    if kept.all():
+      return untrusted
+    return Dataset(examples.take(kept), untrusted.sources)
+  treated = _with_changed(examples, changed).take(kept)
+  return Dataset(treated, (*untrusted.sources, source))
+
+
+def _changed(before: Examples, after: Examples) -> Examples:
+  """The pictures that a treatment has changed."""
+  row_of = {name: row for row, name in enumerate(before.ids.tolist())}
+  rows = [row_of[name] for name in after.ids.tolist()]
+  pairs = zip(before.images[rows], after.images, strict=True)
+  return after.take(np.array([(a != b).any() for a, b in pairs], bool))
+
+
+def _with_changed(examples: Examples, changed: Examples) -> Examples:
+  """The training set with the changed pictures in their places."""
+  row_of = {name: row for row, name in enumerate(examples.ids.tolist())}
+  images = examples.images.copy()
+  images[[row_of[name] for name in changed.ids.tolist()]] = changed.images
+  return dataclasses.replace(examples, images=images)
+
+
+def _repair(
+  lab: Lab, stored: StoredInputs, model: Model, data: FaceData
+) -> tuple[Model, dict[str, Any]]:
+  """Stage: repair a trained model; what was found in it."""
+  name = lab.experiment.defense.names.repair
+  if name == 'none':
+    return model, {}
+
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> None:
+    recognition = recognizing.recognition_of(experiment, stored)
+    context = recognizing.context_of(experiment, recognition, data, scratch)
+    repaired, found = experiment.defense.repair.repair(
+      context, model.classifier
+    )
+    repaired.save(output)
+    files.write_json(output / 'found.json', found)
+    files.write_json(output / 'origin.json', model.artifact.json('origin'))
+
+  inputs = [model.artifact, *data.trusted.inputs]
+  artifact = lab.make(
+    REPAIR, compute, inputs=inputs, name=f'{REPAIR.name}/{name}'
+  )
+  classifier = load_network(
+    recognizing.recognition_of(lab.experiment, stored),
+    artifact.folder,
+    len(data.train.examples.class_names),
+  )
+  found = artifact.json('found')
+  return Model(artifact, classifier, model.history), found
+
+
+def check_inputs(
+  lab: Lab,
+  stored: StoredInputs,
+  model: Model | None,
+  data: FaceData,
+  shown: Dataset,
+) -> Refused | None:
+  """Stage: which inputs the protected model's guard refuses; None without a
+  guard.
+
+  Args:
+    lab: where the experiment runs.
+    stored: what is known of its pictures.
+    model: the protected model.
+    data: with the clean test pictures.
+    shown: what the attacker shows.
+  """
+  name = lab.experiment.defense.names.input_check
+  if name == 'none' or model is None:
+    return None
+  test = data.test.examples
+  guard = lab.experiment.defense.input_check
+  known, inputs = _known(lab, guard, lambda: model)
+  inputs.append(model.artifact)
+
+  def compute(
+    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+  ) -> dict[str, int]:
+    chosen = experiment.defense.input_check
+    recognition = recognizing.recognition_of(experiment, stored)
+    context = recognizing.context_of(
+      experiment, recognition, data, scratch, **known
+    )
+    both = concatenate([test, shown.examples])
+    _write_verdict(output, 'inputs', chosen.judge(context, both))
+    return context.meter.counts(type(chosen).__name__)
+
+  inputs += [*data.test.inputs, *data.trusted.inputs, *shown.inputs]
+  artifact = lab.make(
+    INPUT_CHECK, compute, inputs=inputs, name=f'{INPUT_CHECK.name}/{name}'
+  )
+  verdict = Verdict(**artifact.arrays(f'{_VERDICT}_inputs'))
+  return Refused(guard.decide(verdict), len(test), artifact)

@@ -1,0 +1,216 @@
+"""The judgment: the attacker shows the trigger (paper 4.5), detectors are held
+against the truth (4.10), and the defense has its price."""
+
+from typing import Any
+
+import numpy as np
+
+from babam_jax.defenses.base import Need
+from babam_jax.evaluation import metrics
+from babam_jax.experiment.defending import Defended, Detection, Refused
+from babam_jax.experiment.face_data import FaceData
+from babam_jax.experiment.lab import Dataset, Lab
+from babam_jax.experiment.recognizing import Model
+from babam_jax.store.artifacts import Artifact
+
+
+def judge_model(
+  model: Model, data: FaceData, shown: Dataset, refused: Refused | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Accuracy and attack success of one model (paper 4.5).
+
+  Args:
+    model: the model.
+    data: with the test pictures.
+    shown: those of the attacker, with the trigger.
+    refused: what a check of inputs does not let pass.
+
+  Returns:
+    The metrics, and what the model says of itself.
+  """
+  test = data.test.examples
+  predicted = model.classifier.predict(test)
+  patched = model.classifier.predict(shown.examples)
+  is_source = np.isin(test.ids, data.scenario.source_test.ids)
+  masks = {}
+  if refused is not None:
+    flags = refused.verdict.flags
+    masks['test_refused'] = flags[: refused.clean]
+    masks['patched_refused'] = flags[refused.clean :]
+    masks['source_refused'] = flags[: refused.clean][is_source]
+  found = metrics.model_metrics(
+    predicted,
+    test.labels,
+    patched,
+    predicted[is_source],
+    data.scenario.source_label,
+    data.scenario.target_label,
+    **masks,
+  )
+  return found, model.classifier.findings(predicted, test.labels)
+
+
+def judge_all(
+  models: dict[str, Model], data: FaceData, shown: Dataset
+) -> dict[str, dict[str, Any]]:
+  """The metrics of each undefended model."""
+  return {
+    name: judge_model(model, data, shown)[0] for name, model in models.items()
+  }
+
+
+def judge_defended(
+  defended: Defended,
+  undefended: dict[str, dict[str, Any]],
+  data: FaceData,
+  shown: Dataset,
+  refused: Refused | None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+  """The metrics of all models, and what the defense says of itself."""
+  if defended.model is None:
+    return undefended, {}
+  protected, says = judge_model(defended.model, data, shown, refused)
+  return undefended | {'protected': protected}, defended.found | says
+
+
+def in_order(
+  lab: Lab, models: dict[str, Model], defended: Defended
+) -> dict[str, Model]:
+  """All models, as the config names them."""
+  every = models | {'protected': defended.model}
+  return {name: every[name] for name in lab.experiment.models}
+
+
+def weights_used(models: dict[str, Model], poison: Dataset) -> dict[str, Any]:
+  """Where the weights of the recognizers and of the surrogate come from."""
+  first = next(iter(models.values()))
+  return {
+    # A field of metrics.json, whose readers know it by this name.
+    'recogniser': first.artifact.json('origin'),
+    'surrogate': poison.sources[0].artifact.json('origin'),
+  }
+
+
+def judge_pirm(
+  lab: Lab, detection: Detection, untrusted: Dataset, data: FaceData
+) -> dict[str, Any]:
+  """How well PIRMs tell poison from clean pictures (Table 6).
+
+  Returns:
+    Rates on the untrusted training set, on the clean test set, and, as they
+    were measured when the PIRM was trained, on natural images held out, in
+    `ensemble` those of further PIRMs; nothing where no PIRM is asked.
+  """
+  if not detection.holdouts:
+    return {}
+  first, *others = detection.holdouts
+  found = {
+    'holdout': detection.holdouts[first],
+    'training_set': metrics.flag_metrics(
+      *detection.train, untrusted.examples.poisoned
+    ),
+    'test_set': metrics.flag_metrics(
+      *detection.test, data.test.examples.poisoned
+    ),
+  }
+  if others:
+    found['ensemble'] = {where: detection.holdouts[where] for where in others}
+  return found
+
+
+def judge_detection(
+  lab: Lab, detection: Detection, untrusted: Dataset, refused: Refused | None
+) -> dict[str, Any]:
+  """How well the defense, whoever it is, tells an attack from what is clean.
+
+  Args:
+    lab: where the experiment runs.
+    detection: what it flags in the training set.
+    untrusted: the training set.
+    refused: what it refuses of test inputs, if it checks them: then the
+      attacker's patched pictures are the attack, the test pictures clean.
+
+  Returns:
+    As `metrics.flag_metrics`; figures are None where nothing is flagged by
+    plan: detection is no part of the defense.
+  """
+  if refused is not None:
+    attacks = np.arange(len(refused.verdict.flags)) >= refused.clean
+    return metrics.flag_metrics(*refused.verdict, attacks)
+  found = metrics.flag_metrics(*detection.train, untrusted.examples.poisoned)
+  if lab.experiment.defense.detector.is_none:
+    return dict.fromkeys(found)
+  return found
+
+
+def cost_of_defense(
+  lab: Lab,
+  defended: Defended,
+  refused: Refused | None,
+  before: set[str],
+  untrusted: Dataset,
+) -> dict[str, Any]:
+  """What the protected model's defense costs.
+
+  Args:
+    lab: where the experiment ran.
+    defended: what the defense made.
+    refused: what its check of inputs said.
+    before: the keys of the artifacts that were used before the defense began.
+    untrusted: the training set.
+
+  Returns:
+    `seconds` of the stages that would not run without it, on whatever machine
+    made them (a second training, after a look at the first model, is among
+    them; one that takes the place of the plain one is, too, unless it is
+    plain); evaluations of a network beyond those of an undefended model, for
+    each training picture and for each input at test time; and those of trusted
+    pictures, once. The passes of training and of repairs are in the seconds
+    only.
+
+  Raises:
+    ValueError: a part of the defense has counted nothing.
+  """
+  detection = _evaluations(defended.detection.artifact)
+  inputs = _evaluations(refused.artifact) if refused else {}
+  judged = len(refused.verdict.flags) if refused else 1
+  passes = defended.model.classifier.passes - 1 if defended.model else 0
+  return {
+    'seconds': round(_seconds(lab, defended, before)),
+    'evaluations_per_training_picture': _per(
+      detection['judging'], len(untrusted.examples)
+    ),
+    'evaluations_per_input': _per(inputs.get('judging', 0), judged) + passes,
+    'evaluations_beforehand': detection['beforehand']
+    + inputs.get('beforehand', 0),
+  }
+
+
+def _evaluations(artifact: Artifact) -> dict[str, int]:
+  if artifact.evaluations is None:
+    raise ValueError(f'{artifact.stage} has not counted its evaluations.')
+  return artifact.evaluations
+
+
+def _per(evaluations: int, pictures: int) -> int | float:
+  whole, rest = divmod(evaluations, pictures)
+  return evaluations / pictures if rest else whole
+
+
+def _seconds(lab: Lab, defended: Defended, before: set[str]) -> float:
+  defense = lab.experiment.defense
+  model = defended.model
+  free = set(before)
+  is_second_training = Need.MODEL in defense.detector.needs
+  if model and defense.names.trainer == 'plain' and not is_second_training:
+    # It takes the place of the undefended model's training.
+    free |= {
+      artifact.key
+      for artifact in lab.store.used.values()
+      if artifact.stage == 'model/protected'
+    }
+  return sum(
+    artifact.seconds
+    for artifact in lab.store.used.values()
+    if artifact.key not in free
+  )

@@ -1,0 +1,38 @@
+"""What experiments share, asked of the stages themselves, for planners."""
+
+from ml_collections import ConfigDict
+
+from babam_jax.config import schema
+from babam_jax.defenses.base import Need
+from babam_jax.experiment import defending, poisoning, recognizing
+from babam_jax.pirm_training import pirm_stages
+from babam_jax.store.stage import Stage
+
+
+def costly(config: ConfigDict) -> dict[str, str]:
+  """The stages of an experiment that take long, and what tells results apart.
+
+  Two experiments share a stage if their texts are equal. That may count too
+  many (nothing flagged: the protected model is the malicious one), and the
+  store has the last word.
+
+  Returns:
+    By the stage's name in the store, all that its result depends on, through
+    its inputs too.
+  """
+  experiment = schema.typed(config)
+  return {stage.name: stage.result(experiment) for stage in _costly(experiment)}
+
+
+def _costly(experiment: schema.Experiment) -> list[Stage]:
+  detector = experiment.defense.detector
+  found = [poisoning.stage_of(experiment.attack.method)]
+  if Need.PIRMS in detector.needs and pirm_stages.is_trained_for(detector):
+    found += [pirm_stages.TRAINING, pirm_stages.CALIBRATION]
+  if 'clean' in experiment.models:
+    found.append(recognizing.CLEAN)
+  if 'malicious' in experiment.models or Need.MODEL in detector.needs:
+    found.append(recognizing.MALICIOUS)
+  if 'protected' in experiment.models:
+    found.append(defending.PROTECTED)
+  return found

@@ -1,0 +1,44 @@
+"""What tells one network from another."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.linen as nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+  """What tells one network from another.
+
+  Attributes:
+    trunk: makes the module from pictures to a dict of taps; the last one is
+      what the head takes.
+    head: `(num_classes, width)` to the module from the trunk's output to
+      'logits' (and 'aux_logits').
+    taps: where poison can collide, from front to back.
+    last: the head's layers that depend on the number of classes.
+    torch_name: what torchvision calls our layer.
+    smallest: the least picture, in pixels a side.
+    trained_on: the size of the pictures that its ImageNet weights saw.
+    flattened: [channels, rows, columns] of the map that the head flattens;
+      PyTorch flattens it in this order, we in (rows, columns, channels).
+    fixed_size: pictures are resized to `trained_on` for recognition.
+    channels: of the last convolution, the last axis of the trunk's output.
+    head_taps: those of the taps that lie in the dense layers, whose width can
+      be chosen.
+    official: torchvision's file of weights, whose name ends in the beginning
+      of its SHA-256; '' if there is none.
+  """
+
+  trunk: Callable[[], nn.Module]
+  head: Callable[[int, int], nn.Module]
+  taps: tuple[str, ...]
+  last: tuple[str, ...]
+  torch_name: Callable[[str], str]
+  smallest: int
+  channels: int
+  trained_on: int = 224
+  flattened: tuple[int, int, int] | None = None
+  fixed_size: bool = False
+  head_taps: tuple[str, ...] = ()
+  official: str = ''

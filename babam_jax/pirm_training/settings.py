@@ -1,0 +1,165 @@
+"""How a PIRM is trained on natural pictures (paper 3.4 and 4.10)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from babam_jax import errors, settings
+from babam_jax.attacks.hidden_trigger import HiddenTrigger
+from babam_jax.defenses import pirm
+from babam_jax.models.pretrained import weights
+from babam_jax.settings import setting
+from babam_jax.training import optimizer
+
+_VGG16_CONVS = 13
+Kind = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class PirmSettings:
+  """What it learns from, and how it trains."""
+
+  variant: str = setting(
+    'compact', "'vgg16' is the paper's.", choices=pirm.VARIANTS
+  )
+  trainable_convs: int = setting(
+    6,
+    'vgg16: convolutions that train, counted from the last (of 13).',
+    at_least=0,
+    at_most=_VGG16_CONVS,
+  )
+  root: str = setting(
+    '',
+    'A folder of natural images, at any depth; never the faces to be judged.',
+  )
+  leave_out: tuple[str, ...] = setting(
+    (), 'Leave out pictures whose path there begins with one of these.'
+  )
+  native: bool = setting(
+    False,
+    'Pictures larger than data.size keep their resolution and are cropped, '
+    'and they are used before smaller ones, which are resized.',
+  )
+  num_poison: int = setting(
+    320, 'Pictures to poison; as many again serve as sources.', at_least=1
+  )
+  num_clean: int = setting(
+    960, 'Clean pictures beside the originals of the poisoned ones.', at_least=1
+  )
+  gray_fraction: float = setting(
+    0.25,
+    'The share of pictures that are made gray before anything else.',
+    at_least=0,
+    at_most=1,
+  )
+  holdout_fraction: float = setting(
+    0.3,
+    'The share of pictures held out for measuring it.',
+    above=0,
+    below=1,
+  )
+  processed_copies: int = setting(
+    0,
+    'How often each picture is used, each time processed in another way '
+    '(JPEG, resizing, blur, sharpening, noise); 0: once, as it is.',
+    at_least=0,
+  )
+  poison: HiddenTrigger = setting(
+    HiddenTrigger(iterations=60), 'How its poison is made.'
+  )
+  kinds: tuple[Kind, ...] = setting(
+    ({},),
+    'Kinds of poison, each for an equal share of the pictures: what each sets '
+    "in pirm.poison, {'tap': 'fc7', 'eps': 8}.",
+    at_least=1,
+  )
+  paired: bool = setting(
+    False,
+    'A poison and its original are in the same batch, cropped alike.',
+  )
+  measured_at: float = setting(
+    0.5,
+    'The threshold at which it is measured on the pictures held out.',
+    at_least=0,
+    at_most=1,
+  )
+  optimizer: str = setting(
+    'adam_cosine', 'How it trains.', choices=optimizer.OPTIMIZERS
+  )
+  learning_rate: float = setting(2e-3, 'At the first step.', above=0)
+  epochs: int = setting(40, 'Passes over the pictures.', at_least=1)
+  batch_size: int = setting(
+    64, 'Pictures per step, over all devices.', at_least=1
+  )
+  checkpoint_every: int = setting(
+    5, 'Epochs between two checkpoints.', at_least=1
+  )
+
+  def check(self, size: int) -> None:
+    """Checks that a PIRM can be trained.
+
+    Args:
+      size: of the pictures, in pixels a side.
+
+    Raises:
+      UserError: there are no pictures to train on, or no weights to start
+        from.
+    """
+    if not self.root:
+      settings.refuse(
+        'pirm.root',
+        self.root,
+        'a folder of natural images, to train the PIRM on',
+        'Set it with --config.pirm.root=DIR, or use the PIRM that comes with '
+        "the project: --config.defense.pirm.checkpoint='shipped'.",
+      )
+    if round(self.num_poison * self.holdout_fraction) < 2:
+      settings.refuse(
+        'pirm.holdout_fraction',
+        self.holdout_fraction,
+        'at least two of config.pirm.num_poison pictures held out: one to '
+        'calibrate the PIRM, one to measure it',
+      )
+    if self.paired and self.batch_size % 2:
+      settings.refuse(
+        'pirm.batch_size',
+        self.batch_size,
+        'an even number: with config.pirm.paired, pairs stay together',
+      )
+    for number in range(len(self.kinds)):
+      self._check_kind(number, size)
+    if self.variant == 'vgg16':
+      weights.fingerprint('vgg16', 'trunk', 'config.pirm')
+
+  def _check_kind(self, number: int, size: int) -> None:
+    poison = poison_of_kind(self, number)
+    try:
+      settings.check(poison, 'pirm.poison')
+      poison.check('pirm.poison', size)
+      poison.facts('config.pirm.poison')
+    except errors.UserError as error:
+      found = label(self.kinds[number])
+      raise errors.UserError(
+        f'config.pirm.kinds[{number}], {found!r}: {error}'
+      ) from None
+
+
+def poison_of_kind(chosen: PirmSettings, number: int) -> HiddenTrigger:
+  """How poison of one kind is made.
+
+  Raises:
+    UserError: the kind sets what cannot be set.
+  """
+  found = chosen.kinds[number]
+  try:
+    return settings.replace(chosen.poison, found)
+  except (KeyError, TypeError) as error:
+    raise errors.UserError(
+      f'config.pirm.kinds[{number}]: cannot set {found!r} ({error}); '
+      "expected settings of config.pirm.poison, {'tap': 'fc7', 'eps': 8}."
+    ) from None
+
+
+def label(kind: Kind) -> str:
+  """A kind of poison in words: 'tap=fc7 eps=8'."""
+  return ' '.join(f'{name}={value}' for name, value in kind.items())

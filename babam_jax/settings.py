@@ -1,0 +1,202 @@
+"""Settings: fields of dataclasses that say what they mean and what they take.
+
+Each part of the laboratory declares its own beside the code that uses them.
+From them follow the config (`config.schema`), its checks, and the reference
+of all fields in the documentation.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from babam_jax import errors
+
+_KEY = 'setting'
+
+
+class Setting(NamedTuple):
+  """What is known of a field beside its type and its default.
+
+  Attributes:
+    text: what it means, for the reference.
+    unit: of a number: 'gray levels', 'pixels'; '' for a count or a share.
+    choices: the only values, or the only ones in a tuple; None: any.
+    above: a number is larger than this.
+    at_least: a number is not less than this; of a tuple, its length.
+    at_most: a number is not more than this.
+    below: a number is less than this.
+  """
+
+  text: str
+  unit: str = ''
+  choices: tuple[str, ...] | None = None
+  above: float | None = None
+  at_least: float | None = None
+  at_most: float | None = None
+  below: float | None = None
+
+  def expected(self) -> str:
+    """The range in words: 'above 0, at most 1'."""
+    if self.choices is not None:
+      return f'one of {", ".join(self.choices)}'
+    bounds = (
+      ('above', self.above),
+      ('at least', self.at_least),
+      ('at most', self.at_most),
+      ('below', self.below),
+    )
+    found = [f'{name} {bound:g}' for name, bound in bounds if bound is not None]
+    return f'{", ".join(found) or "a finite number"} {self.unit}'.rstrip()
+
+  def allows(self, value: Any) -> bool:
+    """Whether a value is within the range."""
+    if isinstance(value, tuple):
+      long_enough = self.at_least is None or len(value) >= self.at_least
+      known = self.choices is None or set(value) <= set(self.choices)
+      return long_enough and known
+    if self.choices is not None:
+      return value in self.choices
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+      return True
+    return (
+      math.isfinite(value)
+      and (self.above is None or value > self.above)
+      and (self.at_least is None or value >= self.at_least)
+      and (self.at_most is None or value <= self.at_most)
+      and (self.below is None or value < self.below)
+    )
+
+
+def setting(default: Any, text: str, **known: Any) -> Any:
+  """A field of a dataclass, with what `Setting` knows of it.
+
+  Args:
+    default: its value where nothing is said; of a dataclass, an instance.
+    text: what it means, in a sentence or two.
+    **known: the other attributes of `Setting`.
+  """
+  metadata = {_KEY: Setting(text, **known)}
+  if dataclasses.is_dataclass(default):  # frozen: safe to share
+    return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def fields(node: Any) -> Iterator[tuple[dataclasses.Field, Setting]]:
+  """The settings of a dataclass or of an instance, in order."""
+  for field in dataclasses.fields(node):
+    if _KEY in field.metadata:
+      yield field, field.metadata[_KEY]
+
+
+def defaults(kind: type) -> dict[str, Any]:
+  """The default of each setting; those of nodes as dicts."""
+  return as_dict(kind())
+
+
+def as_dict(node: Any) -> dict[str, Any]:
+  """The values of all settings; nodes as dicts."""
+  found = {}
+  for field, _ in fields(node):
+    value = getattr(node, field.name)
+    is_node = dataclasses.is_dataclass(value)
+    found[field.name] = as_dict(value) if is_node else value
+  return found
+
+
+def refuse(path: str, found: Any, expected: str, remedy: str = '') -> None:
+  """Refuses the value of a config field.
+
+  Args:
+    path: of the field, below `config`.
+    found: its value.
+    expected: in words.
+    remedy: what to do; by default, to set it.
+
+  Raises:
+    UserError: always.
+  """
+  remedy = remedy or f'Set it with --config.{path}=...'
+  raise errors.UserError(
+    f'config.{path}: found {found!r}, expected {expected}. {remedy}'
+  )
+
+
+def check(node: Any, path: str) -> None:
+  """Checks all settings of an instance, nodes included.
+
+  Args:
+    node: an instance of a dataclass with settings.
+    path: of the node, below `config`; '' for the whole config.
+
+  Raises:
+    UserError: a value is out of its range; the message names the field.
+  """
+  for field, known in fields(node):
+    value = getattr(node, field.name)
+    here = f'{path}.{field.name}' if path else field.name
+    if dataclasses.is_dataclass(value):
+      check(value, here)
+    elif not known.allows(value):
+      refuse(here, value, known.expected())
+
+
+def build(kind: type, values: Mapping[str, Any]) -> Any:
+  """An instance from values; what is missing has its default.
+
+  Whole numbers become floating-point ones, and lists tuples, where the default
+  is one.
+
+  Raises:
+    KeyError: there is no such setting.
+    TypeError: a value is of another type than the default.
+  """
+  names = {field.name for field, _ in fields(kind)}
+  unknown = [name for name in values if name not in names]
+  if unknown:
+    raise KeyError(unknown[0])
+  default = kind()
+  return kind(
+    **{
+      name: _as(getattr(default, name), value, name)
+      for name, value in values.items()
+    }
+  )
+
+
+def _as(default: Any, value: Any, name: str) -> Any:
+  """A value as the type that its default has."""
+  if dataclasses.is_dataclass(default):
+    return build(type(default), value)
+  if isinstance(default, tuple) and isinstance(value, list):
+    return tuple(value)
+  if isinstance(default, float) and type(value) is int:
+    return float(value)
+  if type(value) is not type(default):
+    raise TypeError(
+      f'{name}: found {value!r}, expected {type(default).__name__}'
+    )
+  return value
+
+
+def replace(node: Any, sets: Mapping[str, Any]) -> Any:
+  """A copy in which some settings are others.
+
+  Args:
+    node: an instance of a dataclass with settings.
+    sets: by name; `{'adaptive.evade': 0.3}` reaches into a node.
+
+  Raises:
+    KeyError: there is no such setting.
+    TypeError: a value is of another type than the default.
+  """
+  values = as_dict(node)
+  for path, value in sets.items():
+    *nodes, name = path.split('.')
+    place = values
+    for step in nodes:
+      place = place[step]
+    if name not in place:
+      raise KeyError(path)
+    place[name] = value
+  return build(type(node), values)

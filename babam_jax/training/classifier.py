@@ -1,0 +1,145 @@
+"""Trained models that say who is in a picture."""
+
+import pathlib
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Array, Float, PyTree, Shaped
+
+from babam_jax import files
+from babam_jax.data.examples import Examples
+from babam_jax.training import recognizer
+from babam_jax.training.recognition import Recognition
+
+Logits = Float[np.ndarray, 'n c']
+Mask = Float[np.ndarray, ' k']
+_FILE = 'variables'
+_MASK = 'mask'
+
+
+class Classifier(Protocol):
+  """A trained model: one network, an ensemble, or a vote.
+
+  Attributes:
+    passes: how often a network looks at each picture.
+  """
+
+  passes: int
+
+  def predict(self, pictures: Examples) -> Logits:
+    """Logits, or what stands for them: the largest is the answer."""
+    ...
+
+  def findings(
+    self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
+  ) -> dict[str, Any]:
+    """What it says of itself, given its answers to pictures and the truth."""
+    ...
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes itself into a folder."""
+    ...
+
+
+class NetworkClassifier:
+  """A recognizer after training: one pass of one network.
+
+  Args:
+    recognition: how it was built and trained.
+    variables: what `Recognizer.logits` needs.
+    num_classes: how many people it tells apart.
+    mask: for each channel of the trunk's output, 0 where it is cut; None: all
+      are there. Only where the trunk is frozen.
+  """
+
+  passes = 1
+
+  def __init__(
+    self,
+    recognition: Recognition,
+    variables: PyTree,
+    num_classes: int,
+    mask: Mask | None = None,
+  ):
+    self.recognition = recognition
+    self.recognizer = recognition.recognizer(num_classes)
+    self.variables = variables
+    self.num_classes = num_classes
+    self.mask = mask
+
+  def predict(self, pictures: Examples) -> Logits:
+    """Its logits."""
+    return self.predict_inputs(self._inputs(pictures))
+
+  def predict_inputs(self, inputs: np.ndarray) -> Logits:
+    """Its logits for what `Recognition.inputs` gave."""
+    return self.recognition.predict(
+      self.recognizer.logits, self.variables, inputs
+    )
+
+  def activations(self, pictures: Examples) -> Float[np.ndarray, 'n d']:
+    """Its last hidden layer."""
+    return self.recognition.predict(
+      self.recognizer.activations, self.variables, self._inputs(pictures)
+    )
+
+  def _inputs(self, pictures: Examples) -> np.ndarray:
+    inputs = self.recognition.inputs(pictures)
+    return inputs if self.mask is None else masked(inputs, self.mask)
+
+  @property
+  def whole(self) -> PyTree:
+    """All variables that `logits` needs, a frozen trunk's included."""
+    variables = self.recognizer.whole(self.variables, self.recognition.seed)
+    return variables if self.mask is None else variables | {'mask': self.mask}
+
+  def logits(
+    self, whole: PyTree, pixels: Float[Array, 'n h w 3']
+  ) -> Float[Array, 'n c']:
+    """From pixels in [0, 1] to logits, by `whole`; differentiable."""
+    if self.mask is None:
+      return self.recognizer.logits_of_pictures(whole, pixels)
+    model = self.recognizer.model
+    features = recognizer.trunk_features(model, whole, pixels)
+    head = {
+      name: {'head': tree['head']}
+      for name, tree in whole.items()
+      if name != 'mask' and 'head' in tree
+    }
+    return self.recognizer.logits(head, masked(features, whole['mask']))
+
+  def findings(
+    self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
+  ) -> dict[str, Any]:
+    """Nothing."""
+    del predicted, labels
+    return {}
+
+  def save(self, folder: pathlib.Path) -> None:
+    """Writes `variables.npz`, and `mask.npz` where channels are cut."""
+    flat = recognizer.flatten(self.variables)
+    files.write_arrays(folder / f'{_FILE}.npz', flat)
+    if self.mask is not None:
+      files.write_arrays(folder / f'{_MASK}.npz', {_MASK: self.mask})
+
+
+def load_network(
+  recognition: Recognition, folder: pathlib.Path, num_classes: int
+) -> NetworkClassifier:
+  """Reads what `NetworkClassifier.save` wrote."""
+  flat = files.read_arrays(folder / f'{_FILE}.npz')
+  path = folder / f'{_MASK}.npz'
+  mask = files.read_arrays(path)[_MASK] if path.exists() else None
+  variables = recognizer.unflatten(flat)
+  return NetworkClassifier(recognition, variables, num_classes, mask)
+
+
+def masked(features: Array, mask: Array) -> Array:
+  """Features [n, d] without the channels that are cut.
+
+  Args:
+    features: maps of the last convolution, flattened, the channel last.
+    mask: 0 for a channel that is cut, else 1.
+  """
+  maps = features.reshape(len(features), -1, len(mask)) * mask
+  return maps.reshape(features.shape)

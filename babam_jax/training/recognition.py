@@ -1,0 +1,216 @@
+"""How an experiment recognizes faces: it builds, feeds and trains networks."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int32, PyTree, Shaped
+
+from babam_jax import settings
+from babam_jax.data.examples import Examples
+from babam_jax.models import initial, networks
+from babam_jax.models.pretrained import weights
+from babam_jax.settings import setting
+from babam_jax.training import optimizer, parallel, recognizer, train
+from babam_jax.training.recognizer import Recognizer
+
+Inputs = Shaped[np.ndarray, 'n *d']  # pictures, or a frozen trunk's features
+_CHUNK = 128  # pictures in hand at a time, where they are made for the purpose
+
+
+@dataclasses.dataclass(frozen=True)
+class RecognitionSettings:
+  """The recognizer, and how it trains (paper 3.2, Table 3)."""
+
+  model: str = setting(
+    'alexnet',
+    "The network; 'inception_v3' resizes pictures to 299 x 299.",
+    choices=tuple(networks.ARCHITECTURES),
+  )
+  width: int = setting(
+    networks.WIDTH,
+    "Units of fc6 and fc7 of AlexNet and VGG; torchvision's have 4096.",
+    at_least=1,
+  )
+  pretrained: str = setting(
+    'trunk',
+    "Its weights at the start: 'full' (ImageNet), 'trunk' (the convolutions) "
+    "or 'none'.",
+    choices=weights.PRETRAINED,
+  )
+  frozen: str = setting(
+    'trunk',
+    "What does not train: 'trunk' (the convolutions), 'all_but_last' (the "
+    "paper's \"frozen\") or 'none'.",
+    choices=recognizer.FROZEN,
+  )
+  logit_adjustment: float = setting(
+    1.0,
+    'How far training corrects for unequal class sizes: 0 not at all, 1 fully.',
+  )
+  optimizer: str = setting(
+    'adam_cosine', 'How it trains.', choices=optimizer.OPTIMIZERS
+  )
+  learning_rate: float = setting(3e-4, 'At the first step.', above=0)
+  epochs: int = setting(15, 'Passes over the training set.', at_least=1)
+  batch_size: int = setting(
+    128, 'Pictures per step, over all devices.', at_least=1
+  )
+  checkpoint_every: int = setting(
+    5, 'Epochs between two checkpoints.', at_least=1
+  )
+
+  def check(self, path: str, size: int) -> None:
+    """Checks what no setting can know alone.
+
+    Args:
+      path: of these settings, below `config`.
+      size: of the pictures, in pixels a side.
+
+    Raises:
+      UserError: the network cannot have this width, or take such pictures.
+    """
+    architecture = networks.ARCHITECTURES[self.model]
+    if not architecture.fixed_size:
+      networks.check_size(self.model, size, f'{path}.model')
+    has_width = bool(architecture.head_taps)
+    if self.pretrained == 'full' and has_width and self.width != networks.WIDTH:
+      expected = f"{networks.WIDTH}, as config.{path}.pretrained is 'full'"
+      settings.refuse(f'{path}.width', self.width, expected)
+
+
+class Recognition:
+  """Builds, feeds and trains recognizers.
+
+  Args:
+    chosen: the network, and how it trains.
+    seed: of the experiment.
+    batch_size: pictures per step of evaluation, over all devices.
+    stored: the inputs of pictures that are known already, or None.
+  """
+
+  def __init__(
+    self,
+    chosen: RecognitionSettings,
+    seed: int,
+    batch_size: int,
+    stored: Callable[[Examples], Inputs | None] = lambda pictures: None,
+  ):
+    self.settings = chosen
+    self.seed = seed
+    self.batch_size = batch_size
+    self._stored = stored
+
+  def recognizer(self, num_classes: int) -> Recognizer:
+    """The recognizer that the settings describe, untrained."""
+    chosen = self.settings
+    return Recognizer(
+      chosen.model,
+      num_classes,
+      chosen.width,
+      chosen.pretrained,
+      chosen.frozen,
+      chosen.logit_adjustment,
+    )
+
+  @property
+  def on_features(self) -> bool:
+    """Whether recognizers take a frozen trunk's features, not pictures."""
+    return self.settings.frozen != 'none'
+
+  def inputs(self, pictures: Examples) -> Inputs:
+    """What recognizers take of pictures: themselves, or trunk features."""
+    if not self.on_features:
+      return pictures.images
+    known = self._stored(pictures)
+    return self.inputs_of(pictures.images) if known is None else known
+
+  def inputs_of(
+    self,
+    images: Shaped[np.ndarray, 'n h w 3'],
+    on_batch: Callable[[int], None] = lambda rows: None,
+  ) -> Inputs:
+    """What recognizers take of images, gray levels or pixels in [0, 1]."""
+    if not self.on_features:
+      return images
+    chosen = self.settings
+    trunk, _ = initial.trunk(chosen.model, chosen.pretrained, self.seed)
+    return parallel.map_batches(
+      _mapped_trunk(chosen.model), trunk, (images,), self.batch_size, on_batch
+    )
+
+  def inputs_in_chunks(
+    self, count: int, make: Callable[[slice], np.ndarray]
+  ) -> Inputs:
+    """The inputs of images that are made a few at a time.
+
+    Args:
+      count: how many they are.
+      make: the images of some rows.
+    """
+    return np.concatenate(
+      [
+        self.inputs_of(make(slice(start, min(start + _CHUNK, count))))
+        for start in range(0, count, _CHUNK)
+      ]
+    )
+
+  def predict(
+    self,
+    function: Callable[[PyTree, Array], Array],
+    variables: PyTree,
+    inputs: Inputs,
+  ) -> Float[np.ndarray, 'n d']:
+    """`function(variables, inputs)`, batch by batch over all devices."""
+    return train.predict(function, variables, inputs, self.batch_size)
+
+  def fit(
+    self,
+    network: train.Network,
+    inputs: Inputs,
+    labels: Int32[np.ndarray, ' n'],
+    *,
+    seed: int,
+    scratch: pathlib.Path,
+    title: str,
+    on_epoch: Callable[[train.EpochRecord], None] = lambda record: None,
+    **changes: Any,
+  ) -> tuple[PyTree, list[train.EpochRecord]]:
+    """Trains as the settings say.
+
+    Args:
+      network: what to train.
+      inputs: the training set, as `network.apply` takes it.
+      labels: class numbers.
+      seed: of order, augmentation and dropout.
+      scratch: checkpoints go below it.
+      title: for the progress bar.
+      on_epoch: receives each epoch's metrics.
+      **changes: of `train.TrainSpec`, where training differs.
+
+    Returns:
+      What `Recognizer.logits` needs, and the metrics per epoch.
+    """
+    trained = train.fit(
+      network,
+      inputs,
+      labels,
+      dataclasses.replace(train.spec_of(self.settings), **changes),
+      seed=seed,
+      folder=scratch / 'checkpoints',
+      title=title,
+      on_epoch=on_epoch,
+    )
+    variables = recognizer.trained_variables(
+      network, trained.params, trained.stats
+    )
+    return variables, trained.history
+
+
+@functools.cache  # compiled once for many calls
+def _mapped_trunk(model: str) -> Callable[..., Any]:
+  features = functools.partial(recognizer.trunk_features, model)
+  return parallel.mapped(features, 1, 1)
