@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from test_pipeline import FIELDS
+from test_pipeline import FIELDS, load
 
 from babam_jax import errors, files
-from babam_jax.attacks import adaptive, hidden_trigger
-from babam_jax.config import rules
+from babam_jax.attacks import adaptive, collision, sleeper_agent
+from babam_jax.config import overrides, rules
 from babam_jax.defenses import neural_cleanse, pirm
 from babam_jax.evaluation import metrics, study_figures, study_table
-from babam_jax.experiment import pipeline, sleeper_agent
+from babam_jax.experiment import pipeline
 from babam_jax.runs import study
 from configs import adaptive_lfw, bench_lfw, common
 
@@ -38,12 +38,14 @@ SMALL = {
 
 @pytest.fixture(scope='module')
 def run(faces, tmp_path_factory):
+  """Runs an experiment; of FIELDS and SMALL what its parts use counts."""
   shared = tmp_path_factory.mktemp('store')
 
   def run_with(name, changes, store=shared):
     config = common.get_config()
-    fields = FIELDS | SMALL | {'data.root': str(faces)} | changes
+    fields = FIELDS | SMALL | {'data.root': str(faces)}
     config.update_from_flattened_dict(fields)
+    config = overrides.set_fields(config, changes, 'a test')
     folder = tmp_path_factory.mktemp(name)
     return pipeline.run(config, folder, store, 'test'), folder
 
@@ -53,18 +55,16 @@ def run(faces, tmp_path_factory):
 @pytest.mark.parametrize('name', DEFENSES)
 def test_every_defense_runs(run, name):
   fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
-  found, folder = run(name, {**fields, **{n: SMALL[n] for n in SMALL}})
+  found, folder = run(name, fields | {n: x for n, x in SMALL.items() if n in fields})
   model = found['models']['protected']
   assert 0 <= model['accuracy'] <= 1 and 0 <= model['asr'] <= 1
   assert found['defense_effectiveness'] >= 0
-  detects = fields.get('defense.action') != 'none'
-  detects |= 'defense.inputs' in fields
+  detects = fields.get('defense.detector') != 'none'
+  detects |= 'defense.input_check' in fields
   assert (found['detection']['tpr'] is not None) == detects
   page = (folder / 'report.html').read_text()
-  assert ('This defense does not use it.' in page) == (
-    fields.get('defense.flags', 'pirm') != 'pirm'
-    or fields.get('defense.action') == 'none'
-  )
+  asks_a_pirm = fields.get('defense.detector', 'pirm') == 'pirm'
+  assert ('holdout' in page) == bool(found['pirm']) == asks_a_pirm
   says = {
     'rab': ['certified_accuracy'],
     'neural_cleanse': [
@@ -98,7 +98,7 @@ def test_every_defense_runs(run, name):
 
 
 def test_a_defense_without_action_leaves_the_model_as_it_was(run):
-  found, _ = run('none', {'defense.action': 'none'})
+  found, _ = run('none', {'defense.detector': 'none'})
   models = found['models']
   assert models['protected'] == models['malicious']
   assert found['defense_effectiveness'] == 0.5
@@ -188,16 +188,16 @@ def test_poison_that_evades(known, rng):
   def features(params, images):
     return images.reshape(len(images), -1) @ params
 
-  spec = hidden_trigger.CraftingSpec(
-    16.0, 'sign_momentum', 30, 0.0, 'fixed', 99, 4
+  spec = collision.CollisionSpec(
+    iterations=30, stop_distance=0.0, pairing='fixed', batch_size=4
   )
-  evading = hidden_trigger.Evasion(
-    adaptive.AdaptiveSpec(evade=1.0),
+  evading = collision.Evasion(
+    adaptive.Adaptive(evade=1.0),
     evidence,
     tuple(found.variables for found in evaded),
   )
   plain, evasive = (
-    hidden_trigger.Crafter(features, weights, spec, *e).craft(targets, sources)
+    collision.Crafter(features, weights, spec, *e).craft(targets, sources)
     for e in ((), (evading,))
   )
   for detector in evaded:
@@ -218,10 +218,10 @@ def test_a_gray_change_is_the_same_in_all_channels(rng):
   def features(params, images):
     return images.reshape(len(images), -1) @ params
 
-  spec = hidden_trigger.CraftingSpec(
-    16.0, 'sign_momentum', 20, 0.0, 'fixed', 99, 3, gray=True
+  spec = collision.CollisionSpec(
+    iterations=20, stop_distance=0.0, pairing='fixed', batch_size=3, gray=True
   )
-  found = hidden_trigger.Crafter(features, weights, spec).craft(
+  found = collision.Crafter(features, weights, spec).craft(
     targets, sources
   )
   change = found.images.astype(int) - targets
@@ -240,12 +240,12 @@ def test_smooth_poison_is_blurred_once(rng):
     return images.reshape(len(images), -1) @ params
 
   def change(sigma):
-    spec = hidden_trigger.CraftingSpec(
-      16.0, 'sign_momentum', 60, 0.0, 'fixed', 99, 2
+    spec = collision.CollisionSpec(
+      iterations=60, stop_distance=0.0, pairing='fixed', batch_size=2
     )
-    evasion = hidden_trigger.Evasion(adaptive.AdaptiveSpec(smoothness=sigma))
+    evasion = collision.Evasion(adaptive.Adaptive(smoothness=sigma))
     ramp = np.arange(32, dtype=np.uint8)[None, :, None, None]
-    found = hidden_trigger.Crafter(
+    found = collision.Crafter(
       features, weights.astype(np.float32), spec, evasion
     ).craft(targets, np.broadcast_to(sources + ramp, targets.shape))
     return np.abs(found.images.astype(int) - targets).mean()
@@ -267,47 +267,77 @@ def test_a_smooth_change_has_no_grain(rng):
 
 def test_of_several_pirms_the_highest_score_counts(run):
   seen = {}
-  for beside in ((), ('general',)):
-    changes = {'pirm.beside': beside, 'defense.flags': 'pirm'}
-    found, folder = run('beside', changes)
-    key = found['stages']['scores']['key'][:16]
+  for ensemble in ((), ('general',)):
+    changes = {
+      'defense.pirm.ensemble': ensemble,
+      'defense.detector': 'pirm',
+    }
+    found, folder = run('ensemble', changes)
     store = folder.parent / 'store0'
-    seen[beside] = files.read_arrays(store / f'scores-{key}' / 'scores.npz')
+    path = 'detection/pirm', 'verdict_train.npz'
+    seen[ensemble] = load(store, found, *path)['scores']
+    pirms = [name for name in found['stages'] if name.startswith('pirm/')]
+    assert len(pirms) == 1 + len(ensemble)  # the account is complete
+    assert found['cost']['evaluations_per_training_picture'] == len(pirms)
+    assert list(found['pirm'].get('ensemble', {})) == list(ensemble)
   alone, both = seen[()], seen[('general',)]
-  assert (both['train'] >= alone['train']).all()
-  assert (both['train'] > alone['train']).any()
+  assert (both >= alone).all() and (both > alone).any()
 
 
 @pytest.mark.parametrize(
   'changes,named',
   [
-    ({'pirm.beside': ('nothing.npz',)}, 'config.pirm.beside'),
+    (
+      {'defense.pirm.ensemble': ('nothing.npz',)},
+      'config.defense.pirm.ensemble',
+    ),
     (
       {'attack.adaptive.evade': 1.0, 'attack.adaptive.pirm': 'no.npz'},
       'config.attack.adaptive.pirm',
     ),
     (
-      {'attack.adaptive.evade': 1.0, 'attack.adaptive.beside': ('no.npz',)},
-      'config.attack.adaptive.beside',
+      {'attack.adaptive.evade': 1.0, 'attack.adaptive.ensemble': ('no.npz',)},
+      'config.attack.adaptive.ensemble',
     ),
   ],
 )
 def test_a_pirm_that_is_not_there(changes, named):
   config = common.get_config()
-  config.update_from_flattened_dict(FIELDS | changes)
+  fields = FIELDS | {'defense.detector': 'pirm'} | changes
+  config.update_from_flattened_dict(fields)
   with pytest.raises(errors.UserError, match=named):
-    rules.check_pirm(config)
+    rules.check_files(rules.check(config))
 
 
 @pytest.mark.parametrize(
   'changes,named',
   [
-    ({'defense.flags': 'strip'}, 'scenario.trusted_fraction'),
-    ({'defense.training': 'rab', 'defense.inputs': 'strip'}, 'trusted'),
+    ({'defense.detector': 'strip'}, 'scenario.trusted_fraction'),
     (
-      {'defense.training': 'rab', 'defense.repair': 'fine_pruning'},
-      'trusted|defense.repair',
+      {
+        'defense.trainer': 'rab',
+        'defense.input_check': 'strip',
+        'scenario.trusted_fraction': 0.1,
+      },
+      'config.defense.input_check',
     ),
+    (
+      {
+        'defense.trainer': 'rab',
+        'defense.repair': 'fine_pruning',
+        'scenario.trusted_fraction': 0.1,
+      },
+      'config.defense.repair',
+    ),
+    (
+      {
+        'defense.repair': 'fine_pruning',
+        'recognizer.frozen': 'none',
+        'scenario.trusted_fraction': 0.1,
+      },
+      'config.recognizer.frozen',
+    ),
+    ({'attack.kind': 'badnets'}, 'config.attack.batch_size'),
     ({'attack.kind': 'nothing'}, 'config.attack.kind'),
     ({'attack.retrainings': -1}, 'config.attack.retrainings'),
     ({'pirm.poison.adaptive.smoothness': -1.0}, 'pirm.poison.adaptive'),
@@ -412,5 +442,5 @@ def test_a_tradeoff_of_headings_that_are_not_there():
 
 def test_specs_are_what_makes_an_attacker():
   """The paper's attacker does nothing about the defense."""
-  spec = hidden_trigger.NO_EVASION.spec
+  spec = collision.NO_EVASION.spec
   assert not any(dataclasses.astuple(spec))

@@ -23,13 +23,13 @@ FIELDS = {
   'attack.trigger_size': 16,
   'attack.iterations': 4,
   'attack.batch_size': 5,
-  'fr.width': 8,
-  'fr.epochs': 4,
-  'fr.batch_size': 16,
-  'fr.checkpoint_every': 1,
+  'recognizer.width': 8,
+  'recognizer.epochs': 4,
+  'recognizer.batch_size': 16,
+  'recognizer.checkpoint_every': 1,
   'evaluation.positions': 3,
   # Four steps make no poison that the PIRM would know.
-  'defense.flags': 'oracle',
+  'defense.detector': 'oracle',
 }
 
 
@@ -65,6 +65,12 @@ def results(metrics):
   return metrics | {'stages': keys, 'cost': cost}
 
 
+def load(store, metrics, stage, file):
+  """The arrays of a file in the artifact that a run has used."""
+  key = metrics['stages'][stage]['key'][:16]
+  return np.load(store / f'{stage.replace("/", "-")}-{key}' / file)
+
+
 def computed(metrics):
   return {
     name for name, stage in metrics['stages'].items() if not stage['reused']
@@ -85,8 +91,8 @@ def test_contract(undisturbed):
       assert 0 <= model[name] <= 1
     low, high = model['accuracy_ci']
     assert low <= model['accuracy'] <= high
-  assert set(metrics['pirm']) == {'holdout', 'training_set', 'test_set'}
-  assert set(metrics['pirm']['training_set']) >= {
+  assert metrics['pirm'] == {}  # nobody has asked one
+  assert set(metrics['detection']) >= {
     'accuracy', 'tpr', 'fpr', 'auroc'
   }  # fmt: skip
   poison = metrics['poison']
@@ -129,18 +135,19 @@ def test_another_epsilon_recomputes_what_depends_on_it(
   undisturbed, faces, tmp_path
 ):
   folder, metrics = undisturbed
-  changes = {'defense.epsilon': 0.05}
+  changes = {'defense.noise.epsilon': 0.05}
   found = run(faces, tmp_path, folder / 'artifacts', **changes)
-  assert computed(found) == {'noise', 'features/noised', 'model/protected'}
+  assert computed(found) == {'treatment/noise', 'features/changed', 'model/protected'}
   assert found['models']['malicious'] == metrics['models']['malicious']
 
 
-@pytest.mark.parametrize('action', ['drop', 'none'])
-def test_other_actions(undisturbed, faces, tmp_path, action):
+@pytest.mark.parametrize('treatment', ['drop', 'none'])
+def test_other_treatments(undisturbed, faces, tmp_path, treatment):
   folder, metrics = undisturbed
-  changes = {'defense.action': action}
+  changes = {'defense.treatment': treatment}
   found = run(faces, tmp_path, folder / 'artifacts', **changes)
-  same_as = {'drop': 'clean', 'none': 'malicious'}[action]
+  same_as = {'drop': 'clean', 'none': 'malicious'}[treatment]
+  assert found['detection']['tpr'] == 1  # who flags is judged all the same
   # Without the poison the training set is the clean one; untouched, it is the
   # malicious one.
   assert found['models']['protected'] == metrics['models'][same_as]
@@ -154,17 +161,19 @@ def test_some_models_and_a_share_of_the_poison(undisturbed, faces, tmp_path):
   assert set(found['models']) == {'malicious'}
   assert found['accuracy_drop'] is None
   assert found['poison']['count'] == 3
-  assert found['pirm']['training_set']['num_poisoned'] == 3
-  clean = metrics['pirm']['training_set']['num_clean']
-  assert found['pirm']['training_set']['num_clean'] == clean
+  assert found['detection']['num_poisoned'] == 3
+  clean = metrics['detection']['num_clean']
+  assert found['detection']['num_clean'] == clean
 
 
 def test_noise_on_the_whole_class_of_the_victim(undisturbed, faces, tmp_path):
   folder, metrics = undisturbed
-  changes = {'defense.flags': 'victim', 'defense.distance': 'constant'}
+  changes = {
+    'defense.detector': 'victim_class',
+    'defense.noise.distance': 'constant',
+  }
   found = run(faces, tmp_path, folder / 'artifacts', **changes)
-  key = found['stages']['noise']['key'][:16]
-  noised = np.load(folder / 'artifacts' / f'noise-{key}' / 'noised.npz')
+  noised = load(folder / 'artifacts', found, 'treatment/noise', 'changed.npz')
   ids = [str(name) for name in noised['ids']]
   # Each of them shows person0, and so does each poison.
   assert all('person0/' in name for name in ids)
@@ -197,28 +206,31 @@ def test_binary_task_shares_the_poison(undisturbed, faces, tmp_path):
 
 
 def test_the_pirm_flags_by_itself(undisturbed, faces, tmp_path):
-  folder, metrics = undisturbed
-  key = metrics['stages']['scores']['key'][:16]
-  scores = np.load(folder / 'artifacts' / f'scores-{key}' / 'scores.npz')
-  clean, poison = np.split(scores['train'], [-metrics['poison']['count']])
-  threshold = float(np.median(scores['train']))
-  changes = {'defense.flags': 'pirm', 'pirm.threshold': threshold}
-  found = run(faces, tmp_path, folder / 'artifacts', **changes)
-  assert found['stages']['scores']['reused']
+  folder, _ = undisturbed
+  store = folder / 'artifacts'
+  changes = {'defense.detector': 'pirm', 'models': "('malicious',)"}
+  first = run(faces, tmp_path / 'first', store, **changes)
+  assert set(first['pirm']) == {'holdout', 'training_set', 'test_set'}
+  scores = load(store, first, 'detection/pirm', 'verdict_train.npz')['scores']
+  clean, poison = np.split(scores, [-first['poison']['count']])
+  threshold = float(np.median(scores))
+  changes['defense.pirm.threshold'] = threshold
+  found = run(faces, tmp_path / 'second', store, **changes)
+  assert found['stages']['detection/pirm']['reused']
   detected = found['pirm']['training_set']
+  assert detected == found['detection']
   assert detected['tpr'] == np.mean(poison > threshold)
   assert detected['fpr'] == np.mean(clean > threshold)
   assert detected['auroc'] == pytest.approx(
     np.mean(poison[:, None] > clean[None, :])
   )
-  key = found['stages']['noise']['key'][:16]
-  noised = np.load(folder / 'artifacts' / f'noise-{key}' / 'noised.npz')
-  assert len(noised['ids']) == np.sum(scores['train'] > threshold)
+  noised = load(store, found, 'treatment/noise', 'changed.npz')
+  assert len(noised['ids']) == np.sum(scores > threshold)
 
 
 def test_an_unfrozen_model_trains_on_pictures(undisturbed, faces, tmp_path):
   folder, _ = undisturbed
-  changes = {'fr.frozen': 'none', 'fr.epochs': 1}
+  changes = {'recognizer.frozen': 'none', 'recognizer.epochs': 1}
   found = run(faces, tmp_path, folder / 'artifacts', **changes)
   assert not any(name.startswith('features') for name in found['stages'])
 
@@ -240,7 +252,7 @@ def test_kill_dash_nine_at_any_moment(undisturbed, faces, tmp_path):
     'model-clean-*',
     'poison-*',
     'model-malicious-*',
-    'noise-*',
+    'treatment-noise-*',
     'model-protected-*',
   ):
     process = subprocess.Popen(
@@ -263,37 +275,36 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
   Sums over devices round differently: poison may differ by a gray level here
   and there, scores in the fourth digit; predictions must be the same.
   """
-  folder, metrics = undisturbed
+  folder, _ = undisturbed
   environment = {
     'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
   }
-  found = run(faces, tmp_path, environment=environment)
-  assert found['models'] == metrics['models']
-  assert found['pirm']['test_set'] == metrics['pirm']['test_set']
-
-  def load(root, run_metrics, stage, file, name):
-    key = run_metrics['stages'][stage]['key'][:16]
-    path = root / 'artifacts' / f'{stage.replace("/", "-")}-{key}' / file
-    return np.load(path)[name].astype(np.float64)
-
+  changes = {'defense.detector': 'pirm'}
+  one = run(faces, tmp_path / 'one', folder / 'artifacts', **changes)
+  found = run(faces, tmp_path, environment=environment, **changes)
+  assert found['models'] == one['models']
+  assert found['pirm']['test_set'] == one['pirm']['test_set']
   for stage, file, name, tolerance in (
     ('poison', 'poison.npz', 'images', 1),
-    ('scores', 'scores.npz', 'train', 1e-3),
+    ('detection/pirm', 'verdict_train.npz', 'scores', 1e-3),
     ('model/malicious', 'variables.npz', 'params/head/fc8/kernel', 1e-3),
   ):
-    one = load(folder, metrics, stage, file, name)
-    eight = load(tmp_path, found, stage, file, name)
-    assert np.abs(one - eight).max() <= tolerance, stage
+    stores = (folder / 'artifacts', one), (tmp_path / 'artifacts', found)
+    ours, theirs = (
+      load(store, metrics, stage, file)[name].astype(np.float64)
+      for store, metrics in stores
+    )
+    assert np.abs(ours - theirs).max() <= tolerance, stage
 
 
 @pytest.mark.parametrize(
   'model,changes',
   [
-    ('resnet18', {'fr.frozen': 'none', 'fr.epochs': 1}),
-    ('vgg11_bn', {'fr.frozen': 'all_but_last'}),
+    ('resnet18', {'recognizer.frozen': 'none', 'recognizer.epochs': 1}),
+    ('vgg11_bn', {'recognizer.frozen': 'all_but_last'}),
     pytest.param(
       'inception_v3',
-      {'fr.epochs': 2, 'evaluation.positions': 1},
+      {'recognizer.epochs': 2, 'evaluation.positions': 1},
       marks=pytest.mark.slow,
     ),
     ('vgg16', {'attack.model': 'resnet18', 'attack.tap': 'layer3'}),
@@ -301,8 +312,8 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
 )
 def test_other_networks(faces, tmp_path, model, changes):
   changes = {
-    'fr.model': model,
-    'fr.pretrained': 'none',
+    'recognizer.model': model,
+    'recognizer.pretrained': 'none',
     'attack.pretrained': 'none',
     **changes,
   }
