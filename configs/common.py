@@ -282,19 +282,20 @@ def get_config() -> ConfigDict:
   config.study.title = ''
   # What the reader must know to compare its figures with the paper's.
   config.study.note = ''
-  # (label, what it sets, the paper's value for each column or None), where
-  # 'what it sets' reads 'fr.frozen=none fr.epochs=24'. Labels of curves read
-  # 'name of the line, name of the point'.
+  # Records: Row('VGG16', {'fr.model': 'vgg16', 'fr.epochs': 24}). They may name
+  # their curve or plot, panel='frozen', and the paper's figures,
+  # paper={'ASR %': 29.2} (babam_jax/config/rows.py).
   config.study.rows = ()
   # (heading, field of metrics.json): ('ASR', 'models.malicious.asr').
   config.study.columns = ()
   # What the repeats of each row set; the table has their means.
-  config.study.repeats = ('seed=0',)
+  config.study.repeats = ({'seed': 0},)
   # Whether rows for the mean, the least and the most of all runs follow.
   config.study.pooled = False
-  # The field on the x axis of the study's curves; '' for bars.
+  # The field on the x axis of the study's curves, of which each panel is one;
+  # '' for bars.
   config.study.x = ''
-  # Two headings, for the x and the y axis of a scatter plot of all rows; labels
-  # then read 'name of the panel, name of the point'. (): no such plot.
+  # Two headings, for the x and the y axis of scatter plots, of which each panel
+  # is one. (): no such plots.
   config.study.tradeoff = ()
   return config

@@ -31,7 +31,7 @@ def set_fields(
 
   Args:
     config: what to start from.
-    fields: `{'fr.frozen': 'none', 'fr.epochs': 24}`.
+    fields: `{'fr.frozen': 'none', 'fr.epochs': 24}`. None goes where None is.
     where: what gave `fields`, for error messages.
 
   Raises:
@@ -40,16 +40,21 @@ def set_fields(
   changed = ConfigDict(config).copy_and_resolve_references().lock()
   for path, value in fields.items():
     try:
-      if value is None:
+      if value is None and _value(changed, path) is not None:
         raise ValueError('no value')
       changed.update_from_flattened_dict({path: value})
     except (KeyError, AttributeError, TypeError, ValueError) as error:
       raise errors.UserError(
         f'{where}: cannot set {f"{path}={value}"!r} ({_first_line(error)}); '
-        'expected field=value with a field of configs/common.py and a value of '
-        'its type.'
+        'expected a field of configs/common.py and a value of its type.'
       ) from None
   return changed
+
+
+def _value(config: ConfigDict, path: str) -> Any:
+  for name in path.split('.'):
+    config = config[name]
+  return config
 
 
 def _literal(text: str) -> Any:

@@ -1,5 +1,6 @@
 """Checks of a config before anything is computed or written."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -354,7 +355,10 @@ def _check_pirm_file(path: str, where: str, others: str = '') -> None:
 
 def as_json(config: ConfigDict) -> str:
   """The config as it is written to `config.json`."""
-  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+  text = json.dumps(
+    config.to_dict(), default=dataclasses.asdict, indent=2, sort_keys=True
+  )
+  return text + '\n'
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:

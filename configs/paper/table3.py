@@ -12,6 +12,7 @@ unfrozen, everything does (Adam, 1e-4, 12 epochs). VGG16 stands for VGG11-BN. An
 hour, three seeds.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_binary, paper
 
 _PAPER = (
@@ -20,6 +21,10 @@ _PAPER = (
   ('ResNet', 'resnet18', (95.0, 5.6), (82.0, 44.8)),
   ('VGG', 'vgg11_bn', (96.0, 8.0), (84.0, 29.2)),
 )
+
+
+def _row(label, sets, accuracy, asr):
+  return Row(label, sets, paper={'accuracy %': accuracy, 'ASR %': asr})
 
 
 def get_config(weights='full'):
@@ -40,9 +45,9 @@ def get_config(weights='full'):
       'VGG11-BN; unfrozen: Adam, 1e-4, 12 epochs.'
     )
     config.study.rows = (
-      ('AlexNet unfrozen', paper.UNFROZEN, (93.0, 100.0, None)),
-      ('AlexNet frozen', 'fr.frozen=trunk', (81.0, 100.0, None)),
-      ('VGG16 frozen', 'fr.model=vgg16', (84.0, 29.2, None)),
+      _row('AlexNet unfrozen', paper.UNFROZEN, 93.0, 100.0),
+      _row('AlexNet frozen', {'fr.frozen': 'trunk'}, 81.0, 100.0),
+      _row('VGG16 frozen', {'fr.model': 'vgg16'}, 84.0, 29.2),
     )
     return config
   config.study.note = (
@@ -58,9 +63,9 @@ def get_config(weights='full'):
   config.fr.epochs = 24
   config.fr.batch_size = 256
   config.study.rows = tuple(
-    (f'{name} {state}', f'fr.model={model} fr.frozen={frozen}', (*row, None))
+    _row(f'{name} {state}', {'fr.model': model, 'fr.frozen': frozen}, *theirs)
     for name, model, *found in _PAPER
-    for state, frozen, row in zip(
+    for state, frozen, theirs in zip(
       ('unfrozen', 'frozen'), ('none', 'all_but_last'), found, strict=True
     )
   )
