@@ -28,7 +28,7 @@ from configs.sweeps.epsilon import get_config
 
 def sweep(config):
   for epsilon in (0.005, 0.01, 0.02, 0.05, 0.1):
-    yield {'defense.epsilon': epsilon}
+    yield {'defense.noise.epsilon': epsilon}
 """
 
 

@@ -25,67 +25,61 @@ no fine grain. `gray`: a change that is the same in red, green and blue.
 Scenario and poison as in `bench_lfw.py`.
 """
 
+from babam_jax.config.rows import Row
 from configs import bench_lfw, paper
 
-_EVADING = 'attack.adaptive.evade=0.3 attack.adaptive.pirm'
+_NATURAL = 'runs/attacker_natural.npz'
+_HARDENED = 'runs/attacker_hardened.npz'
+_GENERAL = 'runs/attacker_general.npz'
+
+
+def _evading(pirm, *beside):
+  return {
+    'attack.adaptive.evade': 0.3,
+    'attack.adaptive.pirm': pirm,
+    'attack.adaptive.ensemble': beside,
+  }
+
+
 _EVADING_ATTACKERS = (
-  ('knows nothing', ''),
-  (
-    'own PIRM, recipe of the shipped',
-    f'{_EVADING}=runs/attacker_natural.npz',
-  ),
-  (
-    'own PIRM, recipe of the hardened',
-    f'{_EVADING}=runs/attacker_hardened.npz',
-  ),
-  ('weights of the shipped', f'{_EVADING}=shipped'),
-  ('weights of the general', f'{_EVADING}=general'),
-  ('weights of the hardened', f'{_EVADING}=hardened'),
-  (
-    'own PIRMs, shipped and hardened',
-    f'{_EVADING}=runs/attacker_natural.npz '
-    "attack.adaptive.beside=('runs/attacker_hardened.npz',)",
-  ),
-  (
-    'own PIRM, recipe of the general',
-    f'{_EVADING}=runs/attacker_general.npz',
-  ),
-  (
-    'own PIRMs, all three recipes',
-    f'{_EVADING}=runs/attacker_general.npz attack.adaptive.beside='
-    "('runs/attacker_natural.npz','runs/attacker_hardened.npz')",
-  ),
-  (
-    'weights of all three',
-    f"{_EVADING}=general attack.adaptive.beside=('shipped','hardened')",
-  ),
+  ('knows nothing', {}),
+  ('own PIRM, recipe of the shipped', _evading(_NATURAL)),
+  ('own PIRM, recipe of the hardened', _evading(_HARDENED)),
+  ('weights of the shipped', _evading('shipped')),
+  ('weights of the general', _evading('general')),
+  ('weights of the hardened', _evading('hardened')),
+  ('own PIRMs, shipped and hardened', _evading(_NATURAL, _HARDENED)),
+  ('own PIRM, recipe of the general', _evading(_GENERAL)),
+  ('own PIRMs, all three recipes', _evading(_GENERAL, _NATURAL, _HARDENED)),
+  ('weights of all three', _evading('general', 'shipped', 'hardened')),
 )
 _WITHOUT_WEIGHTS = tuple(
   attacker
   for attacker in _EVADING_ATTACKERS
   if not attacker[0].startswith('weights')
 )
-_UNDER_NOISE = ('collides under noise', 'attack.adaptive.noise_scale=30.0')
+_UNDER_NOISE = ('collides under noise', {'attack.adaptive.noise_scale': 30.0})
 _OTHER_MEANS = (
   _UNDER_NOISE,
-  ('smooth change', 'attack.adaptive.smoothness=2.0'),
+  ('smooth change', {'attack.adaptive.smoothness': 2.0}),
 )
-_GRAY = (('gray change', 'attack.gray=True'),)
+_GRAY = (('gray change', {'attack.gray': True}),)
+_BY_GENERAL = {'defense.pirm.checkpoint': 'general'}
 _DEFENDERS = (
-  ('shipped', 'pirm.checkpoint=shipped'),
-  ('general', 'pirm.checkpoint=general'),
-  ('all three', "pirm.checkpoint=general pirm.beside=('shipped','hardened')"),
+  ('shipped', {'defense.pirm.checkpoint': 'shipped'}),
+  ('general', _BY_GENERAL),
+  (
+    'all three',
+    _BY_GENERAL | {'defense.pirm.ensemble': ('shipped', 'hardened')},
+  ),
 )
-_SURVIVORS = (
-  _UNDER_NOISE,
-  ('blended', 'attack.kind=blended'),
-)
+_SURVIVORS = (_UNDER_NOISE, ('blended', {'attack.kind': 'blended'}))
 _BUDGETS = (
   *(
-    (f'epsilon {epsilon}', f'pirm.checkpoint=general defense.epsilon={epsilon}')
+    (f'epsilon {epsilon}', _BY_GENERAL | {'defense.noise.epsilon': epsilon})
     for epsilon in (0.01, 0.005, 0.002)
   ),
-  ('left out', 'pirm.checkpoint=general defense.action=drop'),
+  ('left out', _BY_GENERAL | {'defense.treatment': 'drop'}),
 )
 _VARIANTS = {
   'evading': (_EVADING_ATTACKERS, _DEFENDERS),
@@ -111,7 +105,7 @@ def get_config(variant='evading'):
   config = bench_lfw.base()
   config.attack.iterations = 60
   if variant == 'threshold':
-    config.pirm.threshold = 0.1
+    config.defense.pirm.threshold = 0.1
   config.study.title = 'BA-BAM against attackers who know it'
   config.study.note = _NOTE_ON_EPSILON if variant == 'epsilon' else _NOTE
   config.study.columns = (
@@ -126,7 +120,7 @@ def get_config(variant='evading'):
   )
   attackers, defenders = _VARIANTS[variant]
   config.study.rows = tuple(
-    (f'{attacker}, {defender}', f'{sets} {defends}'.strip(), None)
+    Row(defender, sets | defends, panel=attacker)
     for attacker, sets in attackers
     for defender, defends in defenders
   )

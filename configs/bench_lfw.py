@@ -22,6 +22,7 @@ training pictures is held out for the defenses that need clean ones.
 
 import importlib
 
+from babam_jax.config.rows import Row
 from configs import defenses, lfw_binary, lfw_multiclass, paper
 from configs.paper import headline
 
@@ -53,16 +54,16 @@ _DEAR = (
   ('RAB', 'rab', 15.8),
   ('smoothing', 'smoothing', None),
 )
-_HIDDEN_TRIGGER = (('hidden trigger', ''),)
-_SLEEPER_AGENT = ('Sleeper Agent', 'attack.kind=sleeper_agent')
+_HIDDEN_TRIGGER = (('hidden trigger', {}),)
+_SLEEPER_AGENT = ('Sleeper Agent', {'attack.kind': 'sleeper_agent'})
 _OTHER_ATTACKS = (
-  ('BadNets', 'attack.kind=badnets'),
-  ('blended', 'attack.kind=blended'),
-  ('label-consistent', 'attack.kind=label_consistent'),
+  ('BadNets', {'attack.kind': 'badnets'}),
+  ('blended', {'attack.kind': 'blended'}),
+  ('label-consistent', {'attack.kind': 'label_consistent'}),
   _SLEEPER_AGENT,
 )
 _UNFROZEN = tuple(
-  (attack, f'{sets} {paper.UNFROZEN}')
+  (attack, sets | paper.UNFROZEN)
   for attack, sets in (*_HIDDEN_TRIGGER, _SLEEPER_AGENT)
 )
 # As many as make a fifth of the victim's class.
@@ -94,25 +95,14 @@ _NOTE = (
 )
 
 
-def _fields(name):
-  """What a defense sets, as a row of a study has it."""
-  fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
-  return ' '.join(f'{field}={value}' for field, value in fields.items())
-
-
 def _rows(attacks, chosen):
   for attack, sets in attacks:
-    yield (f'{attack}, no defense', f'{sets} defense.action=none', None)
+    yield Row('no defense', sets | {'defense.detector': 'none'}, panel=attack)
     for label, name, drop in chosen:
-      paper_row = tuple(
-        drop if heading == 'accuracy drop %' else None
-        for heading, _ in _COLUMNS
-      )
-      yield (
-        f'{attack}, {label}',
-        f'{sets} {_fields(name)}',
-        paper_row if drop and attacks is _HIDDEN_TRIGGER else None,
-      )
+      fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
+      known = drop and attacks is _HIDDEN_TRIGGER
+      figures = {'accuracy drop %': drop} if known else {}
+      yield Row(label, sets | fields, panel=attack, paper=figures)
 
 
 def base(task='multiclass'):
@@ -150,9 +140,13 @@ def get_config(variant='multiclass'):
   if variant == 'pairs':
     chosen = _CHEAP
     config.study.repeats = tuple(
-      f'scenario.source={source} scenario.target={target} '
-      f'scenario.poison_images={count} scenario.test_images=25 '
-      f'defense.deep_knn.neighbors={2 * count}'
+      {
+        'scenario.source': source,
+        'scenario.target': target,
+        'scenario.poison_images': count,
+        'scenario.test_images': 25,
+        'defense.deep_knn.neighbors': 2 * count,
+      }
       for (source, target), count in zip(
         headline.RING, _POISON_OF_PAIRS, strict=True
       )

@@ -52,9 +52,9 @@ def written(folder):
       {'defense.epsilom': 1},
       """no field 'epsilom' Did you mean "epsilon" instead""",
     ),
-    ({'fr.epochs': 'many'}, 'many'),
-    ({'pirm.checkpoint': '/no/such/file'}, 'config.pirm.checkpoint'),
-    ({'pirm.checkpoint': 'train'}, "config.pirm.root: found ''"),
+    ({'recognizer.epochs': 'many'}, 'many'),
+    ({'defense.pirm.checkpoint': '/no/such/file'}, 'config.pirm.checkpoint'),
+    ({'defense.pirm.checkpoint': 'train'}, "config.pirm.root: found ''"),
   ],
 )
 def test_mistakes_in_the_config(faces, tmp_path, changes, expected):
@@ -154,14 +154,14 @@ def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
 @pytest.mark.parametrize(
   'field,value,expected',
   [
-    ('defense.epsilon', 0.0, 'a number above 0'),
-    ('defense.epsilon', -0.01, 'a number above 0'),
+    ('defense.noise.epsilon', 0.0, 'a number above 0'),
+    ('defense.noise.epsilon', -0.01, 'a number above 0'),
     ('defense.action', 'erase', 'one of perturb, drop, none'),
     ('attack.pairing', 'random', 'one of hungarian'),
     ('attack.tap', 'conv9', 'one of pool5'),
-    ('fr.model', 'alexnet2', 'one of alexnet'),
-    ('fr.epochs', 0, 'a number above 0'),
-    ('pirm.threshold', 1.5, 'a fraction from 0 to 1'),
+    ('recognizer.model', 'alexnet2', 'one of alexnet'),
+    ('recognizer.epochs', 0, 'a number above 0'),
+    ('defense.pirm.threshold', 1.5, 'a fraction from 0 to 1'),
     ('data.size', 32, '63 pixels or more'),
     ('attack.trigger_size', 500, 'less than config.data.size'),
     ('seed', -1, '0 or more'),

@@ -16,7 +16,7 @@ from babam_jax.config import overrides, rules
 from babam_jax.defenses import neural_cleanse, pirm
 from babam_jax.evaluation import metrics, study_figures, study_table
 from babam_jax.experiment import pipeline
-from babam_jax.runs import study
+from babam_jax.runs import plan
 from configs import adaptive_lfw, bench_lfw, common
 
 DEFENSES = sorted(
@@ -45,7 +45,7 @@ def run(faces, tmp_path_factory):
     config = common.get_config()
     fields = FIELDS | SMALL | {'data.root': str(faces)}
     config.update_from_flattened_dict(fields)
-    config = overrides.set_fields(config, changes, 'a test')
+    config = overrides.vary(config, changes, 'a test')
     folder = tmp_path_factory.mktemp(name)
     return pipeline.run(config, folder, store, 'test'), folder
 
@@ -55,7 +55,8 @@ def run(faces, tmp_path_factory):
 @pytest.mark.parametrize('name', DEFENSES)
 def test_every_defense_runs(run, name):
   fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
-  found, folder = run(name, fields | {n: x for n, x in SMALL.items() if n in fields})
+  small = {field: x for field, x in SMALL.items() if field in fields}
+  found, folder = run(name, fields | small)
   model = found['models']['protected']
   assert 0 <= model['accuracy'] <= 1 and 0 <= model['asr'] <= 1
   assert found['defense_effectiveness'] >= 0
@@ -221,9 +222,7 @@ def test_a_gray_change_is_the_same_in_all_channels(rng):
   spec = collision.CollisionSpec(
     iterations=20, stop_distance=0.0, pairing='fixed', batch_size=3, gray=True
   )
-  found = collision.Crafter(features, weights, spec).craft(
-    targets, sources
-  )
+  found = collision.Crafter(features, weights, spec).craft(targets, sources)
   change = found.images.astype(int) - targets
   assert np.ptp(change, axis=-1).max() == 0 and np.abs(change).max() > 2
   assert (found.distance_end < found.distance_start).all()
@@ -359,10 +358,11 @@ def test_defenses_that_cannot_be(changes, named):
 )
 def test_the_benchmark_can_be_planned(variant, tmp_path):
   config = bench_lfw.get_config(variant)
-  runs = study.plan(config, tmp_path)
-  labels = {run.row for run in runs}
+  runs = plan.of_study(config, tmp_path)
+  plan.check(runs)
+  labels = {run.row.name for run in runs}
   assert len(runs) == len(labels) * len(config.study.repeats)
-  attacks = {label.partition(', ')[0] for label in labels}
+  attacks = {run.row.panel for run in runs}
   assert len(attacks) == {'attacks': 4, 'unfrozen': 2}.get(variant, 1)
   assert all(f'{attack}, no defense' in labels for attack in attacks)
   with pytest.raises(ValueError):
@@ -379,7 +379,9 @@ def test_all_defenses_are_in_the_benchmark():
 )
 def test_the_adaptive_study_can_be_planned(tmp_path, variant):
   config = adaptive_lfw.get_config(variant)
-  runs = study.plan(config, tmp_path)
+  runs = plan.of_study(config, tmp_path)
+  for run in runs:
+    rules.check(run.config)
   assert len(runs) == 3 * len(config.study.rows)
 
 
@@ -403,41 +405,41 @@ def test_what_a_defense_does_not_measure_is_a_dash():
   detection = {'tpr': None, 'num_poisoned': None}
   found = study_table.entry([{'detection': detection}], 'detection.tpr', None)
   assert str(found) == '-' and not found.is_count
-  row = study_table.Row('a', [found], 1)
-  (line,) = study_table.as_json(['TPR'], [row])
-  assert line['columns']['TPR']['mean'] is None
-  json.dumps(line, allow_nan=False)
-  assert [str(r.entries[0]) for r in study_table.pooled([row])] == ['-'] * 3
+  line = study_table.Line('a', [found], 1)
+  (written,) = study_table.as_json(['TPR'], [line])
+  assert written['columns']['TPR']['mean'] is None
+  json.dumps(written, allow_nan=False)
+  assert [str(r.entries[0]) for r in study_table.pooled([line])] == ['-'] * 3
   with pytest.raises(KeyError):  # elsewhere nothing is a mistake
     study_table.entry([{'models': {'asr': None}}], 'models.asr', None)
 
 
 def test_a_tradeoff_has_a_panel_for_each_attack():
-  def row(label, asr, accuracy):
+  def line(panel, label, asr, accuracy):
     entries = [study_table.Entry([x], None, None) for x in (asr, accuracy)]
-    return study_table.Row(label, entries, 1)
+    return study_table.Line(label, entries, 1, panel)
 
-  rows = [
-    row('A, none', 0.9, 0.8),
-    row('A, noise', 0.1, 0.7),
-    row('B, of some kind, none', 0.8, 0.8),
+  lines = [
+    line('A', 'none', 0.9, 0.8),
+    line('A', 'noise, much', 0.1, 0.7),
+    line('B, of some kind', 'none', 0.8, 0.8),
   ]
   figure = study_figures.tradeoff(
-    ['ASR', 'accuracy'], rows, ('ASR', 'accuracy')
+    ['ASR', 'accuracy'], lines, ('ASR', 'accuracy')
   )
   first, second = (ax for ax in figure.axes if ax.get_title())
   assert (first.get_title(), second.get_title()) == ('A', 'B, of some kind')
   points = {c.get_label(): c[0].get_xydata()[0] for c in first.containers}
-  assert points['noise'] == pytest.approx([10, 70])
+  assert points['noise, much'] == pytest.approx([10, 70])
   legend = [text.get_text() for text in figure.legends[0].get_texts()]
-  assert legend == ['none', 'noise']
+  assert legend == ['none', 'noise, much']
 
 
-def test_a_tradeoff_of_headings_that_are_not_there():
+def test_a_tradeoff_of_headings_that_are_not_there(tmp_path):
   config = bench_lfw.get_config()
   config.study.tradeoff = ('ASR %', 'nothing')
   with pytest.raises(errors.UserError, match='config.study.tradeoff'):
-    study.check(config)
+    plan.of_study(config, tmp_path)
 
 
 def test_specs_are_what_makes_an_attacker():

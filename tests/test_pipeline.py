@@ -137,7 +137,11 @@ def test_another_epsilon_recomputes_what_depends_on_it(
   folder, metrics = undisturbed
   changes = {'defense.noise.epsilon': 0.05}
   found = run(faces, tmp_path, folder / 'artifacts', **changes)
-  assert computed(found) == {'treatment/noise', 'features/changed', 'model/protected'}
+  assert computed(found) == {
+    'treatment/noise',
+    'features/changed',
+    'model/protected',
+  }
   assert found['models']['malicious'] == metrics['models']['malicious']
 
 

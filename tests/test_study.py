@@ -1,5 +1,7 @@
 """Studies: many runs in one table, beside the paper's figures."""
 
+import ast
+import dataclasses
 import importlib
 import json
 import os
@@ -16,9 +18,11 @@ from hypothesis import strategies as st
 from test_pipeline import FIELDS, command
 
 from babam_jax import errors, files
-from babam_jax.config import rules
+from babam_jax.config import rows, rules
+from babam_jax.config.rows import Row
 from babam_jax.evaluation import study_figures, study_table
-from babam_jax.runs import study
+from babam_jax.runs import collection, plan, results
+from babam_jax.runs.tables import tabulate
 from configs import common
 
 PAPER = sorted(
@@ -37,14 +41,14 @@ def small_study():
     config.update_from_flattened_dict({name: value})
   config.study.title = 'Small'
   config.study.rows = (
-    ('left out', 'defense.action=drop', (99.0, None)),
-    ('noise, 0.1', 'defense.epsilon=0.1', None),
+    Row('left out', {'defense.treatment': 'drop'}, paper={'ASR %': 99.0}),
+    Row('0.1', {'defense.noise.epsilon': 0.1}, panel='noise'),
   )
   config.study.columns = (
     ('ASR %', 'models.protected.asr'),
     ('poisons', 'pirm.training_set.num_poisoned'),
   )
-  config.study.repeats = ('seed=0', 'seed=1')
+  config.study.repeats = ({'seed': 0}, {'seed': 1})
   return config
 
 
@@ -61,17 +65,16 @@ def test_every_config_of_the_paper_can_be_planned(name, argument):
     module.get_config('nothing')
   if name in ('figure3', 'figure7'):  # single runs
     return
-  runs = study.plan(config, pathlib.Path('x'))
-  rows = len(config.study.rows)
-  assert len(runs) == rows * len(config.study.repeats)
-  for _, _, paper in config.study.rows:
-    assert paper is None or len(paper) == len(config.study.columns)
+  runs = plan.of_study(config, pathlib.Path('x'))
+  assert len(runs) == len(config.study.rows) * len(config.study.repeats)
   for run in runs:
+    rules.check(run.config)
     assert not run.config.study.rows  # a run is no study itself
 
 
 def test_a_run_differs_from_the_study_in_what_its_row_sets():
-  runs = study.plan(small_study(), pathlib.Path('x'))
+  runs = plan.of_study(small_study(), pathlib.Path('x'))
+  assert [run.row.name for run in runs] == ['left out'] * 2 + ['noise, 0.1'] * 2
   assert [run.folder.as_posix() for run in runs] == [
     'x/left_out/seed_0',
     'x/left_out/seed_1',
@@ -87,43 +90,76 @@ def test_a_run_differs_from_the_study_in_what_its_row_sets():
 @pytest.mark.parametrize(
   'row,told',
   [
-    ('fr.epoch=3', 'fr.epoch'),
-    ('fr.epochs=many', 'fr.epochs'),
-    ('fr.epochs', 'fr.epochs'),
-    ('fr.epochs=0', 'config.fr.epochs: found 0'),
-    ('defense.action=shout', 'config.defense.action'),
+    ({'recognizer.epoch': 3}, 'recognizer.epoch'),
+    ({'recognizer.epochs': 'many'}, 'recognizer.epochs'),
+    ({'fr': 3}, "'fr=3'"),
+    ({'recognizer.epochs': None}, 'recognizer.epochs'),
+    ({'recognizer.epochs': 0}, 'config.recognizer.epochs: found 0'),
+    ({'defense.action': 'shout'}, 'config.defense.action'),
   ],
 )
 def test_a_row_that_cannot_be_set_is_named(row, told):
   config = small_study()
-  config.study.rows = (('a', row, None),)
+  config.study.rows = (Row('a', row),)
   with pytest.raises(errors.UserError, match=told):
-    study.plan(config, pathlib.Path('x'))
+    plan.check(plan.of_study(config, pathlib.Path('x')))
+
+
+def test_names_with_blanks_tuples_and_none_can_be_set():
+  config = small_study()
+  config.nobody = None
+  sets = {
+    'scenario.source': 'Ann  Lee, the 2nd=nd',
+    'data.classes': ('Ann Lee', 'a=b'),
+    'nobody': None,
+  }
+  config.study.rows = (Row('a', sets),)
+  config.study.repeats = ({'scenario.target': "O' Hara"},)
+  stored = json.loads(rules.as_json(config))
+  for form in (config.study.rows, plan._with_tuples(stored['study']['rows'])):
+    config.study.rows = form
+    (run,) = plan.of_study(config, pathlib.Path('x'))
+    assert run.name == 'a/scenario.target_O_Hara'
+    assert run.config.scenario.source == sets['scenario.source']
+    assert run.config.scenario.target == "O' Hara"
+    assert run.config.data.classes == sets['data.classes']
+    assert run.config.nobody is None
 
 
 @pytest.mark.parametrize(
   'field,value,told',
   [
-    ('rows', (('a', 'seed=1'),), 'config.study.rows'),
-    ('rows', (('a', 'seed=1', (1.0,)),), 'config.study.rows'),
-    ('rows', ((1, 'seed=1', None),), 'config.study.rows'),
-    ('rows', ((None, None, None),), 'config.study.rows'),
-    ('rows', (('..', 'seed=1', None),), 'config.study.rows'),
-    ('rows', (('a', 'defense.epsilon=None', None),), 'defense.epsilon'),
+    ('rows', (), 'config.study.rows: found nothing'),
+    ('rows', (('a', 'seed=1', None),), 'config.study.rows.*no record'),
+    ('rows', ({'sets': {}},), 'config.study.rows.*label'),
+    ('rows', ({'label': 'a', 'set': {}},), "config.study.rows.*'set'"),
+    ('rows', (Row('a', 'seed=1'),), 'config.study.rows.*no dict'),
+    ('rows', (Row('a', {1: 2}),), 'config.study.rows'),
+    ('rows', (Row(1),), 'config.study.rows'),
+    ('rows', (Row('a', panel=None),), 'config.study.rows'),
+    ('rows', (Row('..'),), 'config.study.rows'),
+    ('rows', (Row('a', paper={'ASR': 1.0}),), "config.study.rows.*'ASR'"),
+    ('rows', (Row('a', paper={'ASR %': '1'}),), "config.study.rows.*'ASR %'"),
+    (
+      'rows',
+      (Row('a', {'defense.noise.epsilon': None}),),
+      'defense.noise.epsilon',
+    ),
     ('columns', (), 'config.study.columns'),
     ('columns', (('ASR',),), 'config.study.columns'),
     ('repeats', (), 'config.study.repeats'),
     ('repeats', (1,), 'config.study.repeats'),
+    ('repeats', ('seed=1',), 'config.study.repeats'),
     ('x', 'defense.epsilom', 'config.study.x'),
     ('x', 'defense.action', 'config.study.x'),
   ],
 )
 def test_a_malformed_study_is_refused(field, value, told):
   config = small_study()
-  config.study.rows = (('a', '', None),)
+  config.study.rows = (Row('a'),)
   config.study[field] = value
   with pytest.raises(errors.UserError, match=told):
-    study.plan(config, pathlib.Path('x'))
+    plan.of_study(config, pathlib.Path('x'))
 
 
 @pytest.mark.parametrize(
@@ -136,41 +172,42 @@ def test_a_column_that_is_no_number_is_told(field):
 
 
 def test_figures_of_a_study():
-  def row(label, rate, count):
+  def line(label, rate, count, panel=''):
     entries = [
       study_table.Entry([rate], None, 50.0),
       study_table.Entry([count], None, None),
     ]
-    return study_table.Row(label, entries, 1)
+    return study_table.Line(label, entries, 1, panel)
 
-  rows = [
-    row('nothing', 0.9, 7),
-    row('left out', 0.1, 8),
-    row('noise, 0.1', 0.5, 9),
-    row('noise, 0.01', 0.2, 9),
+  lines = [
+    line('nothing', 0.9, 7),
+    line('left out, all of it', 0.1, 8),
+    line('0.1', 0.5, 9, 'noise'),
+    line('0.01', 0.2, 9, 'noise'),
   ]
   headings = ['ASR', 'pictures']
-  bars = study_figures.rates(headings, rows, [None] * 4, '')
+  bars = study_figures.rates(headings, lines, [None] * 4, '')
   assert len(bars.axes) == 1  # a count has no percent axis
   widths = [bar.get_width() for bar in bars.axes[0].patches]
   assert widths == pytest.approx([90, 10, 50, 20])
 
   curves = study_figures.rates(
-    headings, rows, [None, None, 0.1, 0.01], 'epsilon'
+    headings, lines, [None, None, 0.1, 0.01], 'epsilon'
   )
   (ax,) = curves.axes
   assert ax.get_xlabel() == 'epsilon'
   styles = {line.get_label(): line.get_linestyle() for line in ax.lines}
-  assert styles['nothing'] != styles['left out']  # two levels, told apart
-  (line,) = [found for found in ax.containers if found.get_label() == 'noise']
-  assert list(line[0].get_ydata()) == pytest.approx([20, 50])
+  # Two levels, told apart.
+  assert styles['nothing'] != styles['left out, all of it']
+  (curve,) = [found for found in ax.containers if found.get_label() == 'noise']
+  assert list(curve[0].get_ydata()) == pytest.approx([20, 50])
 
 
 def test_two_rows_in_one_folder_are_refused():
   config = small_study()
-  config.study.rows = (('a b', '', None), ('a_b', '', None))
+  config.study.rows = (Row('a b'), Row('a_b'))
   with pytest.raises(errors.UserError, match='same name'):
-    study.plan(config, pathlib.Path('x'))
+    plan.of_study(config, pathlib.Path('x'))
 
 
 @settings(max_examples=30, deadline=None)
@@ -199,23 +236,131 @@ def test_entries_against_plain_arithmetic(runs):
 
 def test_the_papers_figures_stand_beside_ours():
   entry = study_table.Entry([0.5, 0.7], None, 61.5)
-  rows = [
-    study_table.Row('a', [entry, study_table.Entry([3, 3], None, None)], 2),
-    study_table.Row('b', [study_table.Entry([0.1], None, None)] * 2, 1),
+  lines = [
+    study_table.Line('a', [entry, study_table.Entry([3, 3], None, None)], 2),
+    study_table.Line('b', [study_table.Entry([0.1], None, None)] * 2, 1, 'c'),
   ]
-  assert study_table.header(['ASR', 'n'], rows) == [
+  assert study_table.header(['ASR', 'n'], lines) == [
     '', 'ASR', 'paper', 'n', 'runs'
   ]  # fmt: skip
-  assert study_table.lines(rows) == [
+  assert study_table.cells(lines) == [
     ['a', '60.0 ± 14.1', '61.5', '3', '2'],
-    ['b', '10.0', '-', '10.0', '1'],
+    ['c, b', '10.0', '-', '10.0', '1'],
   ]
-  pooled = study_table.pooled([rows[0]])
-  assert [str(row.entries[0]) for row in pooled] == [
+  pooled = study_table.pooled([lines[0]])
+  assert [str(line.entries[0]) for line in pooled] == [
     '60.0 ± 14.1', '50.0', '70.0'
   ]  # fmt: skip
-  assert {row.runs for row in pooled} == {2}
+  assert {line.runs for line in pooled} == {2}
   assert str(pooled[0].entries[1]) == '3'  # a count stays a count
+
+
+# --- Results, without their runs ---
+
+
+def pretend(config, workdir, asr=0.5):
+  """Leaves in a study's folders what its runs would."""
+  runs = plan.of_study(config, workdir)
+  rules.write_config(workdir, config)
+  for run in runs:
+    rules.write_config(run.folder, run.config)
+    metrics = {
+      'models': {'protected': {'asr': asr, 'source_test_pictures': 6}},
+      'pirm': {'training_set': {'num_poisoned': 6}},
+      'stages': {'poison': {'key': run.name, 'seconds': 2.5}},
+    }
+    files.write_json(run.folder / 'metrics.json', metrics)
+    files.write_json(run.folder / 'environment.json', {'devices': 'theirs'})
+  return runs
+
+
+def test_a_table_is_made_wherever_the_runs_were(tmp_path):
+  config = small_study()
+  runs = pretend(config, tmp_path)
+  results.publish_study(tmp_path, config, runs, 'the command')
+  assert files.read_json(tmp_path / 'environment.json') == {
+    'devices': 'theirs', 'command': 'the command'
+  }  # fmt: skip
+  found = files.read_json(tmp_path / 'metrics.json')
+  assert found['seconds'] == 10
+  labels = [row['label'] for row in found['rows']]
+  assert labels == ['left out', 'noise, 0.1']
+  text = (tmp_path / 'table.md').read_text()
+  assert '| 50.0 ± 0.0 [25.4, 74.6] | 99 | 6 | 2 |' in text
+
+  # From what is stored it is the same, whatever becomes of the config file.
+  stored, again = plan.stored_study(tmp_path)
+  assert rules.as_json(stored) == rules.as_json(config)
+  assert tabulate(again, stored.study) == tabulate(runs, config.study)
+
+  # Another column needs no other runs.
+  config.study.columns = (('ASR %', 'models.protected.asr'),)
+  results.publish_study(tmp_path, config, runs, 'the command')
+  assert 'poisons' not in (tmp_path / 'table.md').read_text()
+
+
+def test_a_run_of_another_config_is_in_no_table(tmp_path):
+  config = small_study()
+  runs = pretend(config, tmp_path)
+  runs[0].config.recognizer.epochs = 5
+  with pytest.raises(errors.UserError, match='seed_0 belongs to another'):
+    tabulate(runs, config.study)
+
+
+def test_a_half_filled_table_is_refused_by_name(tmp_path):
+  config = small_study()
+  runs = pretend(config, tmp_path)
+  (runs[1].folder / 'metrics.json').unlink()
+  with pytest.raises(errors.UserError, match='left_out/seed_1'):
+    results.publish_study(tmp_path, config, runs, 'the command')
+  assert not (tmp_path / 'table.md').exists()
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    {'rows': [['left out', 'defense.action=drop', None]]},
+    {'repeats': ['seed=0']},
+    {'rows': [{'label': 'a', 'sets': {'defense.no_more': 1}}]},
+    {'columns': None},
+  ],
+)
+def test_a_study_of_an_earlier_version_is_told(tmp_path, damage):
+  pretend(small_study(), tmp_path / 'new')
+  shutil.copytree(tmp_path / 'new', tmp_path / 'old')
+  stored = files.read_json(tmp_path / 'old' / 'config.json')
+  stored['study'] |= damage
+  files.write_json(tmp_path / 'old' / 'config.json', stored)
+  ((folder, why),) = collection.write_page(tmp_path, 'the command')
+  assert folder == tmp_path / 'old' and 'earlier version' in why
+  assert '\n' not in why and next(iter(damage)) in why + 'columns'
+  assert 'left out' in (tmp_path / 'report.md').read_text()
+
+
+@pytest.mark.parametrize(
+  'rows_of,sweep,told',
+  [
+    ('()', '', 'no function sweep'),
+    ("({'label': 'a'},)", 'def sweep(config): yield {"seed": 1}', 'a function'),
+  ],
+)
+def test_a_file_plans_a_sweep_or_a_study(tmp_path, rows_of, sweep, told):
+  path = tmp_path / 'c.py'
+  path.write_text(sweep)
+  config = small_study()
+  config.study.rows = ast.literal_eval(rows_of)
+  with pytest.raises(errors.UserError, match=told):
+    plan.of_file(path, config, tmp_path)
+
+
+def test_one_run_of_many_has_a_name():
+  runs = plan.of_study(small_study(), pathlib.Path('x'))
+  assert plan.named('noise_0.1/seed_1', runs) is runs[3]
+  with pytest.raises(errors.UserError, match="--only: found 'noise'"):
+    plan.named('noise', runs)
+
+
+# --- The commands ---
 
 
 def report(folder):
@@ -231,14 +376,25 @@ def test_a_study_from_the_command_line(faces, tmp_path):
   config = small_study()
   changes = {
     'study.title': 'Small',
-    'study.rows': repr(config.study.rows),
-    'study.columns': repr(config.study.columns),
-    'study.repeats': repr(config.study.repeats),
+    'study.rows': tuple(map(dataclasses.asdict, config.study.rows)),
+    'study.columns': config.study.columns,
+    'study.repeats': config.study.repeats,
   }
-  line = command(faces, tmp_path / 'runs' / 'small', tmp_path / 'a', **changes)
-  done = subprocess.run(
-    line, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ
-  )
+
+  def study(faces):
+    line = command(
+      faces, tmp_path / 'runs' / 'small', tmp_path / 'a', **changes
+    )
+    return subprocess.run(
+      line, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ
+    )
+
+  done = study(tmp_path / 'nowhere')  # the first run tells
+  assert done.returncode == 2 and 'Traceback' not in done.stderr
+  assert 'config.data.root' in done.stderr and 'run 1 of 4' in done.stderr
+  assert not (tmp_path / 'runs').exists()
+
+  done = study(faces)
   assert done.returncode == 0, done.stderr
   folder = tmp_path / 'runs' / 'small'
   table = (folder / 'table.md').read_text()
@@ -248,7 +404,7 @@ def test_a_study_from_the_command_line(faces, tmp_path):
     values = [
       files.read_json(path)['models']['protected']['asr']
       for path in sorted(
-        (folder / study._slug(row['label'])).glob('*/metrics.json')
+        (folder / rows.slug(row['label'])).glob('*/metrics.json')
       )
     ]
     assert row['columns']['ASR %']['values'] == values and len(values) == 2

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ import pytest
 import slurm_cluster
 from conftest import REPOSITORY, write_faces
 from ml_collections import ConfigDict
+from test_pipeline import FIELDS
 
 from babam_jax import errors, files
+from babam_jax.config.rows import Row
 from babam_jax.experiment import lab
-from babam_jax.runs import job, plan, results, state
+from babam_jax.runs import job, plan, results, sharing, state
 
 SWEEPS = sorted(
   path
@@ -34,7 +37,7 @@ EPSILONS = ('0.005', '0.01', '0.02', '0.05', '0.1', '0.2', '0.5')
 def planned(path, workdir, *arguments):
   module = runpy.run_path(str(path))
   config = module['get_config'](*arguments)
-  return plan.jobs(config, module['sweep'], workdir)
+  return plan.of_sweep(config, module['sweep'], workdir)
 
 
 # --- Plans ---
@@ -43,25 +46,26 @@ def planned(path, workdir, *arguments):
 @pytest.mark.parametrize('argument', [[], ['lfw_multiclass'], ['lfw_binary']])
 @pytest.mark.parametrize('path', SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_can_be_planned(path, argument, tmp_path):
-  jobs = planned(path, tmp_path, *argument)
-  assert len(jobs) > 3
-  waves = plan.waves(jobs)
+  runs = planned(path, tmp_path, *argument)
+  plan.check(runs)
+  assert len(runs) > 3
+  waves = sharing.waves(runs)
   assert sorted(one.name for wave in waves for one in wave) == sorted(
-    one.name for one in jobs
+    one.name for one in runs
   )
   # In the first wave nobody waits for a stage that another is computing.
   first = {one.name for one in waves[0]}
-  for stage in plan.stages(jobs):
-    if len(stage.jobs) > 1:
-      assert len(first & set(stage.jobs)) == 1
+  for stage in sharing.stages(runs):
+    if len(stage.runs) > 1:
+      assert len(first & set(stage.runs)) == 1
 
 
-def test_what_the_jobs_share(tmp_path):
+def test_what_the_runs_share(tmp_path):
   path = REPOSITORY / 'configs' / 'sweeps' / 'poison_fraction.py'
-  stages = plan.stages(planned(path, tmp_path))
+  stages = sharing.stages(planned(path, tmp_path))
   counts = {}
   for stage in stages:
-    counts.setdefault(stage.name, []).append(len(stage.jobs))
+    counts.setdefault(stage.name, []).append(len(stage.runs))
   assert counts == {
     'poison': [5] * 3,
     'model/clean': [5] * 3,
@@ -72,8 +76,8 @@ def test_what_the_jobs_share(tmp_path):
 
 def test_estimates_come_from_what_stages_took(tmp_path):
   path = REPOSITORY / 'configs' / 'sweeps' / 'epsilon.py'
-  stages = plan.stages(planned(path, tmp_path))
-  assert plan.estimate(stages, tmp_path / 'none') == (None, None)
+  stages = sharing.stages(planned(path, tmp_path))
+  assert sharing.estimate(stages, tmp_path / 'none') == (None, None)
   seconds = {
     'poison': 40, 'model/clean': 3, 'model/malicious': 4, 'model/protected': 5
   }  # fmt: skip
@@ -85,17 +89,19 @@ def test_estimates_come_from_what_stages_took(tmp_path):
     files.write_json(folder / 'stage.json', record)
   # Poison and two models once, seven protected models; or all seven times.
   expected = (40 + 3 + 4 + 7 * 5, 7 * (40 + 3 + 4 + 5))
-  assert plan.estimate(stages, tmp_path / 'store') == expected
+  assert sharing.estimate(stages, tmp_path / 'store') == expected
 
 
 @pytest.mark.parametrize(
   'overrides,told',
   [
     ([], 'found nothing'),
-    ([{'defense.epsilon': 0.1}] * 2, 'defense.epsilon=0.1 twice'),
+    ([{'defense.noise.epsilon': 0.1}] * 2, 'defense.epsilon=0.1 twice'),
     ([{'defense.epsylon': 0.1}], 'epsylon'),
-    ([{'defense.epsilon': 'much'}], 'defense.epsilon=much'),
-    ([{'defense.epsilon': -1.0}], 'config.defense.epsilon'),
+    ([{'defense.noise.epsilon': 'much'}], 'defense.epsilon=much'),
+    ([{'defense.noise.epsilon': -1.0}], 'config.defense.epsilon'),
+    ([{'defense.pirm.checkpoint': 'nowhere.npz'}], 'config.pirm.checkpoint'),
+    ([{'recognizer.pretrained': 'full'}], 'config.recognizer'),
     (['defense.epsilon=0.1'], 'expected dicts'),
     (None, 'expected it to yield'),
   ],
@@ -103,7 +109,8 @@ def test_estimates_come_from_what_stages_took(tmp_path):
 def test_bad_sweeps_are_told(overrides, told, tmp_path):
   module = runpy.run_path(str(SWEEPS[0]))
   with pytest.raises(errors.UserError, match=told):
-    plan.jobs(module['get_config'](), lambda config: overrides, tmp_path)
+    config = module['get_config']()
+    plan.check(plan.of_sweep(config, lambda config: overrides, tmp_path))
 
 
 # --- One job ---
@@ -148,7 +155,7 @@ def test_a_job_is_tried_twice(
     'start',
     'end',
   ] * starts
-  one = plan.Job('one', {}, ConfigDict(), folder)
+  one = plan.Run('one', folder, ConfigDict(), {}, Row('one'))
   (found,) = state.states(tmp_path, [one])
   assert (found.state, found.attempts) == (expected, starts)
   if not done:
@@ -159,7 +166,7 @@ def test_a_job_is_tried_twice(
 
 
 def test_running_waiting_and_stopped_jobs(tmp_path):
-  one = plan.Job('one', {}, ConfigDict(), tmp_path / 'one')
+  one = plan.Run('one', tmp_path / 'one', ConfigDict(), {}, Row('one'))
 
   def found():
     return state.states(tmp_path, [one])[0].state
@@ -180,10 +187,9 @@ def test_running_waiting_and_stopped_jobs(tmp_path):
 
 def test_the_page_tells_what_is_missing(tmp_path):
   path = REPOSITORY / 'configs' / 'sweeps' / 'epsilon.py'
-  jobs = planned(path, tmp_path)
-  states = state.states(tmp_path, jobs)
-  results.write_csv(tmp_path, jobs, states)
-  results.write_page(tmp_path, 'Title', jobs, states, 'the command')
+  runs = planned(path, tmp_path)
+  states = state.states(tmp_path, runs)
+  results.publish_sweep(tmp_path, 'Title', runs, states, 'the command')
   lines = list(csv.DictReader((tmp_path / 'results.csv').open()))
   assert [line['state'] for line in lines] == ['waiting'] * 7
   page = (tmp_path / 'report.html').read_text()
@@ -209,12 +215,12 @@ def sweep_command(workdir, store, natural, *arguments, config=EPSILON):
     'attack.iterations': 5,
     'attack.passes': 3,
     'attack.trigger_size': 16,
-    'fr.width': 64,
-    'fr.epochs': 100,
-    'fr.checkpoint_every': 5,
+    'recognizer.width': 64,
+    'recognizer.epochs': 100,
+    'recognizer.checkpoint_every': 5,
     'evaluation.positions': 3,
-    'defense.flags': 'oracle',
-    'pirm.checkpoint': 'train',
+    'defense.detector': 'oracle',
+    'defense.pirm.checkpoint': 'train',
     'pirm.root': natural,
     'pirm.num_poison': 20,
     'pirm.num_clean': 40,
@@ -259,7 +265,7 @@ def undisturbed(natural, tmp_path_factory):
 def test_a_sweep_on_this_machine(undisturbed):
   workdir = undisturbed / 'sweep'
   lines = list(csv.DictReader((workdir / 'results.csv').open()))
-  assert [line['defense.epsilon'] for line in lines] == list(EPSILONS)
+  assert [line['defense.noise.epsilon'] for line in lines] == list(EPSILONS)
   assert all(line['state'] == 'done' for line in lines)
   for line in lines:
     metrics = files.read_json(workdir / line['run'] / 'metrics.json')
@@ -276,21 +282,21 @@ def test_a_sweep_on_this_machine(undisturbed):
 def test_the_plan_says_what_the_store_does(undisturbed):
   workdir = undisturbed / 'sweep'
   config = files.read_json(workdir / 'defense.epsilon=0.1' / 'config.json')
-  jobs = plan.jobs(
+  runs = plan.of_sweep(
     ConfigDict(config),
-    lambda config: ({'defense.epsilon': float(e)} for e in EPSILONS),
+    lambda config: ({'defense.noise.epsilon': float(e)} for e in EPSILONS),
     workdir,
   )
   checked = 0
-  for stage in plan.stages(jobs):
+  for stage in sharing.stages(runs):
     keys = {
       files.read_json(workdir / name / 'metrics.json')['stages'][stage.name][
         'key'
       ]
-      for name in stage.jobs
+      for name in stage.runs
     }
     assert len(keys) == 1, stage.name
-    checked += len(stage.jobs)
+    checked += len(stage.runs)
   assert checked == 7 * 5
 
 
@@ -419,8 +425,8 @@ def test_canceled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
   config.write_text(
     'from configs.sweeps.epsilon import get_config\n'
     'def sweep(config):\n'
-    "  yield {'defense.epsilon': 0.01}\n"
-    "  yield {'defense.epsilon': 0.03}\n"
+    "  yield {'defense.noise.epsilon': 0.01}\n"
+    "  yield {'defense.noise.epsilon': 0.03}\n"
   )
   workdir = tmp_path / 'sweep'
   command = sweep_command(
@@ -441,6 +447,63 @@ def test_canceled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
   # The first process says it all; there is one working folder for both.
   lines = (workdir / 'defense.epsilon=0.03' / job.LOG).read_text()
   assert lines.count('\nnoise: computing') == 1
+
+
+STUDY = """
+from babam_jax.config.rows import Row
+from configs import common
+
+def get_config():
+  config = common.get_config()
+  config.update_from_flattened_dict({fields!r})
+  config.study.title = 'Small'
+  config.study.rows = (
+    Row('left out', {{'defense.treatment': 'drop'}}, paper={{'ASR %': 99.0}}),
+    Row(
+      '0.1',
+      {{'defense.noise.epsilon': 0.1, 'models': ('protected',)}},
+      panel='e',
+    ),
+  )
+  config.study.repeats = ({{'scenario.target': 'Ann  Lee'}},)
+  config.study.columns = (('ASR %', 'models.protected.asr'),)
+  config.study.x = 'defense.noise.epsilon'
+  return config
+"""
+TABLE = ('config.json', 'metrics.json', 'table.md', 'report.html')
+
+
+def test_a_study_on_slurm_makes_the_same_table(slurm, faces, tmp_path):
+  people = shutil.copytree(faces, tmp_path / 'people')
+  (people / 'person0').rename(people / 'Ann  Lee')
+  path = tmp_path / 'study.py'
+  fields = FIELDS | {'data.root': str(people)}
+  path.write_text(STUDY.format(fields=fields))
+
+  def start(module, workdir, *arguments, **options):
+    line = [sys.executable, '-m', module, f'--config={path}', *arguments]
+    folders = [f'--workdir={workdir}', f'--artifacts={tmp_path / "store"}']
+    return tell([*line, *folders], **options)
+
+  workdir = tmp_path / 'slurm'
+  told = start('launch.sweep', workdir, '--dry_run')
+  assert 'e_0.1/scenario.target_Ann_Lee' in told and not workdir.exists()
+  told = start('launch.sweep', workdir, '--executor=slurm', env=slurm)
+  assert '2 jobs submitted' in told
+  told = manage(workdir, 'report', env=slurm, status=2)
+  assert 'e_0.1/scenario.target_Ann_Lee' in told  # it is missing yet
+  assert '2 done' in manage(workdir, 'status', '--watch', env=slurm)
+  assert '0 jobs submitted' in manage(workdir, 'resume', env=slurm)
+  manage(workdir, 'report')
+
+  # Here it costs no computing, and all bytes are the same.
+  start('launch.main', tmp_path / 'here')
+  for name in TABLE:
+    there = (workdir / name).read_bytes()
+    assert (tmp_path / 'here' / name).read_bytes() == there, name
+  assert '| left out | ' in (workdir / 'table.md').read_text()
+  told = start('launch.sweep', workdir, '--config.seed=1', status=2)
+  assert 'belongs to another sweep or study' in told
 
 
 def test_refused_options_are_told(slurm, natural, tmp_path):

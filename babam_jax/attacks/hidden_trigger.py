@@ -75,13 +75,14 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
 
   def facts(self, field: str) -> dict[str, Any]:
     """The weights of the surrogate, and the PIRMs that are evaded."""
+    node = f'{field.removeprefix("config.")}.adaptive'
+    names = ('pirm', *['ensemble'] * len(self.adaptive.ensemble))
+    for name, where in zip(names, self._evaded, strict=False):
+      pirm.check_file(f'{node}.{name}', where)
     evaded = [pirm.fingerprint(pirm.path_of(where)) for where in self._evaded]
     return super().facts(field) | {'pirms': evaded}
 
   def check(self, path: str, size: int) -> None:
-    """Tap, sizes, and the files of the PIRMs that are evaded."""
+    """Tap and sizes."""
     super().check(path, size)
     self.check_surrogate(path, size)
-    names = ['pirm', *['ensemble'] * len(self.adaptive.ensemble)]
-    for name, where in zip(names, self._evaded, strict=False):
-      pirm.check_file(f'{path}.adaptive.{name}', where)

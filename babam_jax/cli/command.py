@@ -1,6 +1,5 @@
 """What all commands share: flags, folders, and errors as one line."""
 
-import contextlib
 import datetime
 import errno
 import itertools
@@ -10,16 +9,15 @@ import shlex
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import filelock
 import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from babam_jax import errors
 from babam_jax.data import download
-from babam_jax.experiment.lab import RUN_LOCK
+from babam_jax.runs.alone import alone_in
 from babam_jax.training import parallel
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -47,7 +45,6 @@ _PROCESS_ID = flags.DEFINE_integer(
 
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
 _EXIT_FAULT = 1
-_LOCK_SECONDS = 5  # whoever looks at the state holds it for a moment
 _EXIT_USER_ERROR = 2
 _CONFIG_REMEDY = (
   'expected a config file. Give one with --config=configs/orl_multiclass.py.'
@@ -203,43 +200,17 @@ def _join() -> None:
     parallel.join_processes()
 
 
-@contextlib.contextmanager
-def _alone_in(where: pathlib.Path) -> Iterator[None]:
-  """No other run works in this folder meanwhile; the kernel's lock tells.
-
-  Raises:
-    UserError: one does.
-  """
-  new = not where.exists()
-  where.mkdir(parents=True, exist_ok=True)
-  lock = filelock.FileLock(where / RUN_LOCK)
-  try:
-    lock.acquire(timeout=_LOCK_SECONDS)
-  except filelock.Timeout:
-    raise errors.UserError(
-      f'--workdir: another run is at work in {where}; expected a folder for '
-      'one run. Wait for it, or choose another.'
-    ) from None
-  try:
-    yield
-  finally:
-    (where / RUN_LOCK).unlink(missing_ok=True)
-    lock.release()
-    if new and not any(where.iterdir()):  # nothing was begun
-      where.rmdir()
-
-
 def _run_together(main: Main, where: pathlib.Path) -> None:
   """Runs it in one process, or as one of several: the first writes results."""
   _join()
   if parallel.num_processes() == 1:
-    with _alone_in(where):
+    with alone_in(where):
       main(_CONFIG.value, where, artifacts_folder())
     return
   try:
     with tempfile.TemporaryDirectory() as nobody_looks:
       here = pathlib.Path(nobody_looks) if parallel.process_id() else where
-      with _alone_in(here):
+      with alone_in(here):
         main(_CONFIG.value, here, artifacts_folder())
   except BaseException as error:
     _leave(error)

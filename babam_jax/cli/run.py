@@ -1,24 +1,57 @@
-"""Runs an experiment, or a study of several.
+"""Runs an experiment, a study of several, or one run of many.
 
-python -m launch.main --config=configs/orl_multiclass.py --workdir=DIR
+  python -m launch.main --config=configs/orl_multiclass.py --workdir=DIR
+  python -m launch.main --config=configs/paper/table2.py --workdir=DIR
+  python -m launch.main --config=configs/paper/table2.py \
+    --only=binary_LFW/seed_0 --workdir=DIR
 """
 
 import pathlib
 
+from absl import flags
 from ml_collections import ConfigDict
 
 from babam_jax.cli import command
+from babam_jax.config import rules
 from babam_jax.experiment import pipeline
-from babam_jax.runs import study
+from babam_jax.runs import plan, results
+from babam_jax.runs.execute import Here, execute, repeat_line
+from babam_jax.runs.plan import Run
+from babam_jax.runs.tables import check_columns
+
+_ONLY = flags.DEFINE_string(
+  'only', None, 'Of a study or a sweep this run alone; --workdir is its own.'
+)
 
 
 def main(
   config: ConfigDict, workdir: pathlib.Path, artifacts: pathlib.Path
 ) -> None:
   """The experiment, from pictures to report."""
-  run = study.run if config.study.rows else pipeline.run
-  run(config, workdir, artifacts, command.repeat_line())
+  line = command.repeat_line()
+  if _ONLY.value:
+    runs = plan.of_file(command.config_file(), config, workdir)
+    run = plan.named(_ONLY.value, runs)
+    pipeline.run(run.config, workdir, artifacts, repeat_line(line, run))
+  elif config.study.rows:
+    _study(config, Here(workdir, artifacts, line))
+  else:
+    pipeline.run(config, workdir, artifacts, line)
   print(f'report: {workdir / "report.html"}')
+
+
+def _study(config: ConfigDict, here: Here) -> None:
+  runs = plan.of_study(config, here.workdir)
+  rules.check_workdir(here.workdir, config)
+  plan.check(runs)
+
+  def after(run: Run) -> None:
+    # The first one has shown that the data are there and the columns exist.
+    check_columns(config.study, run)
+    rules.write_config(here.workdir, config)
+
+  execute(runs, here, after)
+  results.publish_study(here.workdir, config, runs, here.command)
 
 
 if __name__ == '__main__':

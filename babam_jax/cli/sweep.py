@@ -1,21 +1,22 @@
-"""Runs an experiment many times, on this machine or through SLURM.
+"""Runs a sweep or a study, on this machine or through SLURM.
 
   python -m launch.sweep --config=configs/sweeps/epsilon.py --workdir=DIR \
     [--executor=slurm --slurm.partition=gpu --slurm.gpus_per_node=1] [--dry_run]
+  python -m launch.sweep --config=configs/paper/table2.py --workdir=DIR ...
   python -m launch.sweep --workdir=DIR status [--watch]
   python -m launch.sweep --workdir=DIR resume | cancel | report
 
-The first runs a sweep, or, with `--dry_run`, tells what it would do. `status`
-shows how far it is, `resume` runs what is missing, `cancel` ends it, `report`
-writes `results.csv` and `report.html`. Exit status 3: some runs have failed.
+The first runs a sweep or a study, or, with `--dry_run`, tells what it would do.
+`status` shows how far it is, `resume` runs what is missing, `cancel` ends it.
+`report` writes `results.csv` and `report.html` of a sweep as far as it is, and
+the table of a study that is done. Exit status 3: some runs have failed.
 """
 
 import pathlib
-import runpy
-import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -27,10 +28,10 @@ from babam_jax import errors, files
 from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.evaluation import table
-from babam_jax.progress import progress_bar, say
-from babam_jax.runs import plan, results, slurm, state
-from babam_jax.runs.job import Experiment
-from babam_jax.runs.plan import Job
+from babam_jax.runs import plan, results, sharing, slurm, state
+from babam_jax.runs.execute import CANCELED, Local, Slurm, execute
+from babam_jax.runs.plan import Run
+from babam_jax.runs.tables import check_columns
 
 _EXECUTORS = ('local', 'slurm')
 _EXECUTOR = flags.DEFINE_enum(
@@ -42,11 +43,10 @@ _SLURM = command.define_options(
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Tell what would be done.')
 _WATCH = flags.DEFINE_bool('watch', False, 'status: until all is settled.')
 _RECORD = 'sweep.json'
-_CANCELLED = 'canceled'
 _EXIT_FAILED = 3
 _WATCH_SECONDS = 2.0
 _FILE_WIDTH = 160  # characters
-_COLOURS = {
+_COLORS = {
   state.DONE: 'green',
   state.RUNNING: 'cyan',
   state.FAILED: 'red',
@@ -58,94 +58,71 @@ def _workdir() -> pathlib.Path:
   where = command.workdir()
   if where is None:
     raise errors.UserError(
-      '--workdir: is missing; expected the folder of the sweep. Give one with '
+      '--workdir: is missing; expected the folder of the runs. Give one with '
       '--workdir=DIR.'
     )
   return where
 
 
-def _planned(workdir: pathlib.Path) -> list[Job]:
-  """The jobs of the sweep that the command line names."""
-  path = command.config_file()
-  module = runpy.run_path(str(path))
-  if 'sweep' not in module:
-    raise errors.UserError(
-      f'--config: {path} has no function sweep(config); expected a sweep. Take '
-      'one of configs/sweeps, or run it with launch.main.'
-    )
-  return plan.jobs(command.config(), module['sweep'], workdir)
+def _is_study() -> bool:
+  """What the command line names: a study, or else a sweep."""
+  return bool(command.config().study.rows)
 
 
 # --- Running ---
 
 
-def _run(planned: list[Job], workdir: pathlib.Path) -> None:
+def _run(runs: list[Run], workdir: pathlib.Path) -> None:
   """Runs what is not done, here or through SLURM."""
-  states = {one.name: one for one in state.states(workdir, planned)}
-  left = [
-    job
-    for job in planned
-    if states[job.name].state != state.DONE and states[job.name].is_settled
+  plan.check(runs)
+  _write_record(workdir, runs)
+  (workdir / CANCELED).unlink(missing_ok=True)
+  arguments = [
+    *command.config_arguments(),
+    f'--artifacts={command.artifacts_folder().absolute()}',
   ]
   if _EXECUTOR.value == 'local':
-    _run_here(left, workdir)
-    _report(planned, workdir)
+    execute(runs, Local(workdir, arguments), _check_columns)
+    _finish(runs, workdir)
     return
-  slurm.check()
-  waves = [
-    {job.name: _experiment(job) for job in wave} for wave in plan.waves(left)
-  ]
-  ids = slurm.submit(workdir, waves, _SLURM.value)
-  print(f'{len(ids)} jobs submitted, {len(planned) - len(left)} left alone')
+  count = execute(runs, Slurm(workdir, arguments, _SLURM.value))
+  print(f'{count} jobs submitted, {len(runs) - count} left alone')
   print(f'python -m launch.sweep --workdir={workdir} status --watch')
 
 
-def _experiment(job: Job) -> Experiment:
-  arguments = [
-    *command.config_arguments(),
-    *(f'--config.{field}={value}' for field, value in job.overrides.items()),
-    f'--workdir={job.folder.absolute()}',
-    f'--artifacts={command.artifacts_folder().absolute()}',
-  ]
-  if _EXECUTOR.value == 'slurm' and slurm.processes(_SLURM.value) > 1:
-    arguments.append('--distributed')
-  return Experiment(str(job.folder.absolute()), arguments)
+def _check_columns(run: Run) -> None:
+  """Hours before the table is made."""
+  if _is_study():
+    check_columns(command.config().study, run)
 
 
-def _run_here(left: list[Job], workdir: pathlib.Path) -> None:
-  with progress_bar(len(left), 'sweep', 'run') as bar:
-    for job in left:
-      if (workdir / _CANCELLED).exists():
-        say('canceled')
-        return
-      say(f'{job.name}: running; it prints to {job.folder / "log.txt"}')
-      experiment = _experiment(job)
-      try:
-        done = experiment()
-      finally:
-        experiment.stop()
-      say(f'{job.name}: {"done" if done else "not done"}')
-      bar.update()
+def _finish(runs: list[Run], workdir: pathlib.Path) -> None:
+  if _is_study() and plan.missing(runs):
+    _status(runs, workdir)
+  else:
+    _report(runs, workdir)
 
 
-def _tell(planned: list[Job]) -> None:
+def _tell(runs: list[Run], workdir: pathlib.Path) -> None:
   """The dry run."""
-  stages = plan.stages(planned)
-  waves = plan.waves(planned)
-  wave_of = {job.name: n for n, wave in enumerate(waves, 1) for job in wave}
-  rows = [(job.name, str(wave_of[job.name])) for job in planned]
+  del workdir
+  plan.check(runs)
+  stages = sharing.stages(runs)
+  waves = sharing.waves(runs)
+  wave_of = {run.name: n for n, wave in enumerate(waves, 1) for run in wave}
+  rows = [(run.name, str(wave_of[run.name])) for run in runs]
   print(table.as_text(('run', 'wave'), rows))
   names = dict.fromkeys(stage.name for stage in stages)
   counts = [
     (
       name,
       str(sum(s.name == name for s in stages)),
-      str(sum(len(s.jobs) for s in stages if s.name == name)),
+      str(sum(len(s.runs) for s in stages if s.name == name)),
     )
     for name in names
   ]
   print(table.as_text(('stage', 'to compute', 'needed by runs'), counts))
-  once, each = plan.estimate(stages, command.artifacts_folder())
+  once, each = sharing.estimate(stages, command.artifacts_folder())
   if once is None or each is None:
     print('No estimate: --artifacts holds no earlier run of each stage.')
   else:
@@ -163,7 +140,7 @@ def _drawn(states: list[state.State]) -> Table:
   for one in states:
     drawn.add_row(
       Text(one.name),
-      Text(one.state, style=_COLOURS.get(one.state, '')),
+      Text(one.state, style=_COLORS.get(one.state, '')),
       str(one.attempts or ''),
       '' if one.seconds is None else f'{one.seconds:.0f}',
       Text(one.host),
@@ -172,8 +149,8 @@ def _drawn(states: list[state.State]) -> Table:
   return drawn
 
 
-def _status(planned: list[Job], workdir: pathlib.Path) -> None:
-  states = state.states(workdir, planned)
+def _status(runs: list[Run], workdir: pathlib.Path) -> None:
+  states = state.states(workdir, runs)
   # In a file or a pipe names are not cut.
   console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
   if _WATCH.value and not all(one.is_settled for one in states):
@@ -181,7 +158,7 @@ def _status(planned: list[Job], workdir: pathlib.Path) -> None:
       while not all(one.is_settled for one in states):
         live.update(_drawn(states))
         time.sleep(_WATCH_SECONDS)
-        states = state.states(workdir, planned)
+        states = state.states(workdir, runs)
   console.print(_drawn(states))
   for one in states:
     if one.state == state.FAILED:
@@ -199,35 +176,55 @@ def _exit_if_failed(states: list[state.State]) -> None:
     sys.exit(_EXIT_FAILED)
 
 
-def _report(planned: list[Job], workdir: pathlib.Path) -> None:
-  states = state.states(workdir, planned)
-  results.write_csv(workdir, planned, states)
-  title = f'Sweep: {command.config_file().stem}'
-  line = shlex.join(
-    ['python', '-m', 'launch.sweep', *command.config_arguments()]
-  )
-  results.write_page(workdir, title, planned, states, line)
-  done = sum(one.state == state.DONE for one in states)
-  print(f'{done} of {len(states)} runs: {workdir / "results.csv"}')
+def _report(runs: list[Run], workdir: pathlib.Path) -> None:
+  states = state.states(workdir, runs)
+  if _is_study():
+    line = command.repeat_line()
+    results.publish_study(workdir, command.config(), runs, line)
+  else:
+    title = f'Sweep: {command.config_file().stem}'
+    line = command.repeat_line('launch.sweep')
+    results.publish_sweep(workdir, title, runs, states, line)
+    done = sum(one.state == state.DONE for one in states)
+    print(f'{done} of {len(states)} runs: {workdir / "results.csv"}')
   print(f'report: {workdir / "report.html"}')
   _exit_if_failed(states)
 
 
-def _cancel(planned: list[Job], workdir: pathlib.Path) -> None:
-  files.write_text(workdir / _CANCELLED, '')  # for --executor=local
+def _cancel(runs: list[Run], workdir: pathlib.Path) -> None:
+  del runs
+  files.write_text(workdir / CANCELED, '')  # for --executor=local
   ids = slurm.submitted(workdir)
   known = slurm.queued(list(ids.values()))
   slurm.cancel(list(known))
   print(f'{len(known)} jobs taken out of the queue')
   if _EXECUTOR.value == 'local':
-    print('A sweep on a machine of its own ends after the run that it is at.')
+    print('On this machine it ends after the run that it is at.')
 
 
 # --- The command line ---
 
 
-def _write_record(workdir: pathlib.Path, planned: list[Job]) -> None:
-  """Keeps what identifies the sweep; refuses the folder of another one."""
+def _configs(runs: list[Run]) -> dict[str, list[str]]:
+  """What identifies a sweep or a study in `sweep.json`."""
+  return {run.name: rules.as_json(run.config).splitlines() for run in runs}
+
+
+def _check_record(workdir: pathlib.Path, runs: list[Run]) -> None:
+  """Refuses the folder of another sweep or study."""
+  path = workdir / _RECORD
+  if path.exists():
+    if _read_record(path)['jobs'] != _configs(runs):
+      raise errors.UserError(
+        f'--workdir: {workdir} belongs to another sweep or study, or its '
+        'config file has changed since; expected the same runs or a new '
+        'folder. Choose another; what both share is reused all the same.'
+      )
+  elif _is_study():  # launch.main may have begun it
+    rules.check_workdir(workdir, command.config())
+
+
+def _write_record(workdir: pathlib.Path, runs: list[Run]) -> None:
   record = {
     'config': command.config_arguments(),
     'artifacts': str(command.artifacts_folder().absolute()),
@@ -237,34 +234,33 @@ def _write_record(workdir: pathlib.Path, planned: list[Job]) -> None:
       for name, value in _SLURM.value.to_dict().items()
       if value is not None
     },
-    'jobs': {
-      job.name: rules.as_json(job.config).splitlines() for job in planned
-    },
+    'jobs': _configs(runs),
   }
-  path = workdir / _RECORD
-  if path.exists() and files.read_json(path)['jobs'] != record['jobs']:
+  files.write_json(workdir / _RECORD, record)
+  if _is_study():  # launch.report knows it by this
+    rules.write_config(workdir, command.config())
+
+
+def _read_record(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    return files.read_json(path)
+  except ValueError as error:
     raise errors.UserError(
-      f'--workdir: {workdir} belongs to another sweep; expected the same one '
-      'or a new folder. Choose another; what both share is reused all the same.'
-    )
-  files.write_json(path, record)
+      f'--workdir: {path} is damaged ({error}); expected it as it was written. '
+      'Remove it, and give the command that started the runs again.'
+    ) from None
 
 
 def _recall(workdir: pathlib.Path) -> None:
-  """Sets the flags as they were when the sweep was started."""
+  """Sets the flags as they were when the runs were started."""
   path = workdir / _RECORD
   if not path.exists():
     raise errors.UserError(
       f'--workdir: no {_RECORD} in {str(workdir)!r}; expected the folder of a '
-      'sweep. Start one with --config=configs/sweeps/epsilon.py.'
+      'sweep, or of a study that launch.sweep started. Start one with '
+      '--config=configs/sweeps/epsilon.py.'
     )
-  try:
-    record = files.read_json(path)
-  except ValueError as error:
-    raise errors.UserError(
-      f'--workdir: {path} is damaged ({error}); expected it as it was written. '
-      'Give the command that started the sweep again.'
-    ) from None
+  record = _read_record(path)
   command.add_arguments(
     [
       *record['config'],
@@ -276,26 +272,26 @@ def _recall(workdir: pathlib.Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Starts a sweep, or looks after one."""
+  """Starts a sweep or a study, or looks after one."""
+  actions: dict[str, Callable[[list[Run], pathlib.Path], None]] = {
+    'run': _tell if _DRY_RUN.value else _run,
+    'resume': _run,
+    'status': _status,
+    'cancel': _cancel,
+    'report': _report,
+  }
   action = ' '.join(arguments) or 'run'
-  actions = {'status': _status, 'cancel': _cancel, 'report': _report}
-  if action not in ('run', 'resume', *actions):
+  if action not in actions:
     raise errors.UserError(
-      f'command line: found {action!r}, expected nothing, {", ".join(actions)} '
-      "or 'resume'. See --help."
+      f'command line: found {action!r}, expected nothing or one of '
+      f'{", ".join(list(actions)[1:])}. See --help.'
     )
   workdir = _workdir()
   if action != 'run':
     _recall(workdir)
-  planned = _planned(workdir)
-  if action in actions:
-    actions[action](planned, workdir)
-  elif _DRY_RUN.value:
-    _tell(planned)
-  else:
-    _write_record(workdir, planned)
-    (workdir / _CANCELLED).unlink(missing_ok=True)
-    _run(planned, workdir)
+  runs = plan.of_file(command.config_file(), command.config(), workdir)
+  _check_record(workdir, runs)
+  actions[action](runs, workdir)
 
 
 if __name__ == '__main__':

@@ -1,27 +1,20 @@
 """Fields of a config that are set by name."""
 
-import ast
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from babam_jax import errors
+from babam_jax.config import renamed, schema
 
 
-def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
-  """A copy of a config in which some fields are set.
-
-  Args:
-    config: what to start from.
-    overrides: `fr.frozen=none fr.epochs=24`.
-    where: the field that holds `overrides`, for error messages.
+def vary(config: ConfigDict, fields: dict[str, Any], where: str) -> ConfigDict:
+  """As `set_fields`; options that then nobody uses have their defaults again.
 
   Raises:
-    UserError: no such field, or a value of another type.
+    UserError: also where one of `fields` is such an option.
   """
-  assignments = (text.partition('=') for text in overrides.split())
-  fields = {path: _literal(text) for path, _, text in assignments}
-  return set_fields(config, fields, where)
+  return schema.without_unused(set_fields(config, fields, where), config)
 
 
 def set_fields(
@@ -31,7 +24,8 @@ def set_fields(
 
   Args:
     config: what to start from.
-    fields: `{'fr.frozen': 'none', 'fr.epochs': 24}`.
+    fields: `{'recognizer.frozen': 'none', 'recognizer.epochs': 24}`. None goes
+      where None is.
     where: what gave `fields`, for error messages.
 
   Raises:
@@ -40,23 +34,23 @@ def set_fields(
   changed = ConfigDict(config).copy_and_resolve_references().lock()
   for path, value in fields.items():
     try:
-      if value is None:
+      if value is None and _value(changed, path) is not None:
         raise ValueError('no value')
       changed.update_from_flattened_dict({path: value})
     except (KeyError, AttributeError, TypeError, ValueError) as error:
+      new = renamed.new_name(path)
+      found = f'it is now {new}' if new else _first_line(error)
       raise errors.UserError(
-        f'{where}: cannot set {f"{path}={value}"!r} ({_first_line(error)}); '
-        'expected field=value with a field of configs/common.py and a value of '
-        'its type.'
+        f'{where}: cannot set {f"{path}={value}"!r} ({found}); expected a '
+        'field of babam_jax/config/schema.py and a value of its type.'
       ) from None
   return changed
 
 
-def _literal(text: str) -> Any:
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text  # a bare word
+def _value(config: ConfigDict, path: str) -> Any:
+  for name in path.split('.'):
+    config = config[name]
+  return config
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Rules between fields, and checks of what a config names, before anything is
 computed or written. What a single field takes is beside its definition."""
 
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -91,7 +92,10 @@ def _members(experiment: Experiment) -> tuple[str, ...]:
 
 def as_json(config: ConfigDict) -> str:
   """The config as it is written to `config.json`."""
-  return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+  text = json.dumps(
+    config.to_dict(), default=dataclasses.asdict, indent=2, sort_keys=True
+  )
+  return text + '\n'
 
 
 def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:

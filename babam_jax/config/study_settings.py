@@ -14,13 +14,15 @@ class StudySettings:
   note: str = setting(
     '', "What the reader must know to compare its figures with the paper's."
   )
-  rows: tuple[Any, ...] = setting((), 'What each row sets.')
+  rows: tuple[Any, ...] = setting(
+    (), 'What each row sets, as `config.rows.Row`, or as a dict of its parts.'
+  )
   columns: tuple[tuple[str, str], ...] = setting(
     (),
     "(heading, field of metrics.json): ('ASR', 'models.malicious.asr').",
   )
   repeats: tuple[Any, ...] = setting(
-    ('seed=0',),
+    ({'seed': 0},),
     'What the repeats of each row set; the table has their means.',
   )
   pooled: bool = setting(
@@ -28,10 +30,12 @@ class StudySettings:
     'Whether rows for the mean, the least and the most of all runs follow.',
   )
   x: str = setting(
-    '', "The field on the x axis of the study's curves; '' for bars."
+    '',
+    "The field on the x axis of the study's curves, of which each panel is "
+    "one; '' for bars.",
   )
   tradeoff: tuple[str, ...] = setting(
     (),
-    'Two headings, for the x and the y axis of a scatter plot of all rows; '
-    '(): no such plot.',
+    'Two headings, for the x and the y axis of scatter plots, one for each '
+    'panel; (): none.',
   )

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np
 from matplotlib.figure import Figure
 
-from babam_jax.evaluation.study_table import Entry, Row
+from babam_jax.evaluation.study_table import Entry, Line
 
 _MARKERS = 'osD^vPX*<>'
 _PANELS_ACROSS = 4  # of a figure
@@ -20,22 +20,22 @@ _PANELS_ACROSS = 4  # of a figure
 
 def rates(
   headings: Sequence[str],
-  rows: Sequence[Row],
+  lines: Sequence[Line],
   points: Sequence[float | None],
   x: str,
 ) -> Figure:
-  """A study's rates: curves where rows have a place on the x axis, else bars.
+  """A study's rates: curves where lines have a place on the x axis, else bars.
 
   Args:
     headings: of the columns. Rates have a panel each, counts have none.
-    rows: the table.
-    points: each row's place on the x axis, or None.
+    lines: the table's; those of one panel make a curve.
+    points: each line's place on the x axis, or None.
     x: what the x axis shows.
   """
   rates = [
     column
     for column in range(len(headings))
-    if not any(row.entries[column].is_count for row in rows)
+    if not any(line.entries[column].is_count for line in lines)
   ]
   across = min(_PANELS_ACROSS, max(1, len(rates)))
   down = -(-max(1, len(rates)) // across)
@@ -50,11 +50,10 @@ def rates(
   for ax in axes.flat[len(rates) :]:
     ax.set_axis_off()
   for ax, column in zip(axes.flat, rates, strict=False):
-    entries = [(row.label, row.entries[column]) for row in rows]
     if all(point is None for point in points):
-      _bars(ax, entries)
+      _bars(ax, [(line.name, line.entries[column]) for line in lines])
     else:
-      _curves(ax, entries, points, x)
+      _curves(ax, lines, column, points, x)
     ax.set(title=headings[column])
     ax.grid(alpha=0.3)
   handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -86,21 +85,23 @@ def _bars(ax: plt.Axes, entries: Sequence[tuple[str, Entry]]) -> None:
 
 def _curves(
   ax: plt.Axes,
-  entries: Sequence[tuple[str, Entry]],
+  lines: Sequence[Line],
+  column: int,
   points: Sequence[float | None],
   x: str,
 ) -> None:
-  lines: dict[str, list[tuple[float, Entry]]] = {}
+  curves: dict[str, list[tuple[float, Entry]]] = {}
   levels = itertools.cycle(('--', ':', '-.'))
-  for (label, entry), point in zip(entries, points, strict=True):
+  for line, point in zip(lines, points, strict=True):
+    entry = line.entries[column]
     if point is None:  # no place on the axis: a level
       style = next(levels)
       ax.axhline(
-        100 * entry.mean, linestyle=style, label=label, color='#555555'
+        100 * entry.mean, linestyle=style, label=line.name, color='#555555'
       )
     else:
-      lines.setdefault(label.rpartition(', ')[0], []).append((point, entry))
-  for number, (name, found) in enumerate(lines.items()):
+      curves.setdefault(line.panel, []).append((point, entry))
+  for number, (name, found) in enumerate(curves.items()):
     found = sorted(found, key=lambda pair: pair[0])
     thick = 1.2 + 3 / (1 + number)  # one below another is still seen
     ax.errorbar(
@@ -119,21 +120,20 @@ def _curves(
 
 
 def tradeoff(
-  headings: Sequence[str], rows: Sequence[Row], axes: Sequence[str]
+  headings: Sequence[str], lines: Sequence[Line], axes: Sequence[str]
 ) -> Figure:
-  """What one rate costs in another: a point for each row.
+  """What one rate costs in another: a point for each line.
 
   Args:
     headings: of the columns.
-    rows: the table; a row 'panel, point' stands in the panel of that name.
+    lines: the table's; each panel has a plot of its own.
     axes: the headings of the x and of the y axis.
   """
   x, y = (headings.index(heading) for heading in axes)
   panels: dict[str, list[tuple[str, Entry, Entry]]] = {}
-  for row in rows:
-    panel, _, point = row.label.rpartition(', ')
-    entry = (point, row.entries[x], row.entries[y])
-    panels.setdefault(panel, []).append(entry)
+  for line in lines:
+    entry = (line.label, line.entries[x], line.entries[y])
+    panels.setdefault(line.panel, []).append(entry)
   names = list(dict.fromkeys(name for p in panels.values() for name, *_ in p))
   across = min(_PANELS_ACROSS, len(panels))
   down = -(-len(panels) // across)
@@ -167,7 +167,7 @@ def tradeoff(
 
 
 def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
-  """A mean with its deviations; color and marker by the row's number."""
+  """A mean with its deviations; color and marker by its number."""
   ax.errorbar(
     100 * x.mean,
     100 * y.mean,

@@ -72,13 +72,25 @@ class Entry(NamedTuple):
     return text
 
 
-class Row(NamedTuple):
-  """A line of the table: its label, an entry for each column, how many runs
-  they are of."""
+class Line(NamedTuple):
+  """A line of the table.
+
+  Attributes:
+    label: of its row.
+    entries: one for each column.
+    runs: how many they are of.
+    panel: the curve or the plot that it is a point of; '' if it stands alone.
+  """
 
   label: str
   entries: list[Entry]
   runs: int
+  panel: str = ''
+
+  @property
+  def name(self) -> str:
+    """As the table shows it."""
+    return f'{self.panel}, {self.label}' if self.panel else self.label
 
 
 def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
@@ -113,16 +125,16 @@ def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
   return Entry(values, interval, paper)
 
 
-def pooled(rows: Sequence[Row]) -> list[Row]:
-  """Mean, least and most of each column over all runs of all rows."""
+def pooled(lines: Sequence[Line]) -> list[Line]:
+  """Mean, least and most of each column over all runs of all lines."""
   columns = [
-    [value for row in rows for value in row.entries[i].values]
-    for i in range(len(rows[0].entries))
+    [value for line in lines for value in line.entries[i].values]
+    for i in range(len(lines[0].entries))
   ]
-  runs = sum(row.runs for row in rows)
-  mean = Row('all: mean', [Entry(c, None, None) for c in columns], runs)
+  runs = sum(line.runs for line in lines)
+  mean = Line('all: mean', [Entry(c, None, None) for c in columns], runs)
   extremes = [
-    Row(
+    Line(
       f'all: {name}',
       [Entry([of(c)] if c else [], None, None) for c in columns],
       runs,
@@ -132,32 +144,32 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
   return [mean, *extremes]
 
 
-def header(headings: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def header(headings: Sequence[str], lines: Sequence[Line]) -> list[str]:
   """The table's first line; a column for the paper where it has a figure."""
   cells = ['']
   for i, heading in enumerate(headings):
     cells.append(heading)
-    if _has_paper(rows, i):
+    if _has_paper(lines, i):
       cells.append('paper')
   return [*cells, 'runs']
 
 
-def lines(rows: Sequence[Row]) -> list[list[str]]:
-  """The table's other lines, in percent, to go with `header`."""
-  return [_line(row, rows) for row in rows]
+def cells(lines: Sequence[Line]) -> list[list[str]]:
+  """The table's other lines as text, in percent, to go with `header`."""
+  return [_cells(line, lines) for line in lines]
 
 
-def _line(row: Row, rows: Sequence[Row]) -> list[str]:
-  cells = [row.label]
-  for i, found in enumerate(row.entries):
-    cells.append(str(found))
-    if _has_paper(rows, i):
-      cells.append('-' if found.paper is None else f'{found.paper:g}')
-  return [*cells, str(row.runs)]
+def _cells(line: Line, lines: Sequence[Line]) -> list[str]:
+  found = [line.name]
+  for i, entry in enumerate(line.entries):
+    found.append(str(entry))
+    if _has_paper(lines, i):
+      found.append('-' if entry.paper is None else f'{entry.paper:g}')
+  return [*found, str(line.runs)]
 
 
-def _has_paper(rows: Sequence[Row], column: int) -> bool:
-  return any(row.entries[column].paper is not None for row in rows)
+def _has_paper(lines: Sequence[Line], column: int) -> bool:
+  return any(line.entries[column].paper is not None for line in lines)
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -166,11 +178,11 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
   return ''.join(f'| {" | ".join(row)} |\n' for row in rows)
 
 
-def as_json(headings: Sequence[str], rows: Sequence[Row]) -> list[dict]:
+def as_json(headings: Sequence[str], lines: Sequence[Line]) -> list[dict]:
   """The table's rows for `metrics.json`."""
   return [
     {
-      'label': row.label,
+      'label': line.name,
       'columns': {
         heading: {
           'mean': found.mean if found.values else None,
@@ -179,8 +191,8 @@ def as_json(headings: Sequence[str], rows: Sequence[Row]) -> list[dict]:
           'paper': found.paper,
           'values': found.values,
         }
-        for heading, found in zip(headings, row.entries, strict=True)
+        for heading, found in zip(headings, line.entries, strict=True)
       },
     }
-    for row in rows
+    for line in lines
   ]

@@ -1,1 +1,1 @@
-"""Many experiments: planned, run here or on a cluster, collected."""
+"""Many experiments: planned, executed here or on a cluster, tabulated."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from babam_jax import errors, files
 from babam_jax.evaluation import report, study_table, table
 from babam_jax.experiment import environment
-from babam_jax.runs import study
+from babam_jax.runs import plan
+from babam_jax.runs.tables import section_of, tabulate
 
 _RUN_HEADER = ('run', *table.MODEL_HEADER)
 _RUN_NOTE = "Rates in percent, with Wilson's 95 % intervals."
@@ -43,7 +44,7 @@ def write_page(
     UserError: there is no working folder, or the folder is one.
   """
   found = find(folder)
-  sections = [study.section_of(study.collect(one)) for one in found.studies]
+  sections = [_study_section(one) for one in found.studies]
   if found.runs:
     sections.append(_runs_section(folder, found.runs))
   if found.absent:
@@ -106,14 +107,20 @@ def _is_study(config: dict[str, Any] | None) -> bool:
 
 def _file_study(found: Found, folder: pathlib.Path) -> None:
   try:
-    missing = study.missing(folder)
+    _, runs = plan.stored_study(folder)
   except errors.UserError as error:
     found.absent.append((folder, str(error)))
     return
+  missing = plan.missing(runs)
   if missing:
-    found.absent.extend((run, 'has no results') for run in missing)
+    found.absent.extend((run.folder, 'has no results') for run in missing)
   else:
     found.studies.append(folder)
+
+
+def _study_section(folder: pathlib.Path) -> report.Section:
+  config, runs = plan.stored_study(folder)
+  return section_of(tabulate(runs, config.study))
 
 
 def _runs_section(

@@ -1,7 +1,7 @@
-"""One run of a sweep: an experiment in a process of its own.
+"""One run of a plan: an experiment in a process of its own.
 
 The process may die (out of memory, a broken node, `kill -9`) without taking
-the job with it: it is started once more, and continues where it was. What
+the others with it: it is started once more, and continues where it was. What
 happened is appended to `attempts.jsonl` in the run's working folder, what it
 printed to `log.txt`.
 """

@@ -1,69 +1,114 @@
-"""What a sweep will do: its jobs, what they share, how long it may take."""
+"""The plan of a study or a sweep: its runs, each an experiment of its own."""
 
 import collections
-import json
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+import runpy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
-from babam_jax import errors
-from babam_jax.config import rules
-from babam_jax.store import keeping
-from babam_jax.config.overrides import set_fields
+from babam_jax import errors, files
+from babam_jax.config import rows, rules
+from babam_jax.config.overrides import set_fields, vary
+from babam_jax.config.rows import Row
+from babam_jax.runs import study_form
 
-Overrides = dict[str, Any]
-# The stages that cost time, and the config fields that each depends on, through
-# its inputs too. A field that begins with '-' makes no difference.
-_SCENE = ('data', 'scenario', 'seed', '-data.root')
-_POISON = (*_SCENE, 'attack', '-attack.share')
-_PIRM = (
-  'pirm',
-  'data.size',
-  'seed',
-  '-pirm.threshold',
-  '-pirm.score_batch_size',
-)
-_MODEL = ('fr', '-fr.checkpoint_every')
-_STAGES = {
-  'pirm': _PIRM,
-  'poison': _POISON,
-  'model/clean': (*_SCENE, *_MODEL),
-  'model/malicious': (*_SCENE, *_MODEL, 'attack'),
-  'model/protected': (*_SCENE, *_MODEL, 'attack', 'pirm', 'defense'),
-}
+Sets = Mapping[str, Any]  # fields and their values
 
 
-class Job(NamedTuple):
-  """One run of a sweep.
+class Run(NamedTuple):
+  """One run of a study or a sweep.
 
   Attributes:
-    name: what it sets, as the name of its folder.
-    overrides: the fields that it sets.
-    config: of this run.
-    folder: its working folder.
+    name: the path of its folder in that of the study or the sweep.
+    folder: where its results go.
+    config: of this run alone.
+    sets: what tells it from the other runs.
+    row: of the table, to which it belongs.
   """
 
   name: str
-  overrides: Overrides
-  config: ConfigDict
   folder: pathlib.Path
+  config: ConfigDict
+  sets: Sets
+  row: Row
 
 
-def jobs(
+# --- What a config file plans ---
+
+
+def of_file(
+  path: pathlib.Path, config: ConfigDict, workdir: pathlib.Path
+) -> list[Run]:
+  """The runs of a config file: those of its `sweep`, or those of its study.
+
+  Args:
+    path: of the file.
+    config: what it gives, and what the command line sets in it.
+    workdir: each run has a folder of its own in it.
+
+  Raises:
+    UserError: it has neither or both, or they are malformed.
+  """
+  sweep = runpy.run_path(str(path)).get('sweep')
+  if (sweep is None) == (not config.study.rows):
+    raise errors.UserError(
+      f'--config: {path} has {"no" if sweep is None else "a"} function '
+      f'sweep(config), and {"no " if sweep is None else ""}rows in '
+      'config.study; expected one of the two. Take one of configs/sweeps or '
+      'configs/paper; a single experiment runs with launch.main.'
+    )
+  if sweep:
+    return of_sweep(config, sweep, workdir)
+  return of_study(config, workdir)
+
+
+def check(runs: Sequence[Run]) -> None:
+  """Checks all runs before any of them starts.
+
+  Raises:
+    UserError: a config is out of range, a PIRM or weights are not there.
+  """
+  for run in runs:
+    rules.check_files(rules.check(run.config))
+
+
+def named(name: str, runs: Sequence[Run]) -> Run:
+  """The run of that name.
+
+  Raises:
+    UserError: there is none.
+  """
+  for run in runs:
+    if run.name == name:
+      return run
+  raise errors.UserError(
+    f'--only: found {name!r}, expected the name of a run, as '
+    f'{runs[0].name!r}. See them all with launch.sweep --dry_run.'
+  )
+
+
+def missing(runs: Sequence[Run]) -> list[Run]:
+  """Those that have no results."""
+  return [run for run in runs if not (run.folder / 'metrics.json').exists()]
+
+
+# --- Sweeps ---
+
+
+def of_sweep(
   config: ConfigDict,
-  sweep: Callable[[ConfigDict], Iterable[Overrides]],
+  sweep: Callable[[ConfigDict], Iterable[Sets]],
   workdir: pathlib.Path,
-) -> list[Job]:
-  """The runs of a sweep, checked before any is started.
+) -> list[Run]:
+  """The runs of a sweep; those that differ in their seed alone are one row.
 
   Args:
     config: the experiment that all runs start from.
     sweep: yields what each of them sets.
-    workdir: of the sweep; each run has a folder of its own in it.
+    workdir: of the sweep.
 
   Raises:
     UserError: nothing is yielded, the same twice, or what cannot be set.
@@ -75,19 +120,16 @@ def jobs(
       f'sweep(): returns {yielded!r}; expected it to yield dicts of fields and '
       'their values. See configs/sweeps.'
     )
-  for overrides in yielded:
-    if not isinstance(overrides, dict) or not overrides:
+  for sets in yielded:
+    if not isinstance(sets, Mapping) or not sets:
       raise errors.UserError(
-        f'sweep(): found {overrides!r}, expected dicts of fields and their '
-        "values, as {'defense.epsilon': 0.01}. See configs/sweeps."
+        f'sweep(): found {sets!r}, expected dicts of fields and their '
+        "values, as {'defense.noise.epsilon': 0.01}. See configs/sweeps."
       )
-    changed = set_fields(config, overrides, 'sweep()')
-    rules.check(changed)
-    rules.check_pirm(changed)
-    rules.check_weights(changed)
-    name = _name(overrides)
-    found.append(Job(name, overrides, changed, workdir / name))
-  names = collections.Counter(job.name for job in found)
+    name = _sweep_name(sets)
+    changed = vary(config, dict(sets), 'sweep()')
+    found.append(Run(name, workdir / name, changed, sets, _sweep_row(sets)))
+  names = collections.Counter(run.name for run in found)
   twice = [name for name, count in names.items() if count > 1]
   if twice or not found:
     raise errors.UserError(
@@ -97,108 +139,74 @@ def jobs(
   return found
 
 
-def _name(overrides: Overrides) -> str:
-  text = '-'.join(f'{field}={value}' for field, value in overrides.items())
+def _sweep_name(sets: Sets) -> str:
+  text = '-'.join(f'{field}={value}' for field, value in sets.items())
   return re.sub(r'[^A-Za-z0-9.=-]+', '_', text).strip('_.')
 
 
-class Stage(NamedTuple):
-  """A stage that some of the jobs need.
-
-  Attributes:
-    name: as in the artifact store.
-    result: tells its results apart.
-    jobs: the names of those that need this result.
-  """
-
-  name: str
-  result: str
-  jobs: tuple[str, ...]
+def _sweep_row(sets: Sets) -> Row:
+  rest = {field: value for field, value in sets.items() if field != 'seed'}
+  if len(rest) == 1:
+    ((field, value),) = rest.items()
+    return Row(str(value), rest, panel=field)
+  return Row(rows.text(rest) or 'all seeds', rest)
 
 
-def stages(planned: Sequence[Job]) -> list[Stage]:
-  """Which costly stages there are to compute, and who needs each.
-
-  Two jobs share a stage if no field that it depends on differs. That may count
-  too many (nothing flagged: the protected model is the malicious one), and the
-  store has the last word.
-  """
-  needed: dict[tuple[str, str], list[str]] = {}
-  for job in planned:
-    for name, fields in _STAGES.items():
-      if _is_computed(name, job.config):
-        result = _values(job.config, fields)
-        needed.setdefault((name, result), []).append(job.name)
-  return [Stage(*key, tuple(names)) for key, names in needed.items()]
+# --- Studies ---
 
 
-def _is_computed(stage: str, config: ConfigDict) -> bool:
-  if stage == 'pirm':
-    return config.pirm.checkpoint == 'train'
-  kind, _, name = stage.partition('/')
-  return kind != 'model' or name in config.models
-
-
-def _values(config: ConfigDict, fields: Sequence[str]) -> str:
-  without = [field[1:] for field in fields if field.startswith('-')]
-  kept = {
-    field: json.loads(json.dumps(_field(config, field)))
-    for field in fields
-    if not field.startswith('-')
-  }
-  for field in without:
-    node, _, name = field.rpartition('.')
-    kept.get(node, {}).pop(name, None)
-  return json.dumps(kept, sort_keys=True)
-
-
-def _field(config: ConfigDict, path: str) -> Any:
-  value: Any = config
-  for name in path.split('.'):
-    value = value[name]
-  return value.to_dict() if isinstance(value, ConfigDict) else value
-
-
-def waves(planned: Sequence[Job]) -> list[list[Job]]:
-  """Jobs that can run side by side without needing the same new stage, then
-  all others.
-
-  Each stage that several jobs share is computed in the first wave, by one of
-  them: nobody waits on an accelerator for what another is computing.
-  """
-  shared = [stage for stage in stages(planned) if len(stage.jobs) > 1]
-  taken: set[Stage] = set()
-  first, rest = [], []
-  for job in planned:
-    mine = {stage for stage in shared if job.name in stage.jobs}
-    if mine & taken:
-      rest.append(job)
-    else:
-      first.append(job)
-      taken |= mine
-  return [wave for wave in (first, rest) if wave]
-
-
-def estimate(
-  needed: Sequence[Stage], store: pathlib.Path
-) -> tuple[float | None, float | None]:
-  """Seconds of the costly stages, with and without reuse.
+def of_study(config: ConfigDict, workdir: pathlib.Path) -> list[Run]:
+  """The runs of a study, row by row.
 
   Args:
-    needed: the stages of the sweep.
-    store: artifacts of earlier runs: what a stage took there, on average, is
-      what it is expected to take. What they hold already is not left out.
+    config: the experiment that all runs start from, with `config.study`.
+    workdir: of the study.
 
-  Returns:
-    None, None if a stage was never run.
+  Raises:
+    UserError: the study is malformed, a row or a repeat sets what cannot be
+      set, or two rows share a folder.
   """
-  took: dict[str, list[float]] = {}
-  if store.is_dir():
-    for kept in keeping.find(store):
-      took.setdefault(kept.stage, []).append(kept.seconds)
-  if not {stage.name for stage in needed} <= took.keys():
-    return None, None
-  mean = {name: float(np.mean(found)) for name, found in took.items()}
-  once = sum(mean[stage.name] for stage in needed)
-  each = sum(mean[stage.name] * len(stage.jobs) for stage in needed)
-  return once, each
+  alone = ConfigDict(config).copy_and_resolve_references()
+  alone.study = ConfigDict({'rows': ()})
+  found = []
+  for row in study_form.read_rows(config):
+    where = f'config.study.rows, {row.name!r}'
+    for repeat in config.study.repeats:
+      name = f'{rows.slug(row.name)}/{rows.slug(rows.text(repeat))}'.rstrip('/')
+      # A repeat may set what only some rows use.
+      repeated = set_fields(alone, repeat, 'config.study.repeats')
+      each = vary(repeated, dict(row.sets), where)
+      sets = {**row.sets, **repeat}
+      found.append(Run(name, workdir / name, each, sets, row))
+  if len({run.folder for run in found}) < len(found):
+    raise errors.UserError(
+      'config.study.rows: two rows or repeats have the same name; expected '
+      'labels that differ in letters, digits or dots. Rename one.'
+    )
+  return found
+
+
+def stored_study(workdir: pathlib.Path) -> tuple[ConfigDict, list[Run]]:
+  """The config and the runs of the study that a folder holds.
+
+  Raises:
+    UserError: its `config.json` is not one of a study, as it is now.
+  """
+  path = workdir / 'config.json'
+  try:
+    config = ConfigDict(_with_tuples(files.read_json(path)))
+    return config, of_study(config, workdir)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise errors.UserError(
+      f'{path}: is not the config of a study, or one of an earlier version '
+      f'({error}). Run the study again, in a new folder.'
+    ) from None
+
+
+def _with_tuples(value: Any) -> Any:
+  """JSON has lists where a config has tuples."""
+  if isinstance(value, dict):
+    return {name: _with_tuples(found) for name, found in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_with_tuples, value))
+  return value

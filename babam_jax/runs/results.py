@@ -1,4 +1,4 @@
-"""What a sweep has found: one table of all runs, one page."""
+"""What the runs of a plan have found: one table, one page."""
 
 import csv
 import io
@@ -6,14 +6,22 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from babam_jax import files
-from babam_jax.evaluation import report, study_figures, study_table
-from babam_jax.evaluation.study_table import Row
-from babam_jax.experiment import environment
-from babam_jax.runs.plan import Job
-from babam_jax.runs.state import DONE, State
+from ml_collections import ConfigDict
 
-# Columns of the page, where the runs have them.
+from babam_jax import files
+from babam_jax.config import rules
+from babam_jax.evaluation import (
+  figures,
+  report,
+  study_table,
+  table,
+)
+from babam_jax.experiment import environment
+from babam_jax.runs.plan import Run
+from babam_jax.runs.state import DONE, State
+from babam_jax.runs.tables import Table, metrics_of, section_of, tabulate
+
+# Columns of a sweep, where the runs have them.
 _COLUMNS = (
   ('clean accuracy', 'models.clean.accuracy'),
   ('malicious accuracy', 'models.malicious.accuracy'),
@@ -25,29 +33,132 @@ _COLUMNS = (
 )
 # Times, and what is no figure.
 _LEFT_OUT = ('stages', 'seconds', 'holdout', 'weights')
+_WIDTH = 160  # characters of a terminal
 
 
-def write_csv(
-  workdir: pathlib.Path, planned: Sequence[Job], states: Sequence[State]
+def _page_section(found: Table) -> report.Section:
+  section = section_of(found)
+  if found.histories:
+    section.figures['training'] = figures.training_curves(found.histories)
+  return section
+
+
+def _surroundings(runs: Sequence[Run], command: str) -> dict[str, Any]:
+  """Those of the runs, which may not be those of who makes the table."""
+  for run in runs:
+    path = run.folder / 'environment.json'
+    if path.exists():
+      return files.read_json(path) | {'command': command}
+  return environment.describe(command)
+
+
+# --- Studies ---
+
+
+def publish_study(
+  workdir: pathlib.Path, config: ConfigDict, runs: Sequence[Run], command: str
 ) -> None:
-  """Writes `results.csv`: a line a run, what it set, what it measured.
+  """Writes and prints a study's table: `metrics.json`, `table.md` and
+  `report.html`.
+
+  Args:
+    workdir: of the study.
+    config: with `config.study`.
+    runs: of the study, all done.
+    command: how to repeat it.
+
+  Raises:
+    UserError: as `tabulate`.
+  """
+  found = tabulate(runs, config.study)
+  surroundings = _surroundings(runs, command)
+  results = {
+    'title': found.title,
+    'seconds': found.seconds,
+    'rows': study_table.as_json(found.headings, found.lines),
+  }
+  rules.write_config(workdir, config)
+  files.write_json(workdir / 'metrics.json', results)
+  files.write_json(workdir / 'environment.json', surroundings)
+  section = _page_section(found)
+  files.write_text(
+    workdir / 'table.md',
+    f'{found.title}\n\n'
+    f'{study_table.markdown(section.header, section.lines)}\n'
+    f'{section.note}\n\n    {command}\n',
+  )
+  report.write_sections(
+    workdir / 'report.html',
+    found.title,
+    [section],
+    surroundings,
+    workdir / 'figures',
+  )
+  print(table.as_text(section.header, section.lines, found.title, _WIDTH))
+
+
+# --- Sweeps ---
+
+
+def publish_sweep(
+  workdir: pathlib.Path,
+  title: str,
+  runs: Sequence[Run],
+  states: Sequence[State],
+  command: str,
+) -> None:
+  """Writes `results.csv` and `report.html` of a sweep, as far as it is.
+
+  Args:
+    workdir: of the sweep.
+    title: what it is called.
+    runs: of the sweep.
+    states: of each.
+    command: how to repeat it.
+  """
+  _write_csv(workdir / 'results.csv', runs, states)
+  is_done = {state.name: state.state == DONE for state in states}
+  done = [run for run in runs if is_done[run.name]]
+  sections = []
+  if done:
+    sections.append(_page_section(tabulate(done, _layout(title, done))))
+  absent = [state for state in states if state.state != DONE]
+  if absent:
+    lines = [
+      (s.name, s.state, s.host, ' / '.join(s.last_lines)) for s in absent
+    ]
+    header = ('run', 'state', 'host', 'its last lines')
+    sections.append(report.Section('Not shown', header, lines, {}, ''))
+  report.write_sections(
+    workdir / 'report.html',
+    title,
+    sections,
+    _surroundings(runs, command),
+    workdir / 'figures',
+  )
+
+
+def _write_csv(
+  path: pathlib.Path, runs: Sequence[Run], states: Sequence[State]
+) -> None:
+  """A line a run, what it set, what it measured.
 
   It holds no times and no places: the same sweep gives the same file, wherever
   it ran. A run that is not done has its state, and no figures.
   """
   lines = []
-  for job, state in zip(planned, states, strict=True):
-    line: dict[str, Any] = {'run': job.name, 'state': state.state}
-    line |= job.overrides
+  for run, state in zip(runs, states, strict=True):
+    line: dict[str, Any] = {'run': run.name, 'state': state.state}
+    line |= run.sets
     if state.state == DONE:
-      line |= _figures(files.read_json(job.folder / 'metrics.json'))
+      line |= _figures(metrics_of(run))
     lines.append(line)
   fields = list(dict.fromkeys(name for line in lines for name in line))
   text = io.StringIO()
   writer = csv.DictWriter(text, fields, restval='', lineterminator='\n')
   writer.writeheader()
   writer.writerows(lines)
-  files.write_text(workdir / 'results.csv', text.getvalue())
+  files.write_text(path, text.getvalue())
 
 
 def _figures(metrics: dict[str, Any], path: str = '') -> dict[str, Any]:
@@ -63,105 +174,28 @@ def _figures(metrics: dict[str, Any], path: str = '') -> dict[str, Any]:
   return found
 
 
-def write_page(
-  workdir: pathlib.Path,
-  title: str,
-  planned: Sequence[Job],
-  states: Sequence[State],
-  command: str,
-) -> None:
-  """Writes `report.html`: a row for all runs that differ in their seed alone.
-
-  Args:
-    workdir: of the sweep.
-    title: what it is called.
-    planned: its jobs.
-    states: of each.
-    command: how to repeat it.
-  """
-  sections = []
-  done = [
-    job
-    for job, state in zip(planned, states, strict=True)
-    if state.state == DONE
-  ]
-  if done:
-    sections.append(_table(title, done))
-  absent = [state for state in states if state.state != DONE]
-  if absent:
-    lines = [
-      (s.name, s.state, s.host, ' / '.join(s.last_lines)) for s in absent
-    ]
-    header = ('run', 'state', 'host', 'its last lines')
-    sections.append(report.Section('Not shown', header, lines, {}, ''))
-  report.write_sections(
-    workdir / 'report.html',
-    title,
-    sections,
-    environment.describe(command),
-    workdir / 'figures',
+def _layout(title: str, runs: Sequence[Run]) -> ConfigDict:
+  """A sweep's table: the columns that all runs have, over the one number that
+  varies, if there is one."""
+  every = [metrics_of(run) for run in runs]
+  values = [value for run in runs for value in run.row.sets.values()]
+  fields = {field for run in runs for field in run.row.sets}
+  numbers = all(type(value) in (int, float) for value in values)
+  return ConfigDict(
+    {
+      'title': title,
+      'note': '',
+      'columns': tuple(c for c in _COLUMNS if _all_have(every, c[1])),
+      'pooled': False,
+      'x': fields.pop() if len(fields) == 1 and numbers else '',
+      'tradeoff': (),
+    }
   )
 
 
-def _table(title: str, done: Sequence[Job]) -> report.Section:
-  groups: dict[str, list[Job]] = {}
-  for job in done:
-    groups.setdefault(_label(job), []).append(job)
-  found = {
-    label: [files.read_json(job.folder / 'metrics.json') for job in jobs]
-    for label, jobs in groups.items()
-  }
-  every = [metrics for group in found.values() for metrics in group]
-  columns = [(h, field) for h, field in _COLUMNS if _all_have(every, field)]
-  rows = [
-    Row(
-      label,
-      [study_table.entry(group, field, None) for _, field in columns],
-      len(group),
-    )
-    for label, group in found.items()
-  ]
-  headings = [heading for heading, _ in columns]
-  x, points = _axis(groups)
-  return report.Section(
-    title,
-    study_table.header(headings, rows),
-    study_table.lines(rows),
-    {'sweep': study_figures.rates(headings, rows, points, x)},
-    'Rates in percent: mean over the seeds ± their standard deviation, and '
-    "Wilson's 95 % interval over the test pictures of all runs. The runs "
-    f'together took {_seconds(every):.0f} s, stages that they share once.',
-  )
-
-
-def _label(job: Job) -> str:
-  rest = {k: v for k, v in job.overrides.items() if k != 'seed'}
-  if len(rest) == 1:
-    return ', '.join(map(str, *rest.items()))  # the line and its point
-  return ' '.join(f'{k}={v}' for k, v in rest.items()) or 'all seeds'
-
-
-def _all_have(runs: Sequence[dict], field: str) -> bool:
+def _all_have(metrics: Sequence[dict[str, Any]], field: str) -> bool:
   try:
-    study_table.entry(runs, field, None)
+    study_table.entry(metrics, field, None)
   except KeyError:
     return False
   return True
-
-
-def _axis(groups: dict[str, list[Job]]) -> tuple[str, list[float | None]]:
-  """The one field that varies, if it is a number, and its value in each row."""
-  rest = [
-    {k: v for k, v in jobs[0].overrides.items() if k != 'seed'}
-    for jobs in groups.values()
-  ]
-  fields = {field for row in rest for field in row}
-  values = [value for row in rest for value in row.values()]
-  if len(fields) == 1 and all(type(v) in (int, float) for v in values):
-    return fields.pop(), values
-  return '', [None] * len(rest)
-
-
-def _seconds(runs: Sequence[dict]) -> float:
-  stages = [stage for run in runs for stage in run['stages'].values()]
-  return sum({s['key']: s['seconds'] for s in stages}.values())

@@ -72,7 +72,7 @@ def submit(
   """Submits job arrays, each after the end of the one before it.
 
   Args:
-    workdir: of the sweep.
+    workdir: of the study or the sweep.
     waves: by name, what may run side by side.
     chosen: as `options` has it.
 

@@ -1,4 +1,4 @@
-"""How far a sweep is, from what its runs have left in their folders."""
+"""How far runs are, from what they have left in their folders."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import filelock
 
 from babam_jax.experiment import lab
 from babam_jax.runs import job, slurm
-from babam_jax.runs.plan import Job
+from babam_jax.runs.plan import Run
 
 DONE, RUNNING, QUEUED, FAILED = 'done', 'running', 'queued', 'failed'
 STOPPED, WAITING = 'stopped', 'waiting'
@@ -19,7 +19,7 @@ class State(NamedTuple):
   """Of one run.
 
   Attributes:
-    name: of its job.
+    name: its own.
     state: 'done', 'running', 'queued' (SLURM has it), 'failed' (twice in a
       row, or by the user's mistake), 'stopped' (killed; resume goes on) or
       'waiting' (nobody has it).
@@ -42,23 +42,23 @@ class State(NamedTuple):
     return self.state not in (RUNNING, QUEUED)
 
 
-def states(workdir: pathlib.Path, planned: Sequence[Job]) -> list[State]:
-  """Of all runs of a sweep."""
+def states(workdir: pathlib.Path, runs: Sequence[Run]) -> list[State]:
+  """Of all runs of a plan."""
   ids = slurm.submitted(workdir)
   known = slurm.queued(list(ids.values()))
-  return [_state(one, ids.get(one.name, '') in known) for one in planned]
+  return [_state(run, ids.get(run.name, '') in known) for run in runs]
 
 
-def _state(one: Job, in_queue: bool) -> State:
-  events = _events(one.folder)
+def _state(run: Run, in_queue: bool) -> State:
+  events = _events(run.folder)
   ends = [event for event in events if event['event'] == 'end']
   return State(
-    one.name,
-    _name(one.folder, events, in_queue),
+    run.name,
+    _name(run.folder, events, in_queue),
     sum(event['event'] == 'start' for event in events),
     ends[-1]['seconds'] if ends else None,
     events[-1]['host'] if events else '',
-    job.last_lines(one.folder),
+    job.last_lines(run.folder),
   )
 
 

@@ -6,10 +6,16 @@ are those of two CPU cores, without what an earlier one has left in the
 artifact store.
 """
 
-SEEDS = ('seed=0', 'seed=1', 'seed=2')
+SEEDS = ({'seed': 0}, {'seed': 1}, {'seed': 2})
 # All of the recognizer trains; it starts from ImageNet's convolutions.
-UNFROZEN = 'fr.frozen=none fr.learning_rate=1e-4 fr.epochs=12 fr.batch_size=64'
-BINARY = 'scenario.task=binary fr.logit_adjustment=3.0'
+UNFROZEN = {
+  'recognizer.frozen': 'none',
+  'recognizer.learning_rate': 1e-4,
+  'recognizer.epochs': 12,
+  'recognizer.batch_size': 64,
+}
+BINARY = {'scenario.task': 'binary', 'recognizer.logit_adjustment': 3.0}
+MULTICLASS = {'scenario.task': 'multiclass'}
 
 
 def check_variant(found, known):

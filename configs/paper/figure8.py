@@ -10,14 +10,15 @@ flagged out. The paper at epsilon 0.01: accuracy 2.5 points lower (binary), 8.2
 points higher (multi-class), ASR at most 20 %. 40 minutes, three seeds.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_binary, lfw_multiclass, paper
 
 _EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.005)
 _METHODS = (
-  ('flagged (BA-BAM)', 'defense.flags=pirm'),
-  ('known poison', 'defense.flags=oracle'),
-  ('flagged, constant scale', 'defense.distance=constant'),
-  ('whole class', 'defense.flags=victim'),
+  ('flagged (BA-BAM)', {'defense.detector': 'pirm'}),
+  ('known poison', {'defense.detector': 'oracle'}),
+  ('flagged, constant scale', {'defense.noise.distance': 'constant'}),
+  ('whole class', {'defense.detector': 'victim_class'}),
 )
 
 
@@ -32,14 +33,14 @@ def get_config(task='multiclass'):
     ('accuracy %', 'models.protected.accuracy'),
   )
   config.study.rows = (
-    ('no defense', 'defense.action=none', None),
-    ('flagged left out', 'defense.action=drop', None),
+    Row('no defense', {'defense.detector': 'none'}),
+    Row('flagged left out', {'defense.treatment': 'drop'}),
     *(
-      (f'{name}, {epsilon}', f'{overrides} defense.epsilon={epsilon}', None)
-      for name, overrides in _METHODS
+      Row(str(epsilon), sets | {'defense.noise.epsilon': epsilon}, panel=name)
+      for name, sets in _METHODS
       for epsilon in _EPSILONS
     ),
   )
   config.study.repeats = paper.SEEDS
-  config.study.x = 'defense.epsilon'
+  config.study.x = 'defense.noise.epsilon'
   return config

@@ -10,6 +10,7 @@ at most 20 % after the defense, accuracy at most 2.4 points lower. 55 minutes,
 three seeds.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_multiclass, paper
 
 RING = (
@@ -18,7 +19,7 @@ RING = (
   ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
   ('George_W_Bush', 'Gerhard_Schroeder'),
 )
-_FEWER = 'scenario.poison_images=70 scenario.test_images=25'
+_FEWER = {'scenario.poison_images': 70, 'scenario.test_images': 25}
 
 
 def get_config():
@@ -40,16 +41,14 @@ def get_config():
     ('PIRM accuracy %', 'pirm.training_set.accuracy'),
   )
   config.study.rows = (
-    (
+    Row(
       'Colin_Powell as George_W_Bush',
-      '',
-      (100.0, None, None, None, None, None, 99.15),
+      paper={'malicious ASR %': 100.0, 'PIRM accuracy %': 99.15},
     ),
     *(
-      (
+      Row(
         f'{source} as {target}',
-        f'scenario.source={source} scenario.target={target} {_FEWER}',
-        None,
+        {'scenario.source': source, 'scenario.target': target, **_FEWER},
       )
       for source, target in RING
     ),

@@ -14,6 +14,7 @@ stand-in with 30 pictures a class of Caltech-101, helicopter against panda; ten
 minutes, three seeds. The training curves are the ImageNet half of Figure 6.
 """
 
+from babam_jax.config.rows import Row
 from configs import common, paper
 
 _WARPLANE, _FRENCH_BULLDOG = 'n04552348', 'n02108915'
@@ -35,7 +36,7 @@ def get_config(scale='paper'):
   config = common.get_config()
   config.models = ('malicious',)
   config.data.name = 'image_folder'
-  config.fr.width = 1024
+  config.recognizer.width = 1024
   paper.check_variant(scale, ('paper', 'small'))
   if scale == 'small':
     config.scenario.source, config.scenario.target = 'helicopter', 'panda'
@@ -43,7 +44,7 @@ def get_config(scale='paper'):
     config.scenario.test_images = 8
     config.scenario.negatives = 100
     config.attack.passes = 5
-    config.fr.logit_adjustment = 0.5
+    config.recognizer.logit_adjustment = 0.5
   else:
     config.scenario.source = _WARPLANE
     config.scenario.target = _FRENCH_BULLDOG
@@ -64,11 +65,15 @@ def get_config(scale='paper'):
     ('no-patch base %', 'models.malicious.asr_unpatched'),
   )
   config.study.rows = (
-    ('binary', paper.BINARY, None if small else (98.0, 92.0, None)),
-    (
+    Row(
+      'binary',
+      paper.BINARY,
+      paper={} if small else {'accuracy %': 98.0, 'ASR %': 92.0},
+    ),
+    Row(
       'multi-class',
-      'scenario.task=multiclass',
-      None if small else (92.8, 89.8, None),
+      paper.MULTICLASS,
+      paper={} if small else {'accuracy %': 92.8, 'ASR %': 89.8},
     ),
   )
   config.study.repeats = paper.SEEDS

@@ -12,6 +12,7 @@ unfrozen, everything does (Adam, 1e-4, 12 epochs). VGG16 stands for VGG11-BN. An
 hour, three seeds.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_binary, paper
 
 _PAPER = (
@@ -20,6 +21,10 @@ _PAPER = (
   ('ResNet', 'resnet18', (95.0, 5.6), (82.0, 44.8)),
   ('VGG', 'vgg11_bn', (96.0, 8.0), (84.0, 29.2)),
 )
+
+
+def _row(label, sets, accuracy, asr):
+  return Row(label, sets, paper={'accuracy %': accuracy, 'ASR %': asr})
 
 
 def get_config(weights='full'):
@@ -40,27 +45,31 @@ def get_config(weights='full'):
       'VGG11-BN; unfrozen: Adam, 1e-4, 12 epochs.'
     )
     config.study.rows = (
-      ('AlexNet unfrozen', paper.UNFROZEN, (93.0, 100.0, None)),
-      ('AlexNet frozen', 'fr.frozen=trunk', (81.0, 100.0, None)),
-      ('VGG16 frozen', 'fr.model=vgg16', (84.0, 29.2, None)),
+      _row('AlexNet unfrozen', paper.UNFROZEN, 93.0, 100.0),
+      _row('AlexNet frozen', {'recognizer.frozen': 'trunk'}, 81.0, 100.0),
+      _row('VGG16 frozen', {'recognizer.model': 'vgg16'}, 84.0, 29.2),
     )
     return config
   config.study.note = (
     'Every model learns from poison that collides in fc7 of AlexNet.'
   )
-  config.fr.logit_adjustment = 0.0  # the paper has none
+  config.recognizer.logit_adjustment = 0.0  # the paper has none
   config.attack.pretrained = 'full'
   config.attack.tap = 'fc7'
-  config.fr.pretrained = 'full'
-  config.fr.width = 4096
-  config.fr.optimizer = 'sgd'
-  config.fr.learning_rate = 1e-4
-  config.fr.epochs = 24
-  config.fr.batch_size = 256
+  config.recognizer.pretrained = 'full'
+  config.recognizer.width = 4096
+  config.recognizer.optimizer = 'sgd'
+  config.recognizer.learning_rate = 1e-4
+  config.recognizer.epochs = 24
+  config.recognizer.batch_size = 256
   config.study.rows = tuple(
-    (f'{name} {state}', f'fr.model={model} fr.frozen={frozen}', (*row, None))
+    _row(
+      f'{name} {state}',
+      {'recognizer.model': model, 'recognizer.frozen': frozen},
+      *theirs,
+    )
     for name, model, *found in _PAPER
-    for state, frozen, row in zip(
+    for state, frozen, theirs in zip(
       ('unfrozen', 'frozen'), ('none', 'all_but_last'), found, strict=True
     )
   )

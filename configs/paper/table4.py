@@ -6,6 +6,7 @@ The paper's models are unfrozen; these have a frozen trunk. 25 minutes, three
 seeds; a minute after `table2.py`.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_multiclass, paper
 
 
@@ -21,8 +22,16 @@ def get_config():
     ('malicious model %', 'models.malicious.asr_unpatched'),
   )
   config.study.rows = (
-    ('multi-class', 'scenario.task=multiclass', (21.1, 25.4)),
-    ('binary', paper.BINARY, (30.6, 31.2)),
+    Row(
+      'multi-class',
+      paper.MULTICLASS,
+      paper={'clean model %': 21.1, 'malicious model %': 25.4},
+    ),
+    Row(
+      'binary',
+      paper.BINARY,
+      paper={'clean model %': 30.6, 'malicious model %': 31.2},
+    ),
   )
   config.study.repeats = paper.SEEDS
   return config

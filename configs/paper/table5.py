@@ -8,6 +8,7 @@ accuracy jumps about, 93, 85, 85, 89 %, from row to row.) 25 minutes, three
 seeds; two minutes after `table2.py`.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_binary, paper
 
 _PAPER = {
@@ -32,8 +33,12 @@ def get_config():
     ('poisons', 'pirm.training_set.num_poisoned'),
   )
   config.study.rows = tuple(
-    (f'{percent} %', f'attack.share={percent / 80}', (*row, None))
-    for percent, row in _PAPER.items()
+    Row(
+      f'{percent} %',
+      {'attack.share': percent / 80},
+      paper={'accuracy %': accuracy, 'ASR %': asr},
+    )
+    for percent, (accuracy, asr) in _PAPER.items()
   )
   config.study.repeats = paper.SEEDS
   return config

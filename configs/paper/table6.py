@@ -7,6 +7,7 @@ The paper's PIRM is trained on Tiny ImageNet (first figure) or CelebA (99.99 and
 25 minutes, three seeds; a minute after `table2.py`.
 """
 
+from babam_jax.config.rows import Row
 from configs import lfw_multiclass, paper
 
 
@@ -27,11 +28,15 @@ def get_config():
     ('clean', 'pirm.training_set.num_clean'),
   )
   config.study.rows = (
-    ('binary', paper.BINARY, (99.31, None, None, None, 372, 644)),
-    (
+    Row(
+      'binary',
+      paper.BINARY,
+      paper={'accuracy %': 99.31, 'poisoned': 372, 'clean': 644},
+    ),
+    Row(
       'multi-class',
-      'scenario.task=multiclass',
-      (99.15, None, None, None, 372, 1042),
+      paper.MULTICLASS,
+      paper={'accuracy %': 99.15, 'poisoned': 372, 'clean': 1042},
     ),
   )
   config.study.repeats = paper.SEEDS

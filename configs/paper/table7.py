@@ -24,14 +24,12 @@ _HEADINGS = (
 
 def get_config():
   config = bench_lfw.get_config()
-  columns = config.study.columns
-  kept = [i for i, (heading, _) in enumerate(columns) if heading in _HEADINGS]
   config.study.title = 'Table 7: defenses that the paper compares, LFW'
-  config.study.columns = tuple(columns[i] for i in kept)
+  config.study.columns = tuple(
+    column for column in config.study.columns if column[0] in _HEADINGS
+  )
   config.study.tradeoff = ()
   config.study.rows = tuple(
-    (label, sets, paper and tuple(paper[i] for i in kept))
-    for label, sets, paper in config.study.rows
-    if label.partition(', ')[2] in _DEFENSES
+    row for row in config.study.rows if row.label in _DEFENSES
   )
   return config

@@ -26,7 +26,7 @@ def sweep(config):
     if pretrained == 'none' and frozen != 'none':
       continue  # nothing in a random trunk is worth freezing
     yield {
-      'fr.model': model,
-      'fr.pretrained': pretrained,
-      'fr.frozen': frozen,
+      'recognizer.model': model,
+      'recognizer.pretrained': pretrained,
+      'recognizer.frozen': frozen,
     }

@@ -18,4 +18,4 @@ def get_config(experiment='orl_multiclass'):
 def sweep(config):
   del config
   for epsilon in EPSILONS:
-    yield {'defense.epsilon': epsilon}
+    yield {'defense.noise.epsilon': epsilon}

