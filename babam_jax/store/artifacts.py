@@ -117,6 +117,8 @@ class Store:
     self._root = root.absolute()
     self.used: dict[str, Artifact] = {}
     self._clock = _Clock()
+    # For each stage at work, the folders of the artifacts used inside it.
+    self._inside: list[list[str]] = [[]]
 
   def stage(
     self,
@@ -145,8 +147,15 @@ class Store:
     }
     canonical = json.dumps(depends, sort_keys=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()
-    if key in self.used:
-      return self.used[key]
+    if key not in self.used:
+      self.used[key] = self._obtain(name, key, depends, compute)
+    artifact = self.used[key]
+    self._inside[-1].append(artifact.folder.name)
+    return artifact
+
+  def _obtain(
+    self, name: str, key: str, depends: dict[str, Any], compute: Compute
+  ) -> Artifact:
     folder = self._root / f'{name.replace("/", "-")}-{key[:_KEY_LENGTH]}'
     reused = parallel.first_says(folder.is_dir())
     if not reused:
@@ -156,20 +165,38 @@ class Store:
         reused = parallel.first_says(folder.is_dir())
         if not reused:
           say(f'{name}: computing')
-          _make(folder, depends | {'key': key}, compute, self._clock)
+          self._compute(folder, depends | {'key': key}, compute)
     else:
       say(f'{name}: reused')
-    record = files.read_json(folder / RECORD)
-    artifact = Artifact(
-      name,
-      key,
-      folder,
-      record['seconds'],
-      reused,
-      record.get('evaluations'),
-    )
-    self.used[key] = artifact
-    return artifact
+    if reused:
+      self._recall_inside(folder)
+    return _read(folder, reused)
+
+  def _compute(
+    self, folder: pathlib.Path, record: dict[str, Any], compute: Compute
+  ) -> None:
+    """Makes an artifact; its record names those that are used inside."""
+
+    def recording(
+      output: pathlib.Path, scratch: pathlib.Path
+    ) -> dict[str, int] | None:
+      self._inside.append([])
+      try:
+        return compute(output, scratch)
+      finally:
+        record['inside'] = list(dict.fromkeys(self._inside.pop()))
+
+    _make(folder, record, recording, self._clock)
+
+  def _recall_inside(self, folder: pathlib.Path) -> None:
+    """Counts what a reused artifact was made with as used, too."""
+    for name in files.read_json(folder / RECORD).get('inside', ()):
+      inside = self._root / name
+      if inside.is_dir():
+        artifact = _read(inside, reused=True)
+        if artifact.key not in self.used:
+          self._recall_inside(inside)
+          self.used[artifact.key] = artifact
 
   def account(self) -> dict[str, dict[str, Any]]:
     """What each stage took, whether it was there already, and its key.
@@ -188,6 +215,18 @@ class Store:
         'key': artifact.key,
       }
     return found
+
+
+def _read(folder: pathlib.Path, reused: bool) -> Artifact:
+  record = files.read_json(folder / RECORD)
+  return Artifact(
+    record['stage'],
+    record['key'],
+    folder,
+    record['seconds'],
+    reused,
+    record.get('evaluations'),
+  )
 
 
 def file_names(folder: pathlib.Path) -> list[str]:
