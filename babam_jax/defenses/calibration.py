@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import optimize, special
+from scipy import special
+from sklearn import linear_model
 
 from babam_jax import errors
+
+_PULL = 5e5  # the strength of the data against the pull towards 0
 
 
 class Calibration(NamedTuple):
@@ -50,19 +53,13 @@ def fit(
   # Standardized, so that the search begins near its end.
   center, spread = float(np.mean(evidence)), float(np.std(evidence)) or 1.0
   scaled = (np.asarray(evidence, np.float64) - center) / spread
-  sign = np.where(poisoned, 1.0, -1.0)
-
-  def loss(parameters):
-    margins = sign * (parameters[0] * scaled + parameters[1])
-    slope = -sign * special.expit(-margins) / len(sign)
-    # A faint pull towards 0: evidence that divides perfectly has no best fit.
-    value = np.logaddexp(0, -margins).mean() + 1e-6 * parameters @ parameters
-    gradient = np.array([slope @ scaled, slope.sum()]) + 2e-6 * parameters
-    return value, gradient
-
-  found = optimize.minimize(loss, np.array([1.0, 0.0]), jac=True)
-  slope, offset = found.x
-  return float(slope / spread), float(offset - slope * center / spread)
+  # A faint pull towards 0: evidence that divides perfectly has no best fit.
+  model = linear_model.LogisticRegression(
+    C=_PULL / len(scaled), solver='newton-cholesky', tol=1e-8
+  )
+  model.fit(scaled[:, None], poisoned)
+  slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
+  return slope / spread, offset - slope * center / spread
 
 
 def threshold(calibration: Calibration, fpr: float) -> float:

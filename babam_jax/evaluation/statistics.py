@@ -1,8 +1,11 @@
 """Intervals and curves."""
 
+import warnings
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
+from sklearn import exceptions, metrics
 
 _Z95 = stats.norm.ppf(0.975)
 
@@ -26,20 +29,21 @@ def auroc(
   scores: Float[np.ndarray, ' n'], positive: Bool[np.ndarray, ' n']
 ) -> float:
   """Area under the ROC curve; ties count half. NaN if a class is empty."""
-  positives, negatives = positive.sum(), (~positive).sum()
-  if not positives or not negatives:
+  if positive.all() or not positive.any():
     return float('nan')
-  ranks = stats.rankdata(scores)
-  above = ranks[positive].sum() - positives * (positives + 1) / 2
-  return float(above / (positives * negatives))
+  return float(metrics.roc_auc_score(positive, scores))
 
 
 def roc_curve(
   scores: Float[np.ndarray, ' n'], positive: Bool[np.ndarray, ' n']
 ) -> tuple[Float[np.ndarray, ' m'], Float[np.ndarray, ' m']]:
-  """False and true positive rates over all thresholds, from (0, 0) on."""
-  order = np.argsort(-scores, kind='stable')
-  hits, last = positive[order], np.append(np.diff(scores[order]) != 0, True)
-  tpr = np.cumsum(hits)[last] / max(1, positive.sum())
-  fpr = np.cumsum(~hits)[last] / max(1, (~positive).sum())
-  return np.append(0, fpr), np.append(0, tpr)
+  """False and true positive rates over all thresholds, from (0, 0) on.
+
+  The rate of an empty class is 0 everywhere.
+  """
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore', exceptions.UndefinedMetricWarning)
+    fpr, tpr, _ = metrics.roc_curve(
+      positive, scores, pos_label=True, drop_intermediate=False
+    )
+  return np.nan_to_num(fpr), np.nan_to_num(tpr)
