@@ -7,6 +7,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
+from babam_jax import invocation
 from babam_jax.cli import command
 from babam_jax.experiment import pipeline
 from babam_jax.runs import study
@@ -17,9 +18,10 @@ def main(
 ) -> None:
   """The experiment, from pictures to report."""
   run = study.run if config.study.rows else pipeline.run
-  run(config, workdir, artifacts, command.repeat_line())
+  run(config, workdir, artifacts, command.repeat_line(invocation.line('run')))
   print(f'report: {workdir / "report.html"}')
 
 
-if __name__ == '__main__':
+def start() -> None:
+  """The command, with what its command line says."""
   command.run(main)

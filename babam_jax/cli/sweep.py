@@ -12,7 +12,6 @@ writes `results.csv` and `report.html`. Exit status 3: some runs have failed.
 
 import pathlib
 import runpy
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from babam_jax import errors, files
+from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.evaluation import table
@@ -71,7 +70,7 @@ def _planned(workdir: pathlib.Path) -> list[Job]:
   if 'sweep' not in module:
     raise errors.UserError(
       f'--config: {path} has no function sweep(config); expected a sweep. Take '
-      'one of configs/sweeps, or run it with launch.main.'
+      f'one of configs/sweeps, or run it: {invocation.line("run")}.'
     )
   return plan.jobs(command.config(), module['sweep'], workdir)
 
@@ -97,7 +96,7 @@ def _run(planned: list[Job], workdir: pathlib.Path) -> None:
   ]
   ids = slurm.submit(workdir, waves, _SLURM.value)
   print(f'{len(ids)} jobs submitted, {len(planned) - len(left)} left alone')
-  print(f'python -m launch.sweep --workdir={workdir} status --watch')
+  print(f'{invocation.line("sweep")} --workdir={workdir} status --watch')
 
 
 def _experiment(job: Job) -> Experiment:
@@ -203,9 +202,7 @@ def _report(planned: list[Job], workdir: pathlib.Path) -> None:
   states = state.states(workdir, planned)
   results.write_csv(workdir, planned, states)
   title = f'Sweep: {command.config_file().stem}'
-  line = shlex.join(
-    ['python', '-m', 'launch.sweep', *command.config_arguments()]
-  )
+  line = command.repeat_line(invocation.line('sweep'))
   results.write_page(workdir, title, planned, states, line)
   done = sum(one.state == state.DONE for one in states)
   print(f'{done} of {len(states)} runs: {workdir / "results.csv"}')
@@ -298,5 +295,6 @@ def main(arguments: Sequence[str]) -> None:
     _run(planned, workdir)
 
 
-if __name__ == '__main__':
-  command.run_tool(main)
+def start() -> None:
+  """The command, with what its command line says."""
+  command.run_tool(main, ('config', 'workdir', 'artifacts', 'slurm'))
