@@ -56,14 +56,15 @@ _PLACES = {
   'sanitize_folder': ('sanitizer.whole_folder', 'sanitize_folder'),
 }
 
+if not TYPE_CHECKING:  # who would believe that there is any name
 
-def __getattr__(name: str) -> Any:
-  if name not in _PLACES:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  module, there = _PLACES[name]
-  found = getattr(importlib.import_module(f'{__name__}.{module}'), there)
-  globals()[name] = found  # the next time Python finds it by itself
-  return found
+  def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+      raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module, there = _PLACES[name]
+    found = getattr(importlib.import_module(f'{__name__}.{module}'), there)
+    globals()[name] = found  # the next time Python finds it by itself
+    return found
 
 
 def __dir__() -> list[str]:

@@ -129,7 +129,7 @@ def test_every_public_name_is_there_and_described():
 
 def test_type_checkers_see_the_same_names():
   tree = ast.parse((PACKAGE / '__init__.py').read_text())
-  (seen,) = (node for node in tree.body if isinstance(node, ast.If))
+  seen = next(node for node in tree.body if isinstance(node, ast.If))
   places = {
     alias.asname or alias.name: (
       node.module.removeprefix('babam_jax.'),

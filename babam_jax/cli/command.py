@@ -53,6 +53,10 @@ _CONFIG_REMEDY = (
   'expected a config file. Give one with --config=FILE, one of your own or of '
   "the repository's: configs/orl_multiclass.py."
 )
+_GET_CONFIG = (
+  'expected a function get_config() that returns a ConfigDict. Begin with '
+  'babam_jax.default_config().'
+)
 _SHARED = (
   'config',
   'workdir',
@@ -87,6 +91,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   try:
     rest = flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:
+    if getattr(error, 'name', '') == 'get_config':
+      _stop(f'--config: {_one_line(error)}; {_GET_CONFIG}')
     _stop(f'command line: the config has no field {_one_line(error)}. {remedy}')
   except (flags.Error, TypeError, ValueError) as error:
     if getattr(error, 'flagname', '').startswith(f'{_CONFIG.name}.'):
@@ -108,11 +114,8 @@ def _check_config() -> None:
     hasattr(_CONFIG.value, 'lock')
   except OSError as error:
     _stop_unloaded(error)
-  _stop(
-    f'--config: get_config() of {config_file()} returned '
-    f'{type(_CONFIG.value).__name__}, expected a ConfigDict. Begin with '
-    'babam_jax.default_config().'
-  )
+  found = type(_CONFIG.value).__name__
+  _stop(f'--config: get_config() has returned {found}; {_GET_CONFIG}')
 
 
 def _stop_unloaded(error: OSError) -> None:
