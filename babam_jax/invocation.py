@@ -23,8 +23,9 @@ def line(verb: str) -> str:
     repository, unless this process was itself started as `babam`.
   """
   module = _LAUNCHED_AS.get(verb, verb)
-  launched = (_REPOSITORY / 'launch' / f'{module}.py').is_file()
-  if launched and not sys.argv[0].startswith(f'{PROGRAM} '):
+  here = ('pyproject.toml', f'launch/{module}.py')
+  in_repository = all((_REPOSITORY / path).is_file() for path in here)
+  if in_repository and not ''.join(sys.argv[:1]).startswith(f'{PROGRAM} '):
     return f'python -m launch.{module}'
   return f'{PROGRAM} {verb}'
 

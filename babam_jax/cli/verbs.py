@@ -72,7 +72,3 @@ def _about(verb: str) -> str:
   """The first line of the module's docstring, without importing it."""
   source = pathlib.Path(__file__).with_name(f'{verb}.py').read_text('utf-8')
   return (ast.get_docstring(ast.parse(source)) or '').partition('\n')[0]
-
-
-if __name__ == '__main__':
-  main()
