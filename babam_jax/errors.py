@@ -9,5 +9,18 @@ class UserError(ValueError):
   """
 
 
+def missing_extra(what: str, extra: str) -> UserError:
+  """For a part of the package whose own requirements are not installed.
+
+  Args:
+    what: the setting that asked for it.
+    extra: the name under which pip installs what it needs.
+  """
+  return UserError(
+    f'{what}: needs packages that are not installed; expected those of the '
+    f"extra {extra!r}. Install them with pip install 'babam_jax[{extra}]'."
+  )
+
+
 class TrainingDivergedError(UserError):
   """A training loss or a feature distance stopped being finite."""

@@ -141,7 +141,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     'accuracy_drop': metrics.accuracy_drop(judged),
     'flagged': sanitized.sources[0].artifact.json('flagged'),
     'environment': environment.describe(
-      command.repeat_line('benchmarks.circle')
+      command.repeat_line('python -m benchmarks.circle')
     ),
   }
   results = pathlib.Path(_RESULTS.value)

@@ -28,7 +28,7 @@ _CASES = {
 _PROGRAM = """
 import json, statistics
 from benchmarks import crafting, networks, timing
-from babam_jax.attack import poison_set
+from babam_jax.attacks import poison_set
 surrogate = poison_set.surrogate('alexnet', 'fc7', 'trunk', 0)
 step = networks.Ours('resnet18', 16).training
 print(json.dumps({

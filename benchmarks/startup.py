@@ -19,7 +19,7 @@ from absl import app
 from benchmarks import timing
 
 _CRAFTING = """
-from babam_jax.attack import poison_set
+from babam_jax.attacks import poison_set
 from benchmarks import crafting
 crafting._ITERATIONS = 2
 crafting.ours(poison_set.surrogate('alexnet', 'fc7', 'trunk', 0), 2)
@@ -30,7 +30,7 @@ networks.Ours('resnet18', 2).training()
 """
 _PROGRAMS = {'crafting': _CRAFTING, 'training': _TRAINING}
 _START = """
-from launch import command
+from babam_jax.cli import command
 command.keep_compiled_code()
 """
 

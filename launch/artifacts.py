@@ -1,6 +1,8 @@
 """`python -m launch.artifacts`: see `babam_jax/cli/artifacts.py`."""
 
-from babam_jax.cli import artifacts, command
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run_tool(artifacts.main)
+  verbs.start('artifacts', sys.argv)

@@ -1,6 +1,8 @@
 """`python -m launch.main`: see `babam_jax/cli/run.py`."""
 
-from babam_jax.cli import command, run
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run(run.main)
+  verbs.start('run', sys.argv)

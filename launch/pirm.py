@@ -1,6 +1,8 @@
 """`python -m launch.pirm`: see `babam_jax/cli/pirm.py`."""
 
-from babam_jax.cli import command, pirm
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run(pirm.main)
+  verbs.start('pirm', sys.argv)

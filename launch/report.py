@@ -1,6 +1,8 @@
 """`python -m launch.report`: see `babam_jax/cli/report.py`."""
 
-from babam_jax.cli import command, report
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run_tool(report.main)
+  verbs.start('report', sys.argv)

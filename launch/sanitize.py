@@ -1,6 +1,8 @@
 """`python -m launch.sanitize`: see `babam_jax/cli/sanitize.py`."""
 
-from babam_jax.cli import command, sanitize
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run_tool(sanitize.main)
+  verbs.start('sanitize', sys.argv)

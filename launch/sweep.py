@@ -1,6 +1,8 @@
 """`python -m launch.sweep`: see `babam_jax/cli/sweep.py`."""
 
-from babam_jax.cli import command, sweep
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run_tool(sweep.main)
+  verbs.start('sweep', sys.argv)

@@ -1,6 +1,8 @@
 """`python -m launch.weights`: see `babam_jax/cli/weights.py`."""
 
-from babam_jax.cli import command, weights
+import sys
+
+from babam_jax.cli import verbs
 
 if __name__ == '__main__':
-  command.run_tool(weights.main)
+  verbs.start('weights', sys.argv)

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from babam_jax import cpu
 from babam_jax.data.examples import Examples
+
+cpu.configure()  # as the commands do, so that tests compute as they do
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 5000

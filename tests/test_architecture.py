@@ -5,7 +5,7 @@ import types
 from conftest import REPOSITORY
 
 ORDER = (
-  ('cpu', 'errors', 'seeds', 'files', 'progress'),
+  ('cpu', 'errors', 'seeds', 'files', 'progress', 'invocation'),
   ('data', 'models'),
   ('training',),
   ('attacks', 'defenses'),

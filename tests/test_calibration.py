@@ -70,6 +70,20 @@ def test_no_threshold_without_clean_pictures():
     calibration.threshold(Calibration(), 0.01)
 
 
+def test_a_threshold_is_said_or_follows_from_a_rate():
+  known = Calibration(1.0, 0.0, np.arange(1000) / 1000)
+  chosen = calibration.choose_threshold
+  assert chosen(known, None, None).fpr == calibration.DEFAULT_FPR
+  found = chosen(known, None, 0.1)
+  assert found == (calibration.threshold(known, 0.1), 0.1)
+  assert chosen(known, 0.7, None) == (0.7, None)
+  unknown = chosen(Calibration(), None, None)
+  assert unknown == (calibration.UNCALIBRATED, None)
+  for wrong in ((0.5, 0.1), (2, None), (float('nan'), None), (None, -1)):
+    with pytest.raises(errors.UserError, match='^(fpr|threshold): found'):
+      chosen(known, *wrong, prefix='')
+
+
 def test_reliability_of_a_known_case():
   scores = np.array([0.02, 0.04, 0.55, 0.55, 1.0])
   poisoned = np.array([False, False, True, False, True])

@@ -95,6 +95,58 @@ def test_mistakes_on_the_command_line(arguments, expected):
   assert expected in line
 
 
+@pytest.mark.parametrize(
+  'text,expected',
+  [
+    ('x = 1', "no attribute 'get_config'"),
+    ('def get_config(): return None', 'has returned NoneType'),
+  ],
+)
+def test_a_file_that_is_no_config(tmp_path, text, expected):
+  (tmp_path / 'mine.py').write_text(text)
+  line = [sys.executable, '-m', 'launch.main']
+  told = fail([*line, f'--config={tmp_path / "mine.py"}'])
+  assert expected in told and 'default_config()' in told
+
+
+PROGRAM = """
+import json, sys
+from babam_jax.cli import command
+from babam_jax.config import rules
+def main(arguments):
+  assert command.config_file().stem == 'common'
+  told = command.config_arguments()
+  print(json.dumps([told, rules.as_json(command.config())]))
+command.run_tool(main)
+"""
+
+
+def test_what_is_said_of_a_config_can_be_said_again():
+  line = [sys.executable, '-c', PROGRAM]
+
+  def tell(*arguments):
+    done = subprocess.run(
+      [*line, *arguments], cwd=REPOSITORY, check=True, stdout=subprocess.PIPE
+    )
+    return json.loads(done.stdout)
+
+  said, first = tell(
+    '--config',
+    'configs/common.py',
+    "--config.models=('clean', 'protected')",
+    '--config.attack.gray',
+    '--config.attack.eps=8',
+    '--config.data.root=a b',
+    '--noconfig.pirm.paired',
+    '--artifacts=x',
+  )
+  found = json.loads(first)
+  assert found['models'] == ['clean', 'protected']
+  assert found['attack']['gray'] and not found['pirm']['paired']
+  assert tell(*said) == [said, first]
+  assert len(said) == 6  # what is not of the config is not said
+
+
 def test_a_working_folder_of_another_config(faces, tmp_path):
   config = common.get_config()
   (tmp_path / 'config.json').write_text(rules.as_json(config))

@@ -60,11 +60,35 @@ def test_memory_is_kept_on_linux_with_glibc_only(monkeypatch, calls):
   cpu.configure()
 
 
+CONVOLUTION = """
+import jax
+import babam_jax
+babam_jax.configure_cpu()
+x, w = jax.numpy.ones((8, 56, 56, 128)), jax.numpy.ones((3, 3, 128, 128))
+orders = 'NHWC', 'HWIO', 'NHWC'
+convolve = lambda x, w: jax.lax.conv_general_dilated(
+  x, w, (1, 1), 'SAME', dimension_numbers=orders
+)
+compiled = jax.jit(convolve).lower(x, w).compile().as_text()
+assert ' convolution(' in compiled and 'ynn' not in compiled, compiled
+"""
+
+
+def test_it_may_come_after_jax_is_imported():
+  subprocess.run(
+    [sys.executable, '-c', CONVOLUTION],
+    check=True,
+    cwd=REPOSITORY,
+    env=os.environ | {'XLA_FLAGS': ''},
+  )
+
+
 PROGRAM = """
 import sys
-import babam_jax
 import jax, numpy as np
+import babam_jax
 from babam_jax.models import networks
+babam_jax.configure_cpu()
 network = networks.Classifier('resnet18', 5)
 variables = networks.random_variables('resnet18', 5, 8, jax.random.key(0))
 x = np.random.default_rng(0).random((3, 64, 80, 3), np.float32)

@@ -358,7 +358,7 @@ def processes_of(folder):
   for path in pathlib.Path('/proc').glob('[0-9]*'):
     with contextlib.suppress(OSError):
       line = (path / 'cmdline').read_bytes()
-      if b'launch.main' in line and f'--workdir={folder}'.encode() in line:
+      if b'babam_jax.cli' in line and f'--workdir={folder}'.encode() in line:
         found.append(int(path.name))
   return found
 

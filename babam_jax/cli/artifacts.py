@@ -126,5 +126,6 @@ def main(arguments: Sequence[str]) -> None:
       )
 
 
-if __name__ == '__main__':
-  command.run_tool(main)
+def start() -> None:
+  """The command, with what its command line says."""
+  command.run_tool(main, ('artifacts',))

@@ -2,7 +2,6 @@
 
 import datetime
 import errno
-import itertools
 import os
 import pathlib
 import shlex
@@ -16,12 +15,13 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from babam_jax import errors
+from babam_jax.cli import help
 from babam_jax.data import download
 from babam_jax.runs.alone import alone_in
 from babam_jax.training import parallel
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'The experiment: configs/X.py', lock_config=True
+  'config', None, 'The experiment: a file with get_config().', lock_config=True
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; default: a dated folder below runs/.'
@@ -47,28 +47,27 @@ Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
 _EXIT_FAULT = 1
 _EXIT_USER_ERROR = 2
 _CONFIG_REMEDY = (
-  'expected a config file. Give one with --config=configs/orl_multiclass.py.'
+  'expected a config file. Give one with --config=FILE, one of your own or of '
+  "the repository's: configs/orl_multiclass.py."
+)
+_GET_CONFIG = (
+  'expected a function get_config() that returns a ConfigDict. Begin with '
+  'babam_jax.default_config().'
+)
+_SHARED = (
+  'config',
+  'workdir',
+  'artifacts',
+  'distributed',
+  'coordinator',
+  'num_processes',
+  'process_id',
 )
 
 
 def _stop(message: str) -> None:
   print(f'error: {message}', file=sys.stderr)
   sys.exit(_EXIT_USER_ERROR)
-
-
-def _config_file(argv: Sequence[str]) -> pathlib.Path | None:
-  """The file that `--config=FILE[:argument]` names."""
-  for argument, following in itertools.pairwise([*argv, '']):
-    name, _, value = argument.lstrip('-').partition('=')
-    if name == 'config' and argument.startswith('-'):
-      return pathlib.Path((value or following).partition(':')[0])
-  return None
-
-
-def _check_config_file(path: pathlib.Path | None) -> None:
-  if path is None or not path.is_file():
-    found = 'is missing' if path is None else f'no file {path}'
-    _stop(f'--config: {found}; {_CONFIG_REMEDY}')
 
 
 def define_options(
@@ -85,17 +84,41 @@ def define_options(
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """absl's parser, with every mistake as one line and exit status 2."""
-  if '--help' in argv:
-    return app.parse_flags_with_usage(argv)
-  remedy = 'Fields and their types are in configs/common.py.'
+  remedy = 'Fields and their types: babam_jax.default_config().'
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS(argv)
   except (AttributeError, KeyError) as error:
+    if getattr(error, 'name', '') == 'get_config':
+      _stop(f'--config: {_one_line(error)}; {_GET_CONFIG}')
     _stop(f'command line: the config has no field {_one_line(error)}. {remedy}')
   except (flags.Error, TypeError, ValueError) as error:
-    remedy = remedy if _config_file(argv) else 'See --help.'
+    if getattr(error, 'flagname', '').startswith(f'{_CONFIG.name}.'):
+      _stop(f'--config: is missing; {_CONFIG_REMEDY}')
+    remedy = remedy if _CONFIG.present else 'See --help.'
     _stop(f'command line: {_one_line(error)}. {remedy}')
+  except OSError as error:  # a field of a config that could not be loaded
+    _stop_unloaded(error)
+  else:
+    _check_config()
+    return rest
   raise AssertionError  # _stop does not return
+
+
+def _check_config() -> None:
+  if not _CONFIG.present or isinstance(_CONFIG.value, ConfigDict):
+    return
+  try:  # of a file that could not be loaded: raises what was wrong
+    hasattr(_CONFIG.value, 'lock')
+  except OSError as error:
+    _stop_unloaded(error)
+  found = type(_CONFIG.value).__name__
+  _stop(f'--config: get_config() has returned {found}; {_GET_CONFIG}')
+
+
+def _stop_unloaded(error: OSError) -> None:
+  # Where ml_collections has looked is in the last line.
+  reason = str(error.__cause__ or error).strip().splitlines()[-1]
+  _stop(f'--config: {reason.strip()}; {_CONFIG_REMEDY}')
 
 
 def _one_line(error: BaseException) -> str:
@@ -107,20 +130,25 @@ def _one_line(error: BaseException) -> str:
   return ' '.join(str(text).split()).strip('"').rstrip('.')
 
 
-def repeat_line(module: str = 'launch.main') -> str:
-  """The command that was given, without where its results go."""
-  return f'python -m {module} {shlex.join(config_arguments())}'
+def repeat_line(called: str) -> str:
+  """The command that was given, without where its results go.
+
+  Args:
+    called: how it is called, without options.
+  """
+  return f'{called} {shlex.join(config_arguments())}'
 
 
 def config_arguments() -> list[str]:
-  """What the command line says of the config."""
-  kept = []
-  for argument, following in itertools.pairwise([*sys.argv[1:], '']):
-    if argument == '--config':
-      kept.append(f'--config={following}')
-    elif argument.startswith(('--config', '--noconfig')):
-      kept.append(argument)
-  return kept
+  """What the command line says of the config; nothing without one."""
+  flag = flags.FLAGS[_CONFIG.name]
+  if not flag.present:
+    return []
+  fields = config_flags.get_override_values(flag)
+  return [
+    f'--config={config_flags.get_config_filename(flag)}',
+    *(f'--config.{path}={value}' for path, value in fields.items()),
+  ]
 
 
 def add_arguments(arguments: Sequence[str]) -> None:
@@ -135,10 +163,11 @@ def config_file() -> pathlib.Path:
   Raises:
     UserError: it names none.
   """
-  path = _config_file(sys.argv)
-  if path is None:
+  flag = flags.FLAGS[_CONFIG.name]
+  if not flag.present:
     raise errors.UserError(f'--config: is missing; {_CONFIG_REMEDY}')
-  return path
+  # What follows a colon is the argument of its get_config.
+  return pathlib.Path(config_flags.get_config_filename(flag).partition(':')[0])
 
 
 def config() -> ConfigDict:
@@ -157,9 +186,8 @@ def workdir() -> pathlib.Path | None:
 
 
 def _default_workdir() -> pathlib.Path:
-  name = pathlib.Path(str(flags.FLAGS['config'].config_filename)).stem
   stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  return pathlib.Path('runs') / f'{name}-{stamp}'
+  return pathlib.Path('runs') / f'{config_file().stem}-{stamp}'
 
 
 def keep_compiled_code() -> None:
@@ -240,9 +268,10 @@ def run(main: Main) -> None:
     _guarded(lambda: _run_together(main, where), where)
 
   def parse(argv: Sequence[str]) -> list[str]:
-    if '--help' not in argv:
-      _check_config_file(_config_file(argv))
+    _tell_help(argv, main, _SHARED)
     rest = _parse_flags(argv)
+    if not _CONFIG.present:
+      _stop(f'--config: is missing; {_CONFIG_REMEDY}')
     if len(rest) > 1:
       _stop(
         f'command line: unexpected {rest[1]!r}; expected --flag=value only.'
@@ -252,14 +281,28 @@ def run(main: Main) -> None:
   app.run(start, flags_parser=parse)
 
 
-def run_tool(main: Callable[[Sequence[str]], None]) -> None:
-  """Like `run`, for commands that need no config: `main(arguments)`."""
+def run_tool(
+  main: Callable[[Sequence[str]], None], shared: Sequence[str] = ()
+) -> None:
+  """Like `run`, for commands that need no config: `main(arguments)`.
+
+  Args:
+    main: the command.
+    shared: which of the options that all have it uses; for its help.
+  """
 
   def parse(argv: Sequence[str]) -> list[str]:
-    if _config_file(argv):
-      _check_config_file(_config_file(argv))
+    _tell_help(argv, main, shared)
     return _parse_flags(argv)
 
   app.run(
     lambda argv: _guarded(lambda: main(argv[1:]), argv[0]), flags_parser=parse
   )
+
+
+def _tell_help(
+  argv: Sequence[str], main: Callable[..., None], shared: Sequence[str]
+) -> None:
+  if '--help' in argv or '-h' in argv:
+    print(help.text(main, shared))
+    sys.exit()

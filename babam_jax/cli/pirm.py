@@ -11,7 +11,7 @@ import pathlib
 
 from absl import flags
 
-from babam_jax import files
+from babam_jax import files, invocation
 from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.defenses import pirm
@@ -63,7 +63,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     workdir / 'report.html',
     'The poison image recognition model',
     [section, kinds],
-    environment.describe(command.repeat_line('launch.pirm')),
+    environment.describe(command.repeat_line(invocation.line('pirm'))),
     workdir / 'figures',
   )
   print(table.as_text(table.PIRM_HEADER, lines))
@@ -71,5 +71,6 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   print(f'{_OUTPUT.value}; report: {workdir / "report.html"}')
 
 
-if __name__ == '__main__':
+def start() -> None:
+  """The command, with what its command line says."""
   command.run(main)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from babam_jax import errors
+from babam_jax import errors, invocation
 from babam_jax.cli import command
 from babam_jax.runs import collection
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
       '--runs=DIR.'
     )
   folder = pathlib.Path(_RUNS.value)
-  line = shlex.join(['python', '-m', 'launch.report', f'--runs={folder}'])
+  line = f'{invocation.line("report")} {shlex.quote(f"--runs={folder}")}'
   absent = collection.write_page(folder, line)
   print(f'report: {folder / "report.html"}')
   if absent:
@@ -40,5 +40,6 @@ def main(arguments: Sequence[str]) -> None:
     )
 
 
-if __name__ == '__main__':
+def start() -> None:
+  """The command, with what its command line says."""
   command.run_tool(main)

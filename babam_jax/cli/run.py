@@ -11,6 +11,7 @@ import pathlib
 from absl import flags
 from ml_collections import ConfigDict
 
+from babam_jax import invocation
 from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.experiment import pipeline
@@ -28,7 +29,7 @@ def main(
   config: ConfigDict, workdir: pathlib.Path, artifacts: pathlib.Path
 ) -> None:
   """The experiment, from pictures to report."""
-  line = command.repeat_line()
+  line = command.repeat_line(invocation.line('run'))
   if _ONLY.value:
     runs = plan.of_file(command.config_file(), config, workdir)
     run = plan.named(_ONLY.value, runs)
@@ -54,5 +55,6 @@ def _study(config: ConfigDict, here: Here) -> None:
   results.publish_study(here.workdir, config, runs, here.command)
 
 
-if __name__ == '__main__':
+def start() -> None:
+  """The command, with what its command line says."""
   command.run(main)

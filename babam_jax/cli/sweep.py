@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from babam_jax import errors, files
+from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.evaluation import table
@@ -87,7 +87,7 @@ def _run(runs: list[Run], workdir: pathlib.Path) -> None:
     return
   count = execute(runs, Slurm(workdir, arguments, _SLURM.value))
   print(f'{count} jobs submitted, {len(runs) - count} left alone')
-  print(f'python -m launch.sweep --workdir={workdir} status --watch')
+  print(f'{invocation.line("sweep")} --workdir={workdir} status --watch')
 
 
 def _check_columns(run: Run) -> None:
@@ -179,11 +179,11 @@ def _exit_if_failed(states: list[state.State]) -> None:
 def _report(runs: list[Run], workdir: pathlib.Path) -> None:
   states = state.states(workdir, runs)
   if _is_study():
-    line = command.repeat_line()
+    line = command.repeat_line(invocation.line('run'))
     results.publish_study(workdir, command.config(), runs, line)
   else:
     title = f'Sweep: {command.config_file().stem}'
-    line = command.repeat_line('launch.sweep')
+    line = command.repeat_line(invocation.line('sweep'))
     results.publish_sweep(workdir, title, runs, states, line)
     done = sum(one.state == state.DONE for one in states)
     print(f'{done} of {len(states)} runs: {workdir / "results.csv"}')
@@ -294,5 +294,6 @@ def main(arguments: Sequence[str]) -> None:
   actions[action](runs, workdir)
 
 
-if __name__ == '__main__':
-  command.run_tool(main)
+def start() -> None:
+  """The command, with what its command line says."""
+  command.run_tool(main, ('config', 'workdir', 'artifacts', 'slurm'))

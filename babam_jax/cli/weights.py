@@ -72,5 +72,6 @@ def main(arguments: Sequence[str]) -> None:
       )
 
 
-if __name__ == '__main__':
+def start() -> None:
+  """The command, with what its command line says."""
   command.run_tool(main)

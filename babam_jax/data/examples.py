@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int32, Shaped, UInt8
 
+from babam_jax import errors
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -73,3 +75,82 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     class_names=parts[0].class_names,
     poisoned=np.concatenate([part.poisoned for part in parts]),
   )
+
+
+def examples(
+  images: UInt8[np.ndarray, 'n h w 3'],
+  labels: Sequence[int] | Sequence[str] | Shaped[np.ndarray, ' n'],
+  class_names: Sequence[str] | None = None,
+  ids: Sequence[str] | None = None,
+) -> Examples:
+  """Pictures of one size with their labels, as `Examples`.
+
+  Args:
+    images: uint8 RGB pictures, gray levels 0..255.
+    labels: of each picture the number of its class, from 0, or its name.
+    class_names: of all classes; by default the names among the labels in
+      alphabetical order, or '0', '1', ...
+    ids: unique names of the pictures, by which their noise is drawn; by
+      default '0', '1', ...
+
+  Raises:
+    UserError: a wrong dtype or shape, lengths that differ, a label without a
+      class, or an id twice.
+  """
+  try:
+    images, labels = np.asarray(images), np.asarray(labels)
+  except ValueError:  # rows of unequal shapes
+    raise errors.UserError(
+      'images, labels: found pictures of different shapes, expected uint8 '
+      '[n, h, w, 3] and a label for each. Resize them.'
+    ) from None
+  if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    raise errors.UserError(
+      f'images: found {images.dtype} {list(images.shape)}, expected uint8 '
+      '[n, h, w, 3]. Convert them.'
+    )
+  if labels.shape != (len(images),):
+    raise errors.UserError(
+      f'labels: found the shape {list(labels.shape)}, expected '
+      f'[{len(images)}]: one for each picture.'
+    )
+  if class_names is None:
+    class_names = _class_names(labels)
+  numbers = _numbers(labels, tuple(class_names))
+  names = np.arange(len(images)) if ids is None else ids
+  names = np.asarray(names, np.str_)
+  if names.shape != labels.shape or len(np.unique(names)) != len(names):
+    raise errors.UserError(
+      f'ids: found {len(np.unique(names))} different ones, expected '
+      f'{len(images)}: one for each picture.'
+    )
+  clean = np.zeros(len(images), bool)  # as far as anybody knows
+  return Examples(images, numbers, names, tuple(class_names), clean)
+
+
+def _class_names(labels: Shaped[np.ndarray, ' n']) -> list[str]:
+  if labels.dtype.kind == 'U':
+    return np.unique(labels).tolist()
+  return [str(n) for n in range(int(labels.max(initial=-1)) + 1)]
+
+
+def _numbers(
+  labels: Shaped[np.ndarray, ' n'], class_names: tuple[str, ...]
+) -> Int32[np.ndarray, ' n']:
+  if labels.dtype.kind == 'U':
+    number_of = {name: n for n, name in enumerate(class_names)}
+    numbers = np.array([number_of.get(name, -1) for name in labels.tolist()])
+  else:
+    numbers = labels
+  if len(numbers) and numbers.dtype.kind not in 'iu':
+    raise errors.UserError(
+      f'labels: found {labels.dtype}, expected whole numbers or names. Convert '
+      'them.'
+    )
+  wrong = labels[(numbers < 0) | (numbers >= len(class_names))]
+  if len(wrong):
+    raise errors.UserError(
+      f'labels: found {wrong[0].item()!r}, expected one of the '
+      f'{len(class_names)} classes of class_names, by number or name.'
+    )
+  return numbers.astype(np.int32)

@@ -25,11 +25,13 @@ def find(name: str, root: str) -> list[Picture]:
 
   Raises:
     UserError: there is no such data set, it is not prepared for random access,
-      or it has no pictures with one class each.
+      or it has no pictures with one class each; or TFDS is not installed.
   """
-  # Heavy, and needed by those alone who ask for it.
-  import tensorflow_datasets as tfds
-
+  try:  # heavy, and needed by those alone who ask for it
+    import tensorflow_datasets as tfds
+  except ImportError:
+    asked = f'config.data.name={PREFIX}{name}'
+    raise errors.missing_extra(asked, 'tfds') from None
   try:
     builder = tfds.builder(name, data_dir=root or None)
     features = builder.info.features

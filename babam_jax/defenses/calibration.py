@@ -12,7 +12,10 @@ from jaxtyping import Bool, Float
 from scipy import special
 from sklearn import linear_model
 
-from babam_jax import errors
+from babam_jax import errors, invocation
+
+DEFAULT_FPR = 0.01
+UNCALIBRATED = 0.5  # the threshold of a PIRM without stored clean scores
 
 _PULL = 5e5  # the strength of the data against the pull towards 0
 
@@ -62,9 +65,69 @@ def fit(
   return slope / spread, offset - slope * center / spread
 
 
-def threshold(calibration: Calibration, fpr: float) -> float:
+class Threshold(NamedTuple):
+  """What tells flagged pictures from others.
+
+  Attributes:
+    value: pictures with a higher probability of poison are flagged.
+    fpr: the rate that it follows from; None if it was said, or is that of a
+      PIRM that knows no rates.
+  """
+
+  value: float
+  fpr: float | None
+
+
+def choose_threshold(
+  calibration: Calibration,
+  wanted: float | None,
+  fpr: float | None,
+  prefix: str = '--',
+) -> Threshold:
+  """The threshold that a user's choice amounts to.
+
+  Args:
+    calibration: of the PIRM.
+    wanted: a threshold, or None.
+    fpr: in its place, the share of clean pictures, of those held out when the
+      PIRM was trained, that may be flagged; or None. With neither it is
+      `DEFAULT_FPR`, and of a PIRM that knows no rates the threshold is
+      `UNCALIBRATED`.
+    prefix: what stands before the two names in messages.
+
+  Raises:
+    UserError: both are given, one is out of its range, or the PIRM has too few
+      scores of clean pictures for such a rate.
+  """
+  for name, found in (('threshold', wanted), ('fpr', fpr)):
+    if found is not None and not 0 <= found <= 1:  # nor is it a NaN
+      raise errors.UserError(
+        f'{prefix}{name}: found {found}, expected a fraction from 0 to 1.'
+      )
+  if wanted is not None:
+    if fpr is not None:
+      raise errors.UserError(
+        f'{prefix}fpr: found beside {prefix}threshold; expected one of them. '
+        'Leave one out.'
+      )
+    return Threshold(wanted, None)
+  if fpr is None:
+    if not len(calibration.clean):
+      return Threshold(UNCALIBRATED, None)
+    fpr = DEFAULT_FPR
+  return Threshold(threshold(calibration, fpr, prefix), fpr)
+
+
+def threshold(
+  calibration: Calibration, fpr: float, prefix: str = '--'
+) -> float:
   """The lowest threshold above which at most a share of `fpr` of the clean
   pictures held out lies.
+
+  Args:
+    calibration: of the PIRM.
+    fpr: the rate, above 0 and below 1.
+    prefix: what stands before `fpr` in messages.
 
   Raises:
     UserError: there are none, or too few for so low a rate.
@@ -72,14 +135,16 @@ def threshold(calibration: Calibration, fpr: float) -> float:
   count = len(calibration.clean)
   if count == 0:
     raise errors.UserError(
-      '--fpr: the PIRM has no scores of clean pictures; expected one that '
-      'launch.pirm has trained. Give --threshold instead.'
+      f'{prefix}fpr: the PIRM has no scores of clean pictures; expected one '
+      f'that `{invocation.line("pirm")}` has trained. Give {prefix}threshold '
+      'instead.'
     )
   allowed = int(fpr * count)  # above the threshold
   if allowed < 1 or allowed >= count:
     raise errors.UserError(
-      f'--fpr: found {fpr}, expected {1 / count:.2g} to {1 - 1 / count:.6g}: '
-      f'the PIRM has the scores of {count} clean pictures. Choose another one.'
+      f'{prefix}fpr: found {fpr}, expected {1 / count:.2g} to '
+      f'{1 - 1 / count:.6g}: the PIRM has the scores of {count} clean '
+      'pictures. Choose another one.'
     )
   return float(calibration.clean[count - 1 - allowed])
 

@@ -8,6 +8,7 @@ machines that looks at native resolution.
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
@@ -19,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from babam_jax import errors, files, seeds, settings
+from babam_jax import errors, files, invocation, seeds, settings
 from babam_jax.defenses import calibration
 from babam_jax.defenses.calibration import Calibration
+from babam_jax.defenses.suspect import Verdict
 from babam_jax.models import compact_pirm, layers, vgg
 from babam_jax.models.pretrained import weights
 from babam_jax.training import augment, parallel, train
@@ -56,6 +58,35 @@ class Pirm(NamedTuple):
   variables: PyTree
   meta: dict[str, Any]
   calibration: Calibration = Calibration()
+
+  def judge(
+    self,
+    images: UInt8[np.ndarray, 'n h w 3'] | Sequence[UInt8[np.ndarray, 'h w 3']],
+    *,
+    threshold: float | None = None,
+    fpr: float | None = None,
+  ) -> Verdict:
+    """Says of pictures whether they are poison, as the sanitizer does.
+
+    Args:
+      images: uint8 RGB pictures of one size, or a list of any sizes; one or
+        more, each at least 32 pixels a side.
+      threshold: pictures with a higher probability of poison are flagged.
+      fpr: in its place, the share of clean pictures, of those held out when
+        the PIRM was trained, that may be flagged. Without either it is 0.01,
+        or the threshold is 0.5 where the PIRM knows no such rates.
+
+    Returns:
+      For each picture, in order, the probability of poison (float64) and
+      whether it is flagged.
+
+    Raises:
+      UserError: a wrong dtype or shape, no picture, or a wrong threshold or
+        rate.
+    """
+    from babam_jax.defenses import judging  # which needs this module
+
+    return judging.judge(self, images, threshold, fpr)
 
 
 def compact_network(seed: int) -> train.Network:
@@ -213,6 +244,19 @@ def check_file(field: str, where: str, others: str = '') -> None:
     settings.refuse(field, where, expected)
 
 
+def load_pirm(where: str | os.PathLike[str] = 'general') -> Pirm:
+  """Reads a PIRM.
+
+  Args:
+    where: 'general' (knows many kinds of poison), 'shipped' (one kind, well)
+      or 'hardened', which come with the package; or a file.
+
+  Raises:
+    UserError: there is no such file, or it is something else.
+  """
+  return load(path_of(os.fspath(where)), 'pirm')
+
+
 def fingerprint(path: pathlib.Path) -> str:
   """SHA-256 of a PIRM's file."""
   return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -275,8 +319,8 @@ def load(path: pathlib.Path, field: str = 'config.pirm.checkpoint') -> Pirm:
     zipfile.BadZipFile,
   ) as error:
     raise errors.UserError(
-      f'{field}: {path} cannot be read ({error}); expected a '
-      'PIRM saved by launch.pirm. Give another file, or none for the one that '
-      'comes with the project.'
+      f'{field}: {path} cannot be read ({error}); expected a PIRM that '
+      f'`{invocation.line("pirm")}` has saved. Give another file, or none for '
+      'the one that comes with the project.'
     ) from None
   return Pirm(variant, variables, meta, read)

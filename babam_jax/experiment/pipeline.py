@@ -25,7 +25,7 @@ def run(
   config: ConfigDict,
   workdir: pathlib.Path,
   artifacts: pathlib.Path,
-  command: str,
+  command: str = 'babam_jax.run_experiment(config, workdir, artifacts)',
 ) -> dict[str, Any]:
   """Runs the experiment; reuses every stage that has been made before.
 

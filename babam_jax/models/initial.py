@@ -5,7 +5,7 @@ from typing import NamedTuple
 import flax.traverse_util
 from jaxtyping import PyTree
 
-from babam_jax import errors, seeds
+from babam_jax import errors, invocation, seeds
 from babam_jax.models import networks
 from babam_jax.models.pretrained import weights
 
@@ -80,8 +80,8 @@ def _graft(
     if name not in there or there[name].shape != flat[name].shape:
       raise errors.UserError(
         f'pretrained weights of {model} ({found.source}): {name} is missing or '
-        f'not of shape {list(flat[name].shape)}. Get them again: python -m '
-        f'launch.weights --model={model} fetch (or convert FILE).'
+        f'not of shape {list(flat[name].shape)}. Get them again: '
+        f'{invocation.line("weights")} --model={model} fetch (or convert FILE).'
       )
   grafted = {name: there[name] for name in wanted}
   layers = _layers(grafted)

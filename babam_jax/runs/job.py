@@ -15,10 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
-import submitit
+
+if TYPE_CHECKING:
+  import submitit
 
 ATTEMPTS = 'attempts.jsonl'
 LOG = 'log.txt'
@@ -68,8 +70,10 @@ class Experiment:
     except filelock.Timeout:
       return False  # it runs already, in another job
 
-  def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+  def checkpoint(self) -> 'submitit.helpers.DelayedSubmission':
     """The cluster wants its node back: the job will continue elsewhere."""
+    import submitit  # who calls this is submitit
+
     if self._child:
       self._child.kill()  # at any moment: nothing is ever half written
     return submitit.helpers.DelayedSubmission(
@@ -120,7 +124,7 @@ class Experiment:
     return status
 
   def _run(self, output: Any, errors: int) -> int:
-    command = [sys.executable, '-m', 'launch.main', *self.arguments]
+    command = [sys.executable, '-m', 'babam_jax.cli', 'run', *self.arguments]
     self._child = subprocess.Popen(command, stdout=output, stderr=errors)
     return self._child.wait()
 

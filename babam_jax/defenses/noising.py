@@ -1,0 +1,68 @@
+"""From a verdict to pictures that can be trained on: noise on the flagged."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from babam_jax import errors
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import noise
+from babam_jax.defenses.suspect import Verdict
+
+
+def sanitize(
+  untrusted: Examples,
+  verdict: Verdict,
+  *,
+  epsilon: float = 0.01,
+  seed: int = 0,
+) -> Examples:
+  """Algorithm 1's noise on what is flagged, all else as it is.
+
+  Args:
+    untrusted: uint8 pictures of one size, with the labels that they came with.
+    verdict: of a detector, on these pictures in this order.
+    epsilon: the noise budget; a lower one gives more noise. Its scale is, for
+      the picture farthest from the mean of its class, 1 / epsilon gray levels.
+    seed: of the noise, which also depends on the picture's id.
+
+  Returns:
+    New examples; order, ids and labels are kept, and the input is not changed.
+
+  Raises:
+    UserError: the verdict is on another number of pictures, or epsilon is not
+      above 0.
+  """
+  if np.shape(verdict.flags) != (len(untrusted),):
+    raise errors.UserError(
+      f'verdict: found flags of {np.size(verdict.flags)} pictures, expected '
+      f'those of these {len(untrusted)}. Judge the same pictures.'
+    )
+  if not (math.isfinite(epsilon) and epsilon > 0):
+    raise errors.UserError(
+      f'epsilon: found {epsilon}, expected a number above 0, such as 0.01.'
+    )
+  rows = np.flatnonzero(verdict.flags)
+  if not len(rows):
+    return untrusted
+  images = untrusted.images.copy()
+  images[rows] = noise.perturb(
+    untrusted.images[rows],
+    untrusted.ids[rows],
+    _sensitivities(untrusted)[rows] / epsilon,
+    mode='laplace',
+    seed=seed,
+  )
+  return dataclasses.replace(untrusted, images=images)
+
+
+def _sensitivities(untrusted: Examples) -> Float[np.ndarray, ' n']:
+  """Algorithm 1's; 1 in a class of one picture or of identical ones, where it
+  would add nothing: nothing flagged may pass as it is."""
+  classes = np.unique(untrusted.labels)
+  known = noise.sensitivities(noise.in_chunks(untrusted), classes, 'squared')
+  found = np.array([known[name] for name in untrusted.ids.tolist()])
+  differ = np.isin(untrusted.labels, untrusted.labels[found > 0])
+  return np.where(differ, found, 1.0)
