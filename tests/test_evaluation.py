@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from babam_jax.evaluation import metrics, statistics
+from babam_jax.evaluation import metrics, statistics, table
 
 
 def test_wilson_interval_against_published_values():
@@ -58,12 +58,14 @@ def one_hot(labels, classes=3):
 
 def test_model_metrics_by_hand():
   found = metrics.model_metrics(
-    test=one_hot([0, 1, 2, 2]),
-    test_labels=np.array([0, 1, 2, 0]),
-    source_patched=one_hot([2, 2, 1, 2, 0, 2]),
-    source_unpatched=one_hot([1, 2]),
-    source_label=1,
-    target_label=2,
+    metrics.Answers(
+      test=metrics.answers_of(one_hot([0, 1, 2, 2])),
+      labels=np.array([0, 1, 2, 0]),
+      patched=metrics.answers_of(one_hot([2, 2, 1, 2, 0, 2])),
+      unpatched=metrics.answers_of(one_hot([1, 2])),
+      source=1,
+      target=2,
+    )
   )
   assert found['accuracy'] == 0.75
   assert found['asr'] == pytest.approx(4 / 6)
@@ -71,6 +73,24 @@ def test_model_metrics_by_hand():
   assert found['source_accuracy_patched'] == pytest.approx(1 / 6)
   # two pictures at three positions: two trials, not six
   assert found['asr_ci'] == statistics.wilson_interval(4 / 6, 2)
+
+
+def test_what_is_refused_is_taken_for_nobody():
+  said = metrics.answers_of(one_hot([2, 2, 1]), np.array([True, False, False]))
+  assert said.tolist() == [-1, 2, 1]
+
+
+def test_another_metric_needs_one_line(monkeypatch):
+  """It stands in metrics.json, in the table, and has its interval."""
+  metric = metrics.Metric('mistaken %', lambda a: 0.25, 'test_pictures')
+  monkeypatch.setitem(metrics.MODEL_METRICS, 'mistaken', metric)
+  classes = np.array([0, 1])
+  answers = metrics.Answers(classes, classes, classes, classes, 0, 1)
+  found = metrics.model_metrics(answers)
+  assert found['mistaken'] == 0.25
+  assert found['mistaken_ci'] == statistics.wilson_interval(0.25, 2)
+  (row,) = table.model_rows({'models': {'clean': found}})
+  assert row[-1].startswith('25.0 [')
 
 
 def test_detection_metrics_by_hand():

@@ -1,67 +1,120 @@
 """The figures of the paper: accuracy, attack success, detection."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float, Int
 
 from babam_jax.evaluation.statistics import auroc, wilson_interval
 
 _REFUSED = -1  # the class of an input that is not let pass
 Logits = Float[np.ndarray, 'n c']
+Classes = Int[np.ndarray, ' n']
 
 
-def model_metrics(
-  test: Logits,
-  test_labels: Int32[np.ndarray, ' n'],
-  source_patched: Logits,
-  source_unpatched: Logits,
-  source_label: int,
-  target_label: int,
-  *,
-  test_refused: Bool[np.ndarray, ' n'] | bool = False,
-  patched_refused: Bool[np.ndarray, ' m'] | bool = False,
-  source_refused: Bool[np.ndarray, ' k'] | bool = False,
-) -> dict[str, Any]:
-  """How a recognizer does, with and without the trigger.
+class Answers(NamedTuple):
+  """What a recognizer says of the test pictures, with and without the trigger.
+
+  A refused input is taken for nobody: its class is -1.
+
+  Attributes:
+    test: the classes it takes all test pictures for.
+    labels: their true classes.
+    patched: the classes of the attacker's test pictures with the trigger,
+      several positions for each picture.
+    unpatched: the classes of the same pictures without it.
+    source: the attacker's class.
+    target: the victim's class.
+  """
+
+  test: Classes
+  labels: Classes
+  patched: Classes
+  unpatched: Classes
+  source: int
+  target: int
+
+
+class Metric(NamedTuple):
+  """A rate that a recognizer is judged by.
+
+  Attributes:
+    heading: of its column in tables.
+    measure: the rate, from 0 to 1.
+    trials: the count beside it in `metrics.json` that is the number of
+      independent pictures behind it, for intervals; '' where there is none.
+  """
+
+  heading: str
+  measure: Callable[[Answers], float]
+  trials: str = ''
+
+
+def _accuracy(answers: Answers) -> float:
+  return float(np.mean(answers.test == answers.labels))
+
+
+def _attack_success(answers: Answers) -> float:
+  """Eq. 6: the share of patched pictures that are taken for the victim."""
+  return float(np.mean(answers.patched == answers.target))
+
+
+def _base_rate(answers: Answers) -> float:
+  """The same without the trigger (Table 4)."""
+  return float(np.mean(answers.unpatched == answers.target))
+
+
+def _source_recognized(answers: Answers) -> float:
+  return float(np.mean(answers.patched == answers.source))
+
+
+# By their names in `metrics.json`. Positions on one picture are not
+# independent: the attack's trials are pictures, not positions.
+MODEL_METRICS: dict[str, Metric] = {
+  'accuracy': Metric('accuracy %', _accuracy, 'test_pictures'),
+  'asr': Metric('ASR %', _attack_success, 'source_test_pictures'),
+  'asr_unpatched': Metric(
+    'no-patch base %', _base_rate, 'source_test_pictures'
+  ),
+  'source_accuracy_patched': Metric(
+    'patched source recognized %', _source_recognized
+  ),
+}
+
+
+def answers_of(
+  logits: Logits, refused: Bool[np.ndarray, ' n'] | None = None
+) -> Classes:
+  """The class that each picture is taken for; -1 where it is refused.
 
   Args:
-    test: logits of all test pictures.
-    test_labels: their classes.
-    source_patched: logits of the source's test pictures with the trigger,
-      several positions for each picture.
-    source_unpatched: logits of the same pictures without it.
-    source_label: the attacker's class.
-    target_label: the victim's class.
-    test_refused: test pictures that a check of inputs does not let pass:
-      neither right nor taken for anybody.
-    patched_refused: the same for `source_patched`.
-    source_refused: the same for `source_unpatched`.
+    logits: of the pictures.
+    refused: which of them a check of inputs does not let pass; None: none.
+  """
+  classes = logits.argmax(1)
+  return classes if refused is None else np.where(refused, _REFUSED, classes)
+
+
+def model_metrics(answers: Answers) -> dict[str, Any]:
+  """How a recognizer does, with and without the trigger.
 
   Returns:
-    `accuracy`; `asr` (Eq. 6); `asr_unpatched`, the base rate (Table 4);
-    `source_accuracy_patched`; how many test pictures there are, and how many
-    show the source. Intervals are Wilson 95 %; that of `asr` counts
-    pictures, not patch positions: positions on one picture are not
-    independent.
+    All of `MODEL_METRICS`, beside those with trials their Wilson 95 %
+    intervals as `<name>_ci`; and how many test pictures there are, and how
+    many show the attacker.
   """
-  predicted = np.where(test_refused, _REFUSED, test.argmax(1))
-  accuracy = float(np.mean(predicted == test_labels))
-  patched = np.where(patched_refused, _REFUSED, source_patched.argmax(1))
-  asr = float(np.mean(patched == target_label))
-  unpatched = np.where(source_refused, _REFUSED, source_unpatched.argmax(1))
-  base = float(np.mean(unpatched == target_label))
-  return {
-    'accuracy': accuracy,
-    'accuracy_ci': wilson_interval(accuracy, len(test)),
-    'asr': asr,
-    'asr_ci': wilson_interval(asr, len(source_unpatched)),
-    'asr_unpatched': base,
-    'asr_unpatched_ci': wilson_interval(base, len(source_unpatched)),
-    'source_accuracy_patched': float(np.mean(patched == source_label)),
-    'test_pictures': len(test),
-    'source_test_pictures': len(source_unpatched),
+  counts = {
+    'test_pictures': len(answers.test),
+    'source_test_pictures': len(answers.unpatched),
   }
+  found: dict[str, Any] = {}
+  for name, metric in MODEL_METRICS.items():
+    rate = metric.measure(answers)
+    found[name] = rate
+    if metric.trials:
+      found[f'{name}_ci'] = wilson_interval(rate, counts[metric.trials])
+  return found | counts
 
 
 def accuracy_drop(models: dict[str, dict[str, Any]]) -> float | None:

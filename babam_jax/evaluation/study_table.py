@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from babam_jax.evaluation.metrics import MODEL_METRICS
 from babam_jax.evaluation.statistics import wilson_interval
 
 # Which counts in `metrics.json` are the trials behind a rate.
 _TRIALS = {
   'models': {
-    'accuracy': ('test_pictures',),
-    'asr': ('source_test_pictures',),
-    'asr_unpatched': ('source_test_pictures',),
+    name: (metric.trials,)
+    for name, metric in MODEL_METRICS.items()
+    if metric.trials
   },
   'pirm': {
     'accuracy': ('num_poisoned', 'num_clean'),

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from babam_jax.evaluation.metrics import MODEL_METRICS
+
 
 def _percent(rate: float | None) -> str:
   return '-' if rate is None else f'{100 * rate:.1f}'
@@ -17,17 +19,19 @@ def _with_interval(rate: float, interval: tuple[float, float]) -> str:
 
 
 def model_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-  """Model, accuracy, ASR, base rate, patched source recognized (percent)."""
+  """The model's name and its metrics, in percent, as `MODEL_HEADER` has
+  them."""
   return [
-    (
-      name,
-      _with_interval(m['accuracy'], m['accuracy_ci']),
-      _with_interval(m['asr'], m['asr_ci']),
-      _with_interval(m['asr_unpatched'], m['asr_unpatched_ci']),
-      _percent(m['source_accuracy_patched']),
-    )
-    for name, m in results['models'].items()
+    (name, *(_rate(found, metric) for metric in MODEL_METRICS))
+    for name, found in results['models'].items()
   ]
+
+
+def _rate(found: dict[str, Any], metric: str) -> str:
+  interval = found.get(f'{metric}_ci')
+  if interval is None:
+    return _percent(found[metric])
+  return _with_interval(found[metric], interval)
 
 
 def pirm_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -78,13 +82,7 @@ def _brief(value: Any) -> str:
   return str(value)
 
 
-MODEL_HEADER = (
-  'model',
-  'accuracy % [95 %]',
-  'ASR % [95 %]',
-  'no-patch base %',
-  'patched source recognized %',
-)
+MODEL_HEADER = ('model [95 %]', *(m.heading for m in MODEL_METRICS.values()))
 DEFENSE_HEADER = ('the defense', '')
 PIRM_HEADER = ('PIRM on', 'accuracy %', 'TPR %', 'FPR %', 'AUROC')
 

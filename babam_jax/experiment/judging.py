@@ -31,23 +31,21 @@ def judge_model(
   test = data.test.examples
   predicted = model.classifier.predict(test)
   patched = model.classifier.predict(shown.examples)
-  is_source = np.isin(test.ids, data.scenario.source_test.ids)
-  masks = {}
+  refused_test = refused_shown = None
   if refused is not None:
     flags = refused.verdict.flags
-    masks['test_refused'] = flags[: refused.clean]
-    masks['patched_refused'] = flags[refused.clean :]
-    masks['source_refused'] = flags[: refused.clean][is_source]
-  found = metrics.model_metrics(
-    predicted,
+    refused_test, refused_shown = flags[: refused.clean], flags[refused.clean :]
+  said = metrics.answers_of(predicted, refused_test)
+  answers = metrics.Answers(
+    said,
     test.labels,
-    patched,
-    predicted[is_source],
+    metrics.answers_of(patched, refused_shown),
+    said[np.isin(test.ids, data.scenario.source_test.ids)],
     data.scenario.source_label,
     data.scenario.target_label,
-    **masks,
   )
-  return found, model.classifier.findings(predicted, test.labels)
+  says = model.classifier.findings(predicted, test.labels)
+  return metrics.model_metrics(answers), says
 
 
 def judge_all(
