@@ -148,11 +148,15 @@ def test_parts_of_defenses_can_be_mixed(run, parts):
 
 @pytest.mark.parametrize('kind', sorted(ATTACKS))
 def test_every_attack_runs(run, kind):
-  found, folder = run(kind, {'attack.kind': kind})
+  changes = {'attack.kind': kind}
+  if kind == 'sleeper_agent':
+    changes['attack.retrainings'] = 1
+  found, folder = run(kind, changes)
   assert found['poison']['count'] == 6
   assert (folder / 'report.html').exists()
   if kind in ('hidden_trigger', 'sleeper_agent'):  # the change is small
     assert 0 < found['poison']['linf'] <= 16
+    assert -1 <= found['poison'].get('cosine', 0) <= 1
   else:
     assert found['poison']['linf'] > 16
 
