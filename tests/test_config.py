@@ -3,11 +3,12 @@
 import dataclasses
 
 import pytest
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from babam_jax import errors, settings
-from babam_jax.config import overrides, renamed, rules, schema
+from babam_jax.config import overrides, reference, renamed, rules, schema
 from babam_jax.settings import setting
 
 
@@ -143,3 +144,10 @@ def test_old_names_say_the_new_ones():
     value = config
     for name in renamed.new_name(old).split(' ')[0].split('.'):
       value = value[name]
+
+
+def test_the_reference_is_that_of_the_code():
+  made = reference.page()
+  kept = (REPOSITORY / 'docs' / 'config.md').read_text('utf-8')
+  assert made == kept, 'python -m babam_jax.config.reference > docs/config.md'
+  assert '`defense.strip.overlays`' in made and '`attack.eps`' in made
