@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from babam_jax import errors
 from babam_jax.cli import help
+from babam_jax.config import renamed, schema
 from babam_jax.data import download
 from babam_jax.runs.alone import alone_in
 from babam_jax.training import parallel
@@ -90,6 +91,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   except (AttributeError, KeyError) as error:
     if getattr(error, 'name', '') == 'get_config':
       _stop(f'--config: {_one_line(error)}; {_GET_CONFIG}')
+    _stop_renamed(argv)
     _stop(f'command line: the config has no field {_one_line(error)}. {remedy}')
   except (flags.Error, TypeError, ValueError) as error:
     if getattr(error, 'flagname', '').startswith(f'{_CONFIG.name}.'):
@@ -102,6 +104,19 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     _check_config()
     return rest
   raise AssertionError  # _stop does not return
+
+
+def _stop_renamed(argv: Sequence[str]) -> None:
+  """Tells the new name of a field, if the command line has an old one."""
+  for argument in argv:
+    name = argument.lstrip('-').partition('=')[0]
+    path = name.removeprefix('no').removeprefix(f'{_CONFIG.name}.')
+    new = renamed.new_name(path)
+    if new and path != name:
+      _stop(
+        f'command line: config.{path} has another name now; expected '
+        f'config.{new}.'
+      )
 
 
 def _check_config() -> None:
@@ -173,6 +188,20 @@ def config_file() -> pathlib.Path:
 def config() -> ConfigDict:
   """What is in `config_file()`, and what the command line sets in it."""
   return _CONFIG.value
+
+
+def experiment_config() -> ConfigDict:
+  """As `config`, for an experiment by itself: options that the file sets, and
+  that what the command line chooses does not use, have their defaults.
+
+  Raises:
+    UserError: the command line sets such an option.
+  """
+  flag = flags.FLAGS[_CONFIG.name]
+  on_top = set(config_flags.get_override_values(flag))
+  if on_top & schema.choices():
+    return schema.without_unused(config(), on_top)
+  return config()
 
 
 def artifacts_folder() -> pathlib.Path:

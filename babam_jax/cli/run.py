@@ -37,7 +37,7 @@ def main(
   elif config.study.rows:
     _study(config, Here(workdir, artifacts, line))
   else:
-    pipeline.run(config, workdir, artifacts, line)
+    pipeline.run(command.experiment_config(), workdir, artifacts, line)
   print(f'report: {workdir / "report.html"}')
 
 

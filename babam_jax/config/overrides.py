@@ -14,7 +14,7 @@ def vary(config: ConfigDict, fields: dict[str, Any], where: str) -> ConfigDict:
   Raises:
     UserError: also where one of `fields` is such an option.
   """
-  return schema.without_unused(set_fields(config, fields, where), config)
+  return schema.without_unused(set_fields(config, fields, where), fields)
 
 
 def set_fields(

@@ -6,7 +6,7 @@ files and `--config.a.b=`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -203,23 +203,27 @@ def typed(config: ConfigDict) -> Experiment:
   return experiment
 
 
-def without_unused(config: ConfigDict, baseline: ConfigDict) -> ConfigDict:
+def choices() -> set[str]:
+  """The fields that choose an attack or a part of a defense."""
+  return {'attack.kind', *(f'defense.{role}' for role in PARTS)}
+
+
+def without_unused(config: ConfigDict, on_top: Collection[str]) -> ConfigDict:
   """A copy in which options that nobody uses have their defaults again.
 
   A config file may set options of its attack; whoever chooses another one on
   the command line, or in a row of a study, need not take them back.
 
   Args:
-    config: with what was set on top of `baseline`.
-    baseline: what it started from.
+    config: all of it.
+    on_top: the fields that were set on top of a config file, by path.
 
   Raises:
     UserError: an option was set, on top, that nobody uses.
   """
   cleaned = ConfigDict(config).copy_and_resolve_references()
-  before = _flat(baseline.to_dict())
   for path, option in _unused(config).items():
-    if before.get(path) != option.value:
+    if path in on_top:
       raise option.error(path)
     cleaned.update_from_flattened_dict({path: option.default})
   return cleaned
