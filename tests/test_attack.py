@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from babam_jax import errors
-from babam_jax.attacks import hidden_trigger, pairing, poison_set, trigger
+from babam_jax.attacks import (
+  collision,
+  optimizers,
+  pairing,
+  poison_set,
+  trigger,
+)
 from babam_jax.models import initial
 
 ORIGIN = initial.Origin('linear', '', '', [], ['kernel'])
@@ -80,7 +86,7 @@ def test_trigger_is_stamped_where_it_should(size, seed):
 )
 def test_rounding_stays_within_eps(images, delta, eps):
   delta = np.clip(delta, -eps / 255, eps / 255)
-  poison = hidden_trigger.to_uint8_within(images, delta, eps)
+  poison = collision.to_uint8_within(images, delta, eps)
   change = np.abs(poison.astype(int) - images)
   assert change.max() <= eps
   # and it rounds, not truncates
@@ -103,16 +109,16 @@ def make_spec(**changes):
     pair_every=10,
     batch_size=8,
   )
-  return hidden_trigger.CraftingSpec(**fields | changes)
+  return collision.CollisionSpec(**fields | changes)
 
 
-@pytest.mark.parametrize('optimizer', list(hidden_trigger.OPTIMIZERS))
+@pytest.mark.parametrize('optimizer', list(optimizers.OPTIMIZERS))
 def test_crafting_brings_features_together(rng, optimizer):
   # Scaled so that the reference's plain descent at 0.01 converges.
   params = (rng.normal(size=(6 * 6 * 3, 10)) / 2).astype(np.float32)
   targets = rng.integers(100, 150, (5, 6, 6, 3), np.uint8)
   sources = rng.integers(100, 150, (5, 6, 6, 3), np.uint8)
-  crafter = hidden_trigger.Crafter(
+  crafter = collision.Crafter(
     linear_features, params, make_spec(optimizer=optimizer)
   )
   poison = crafter.craft(targets, sources)
@@ -129,7 +135,7 @@ def test_finished_pictures_stay_as_they_are(rng):
   targets = rng.integers(100, 150, (3, 6, 6, 3), np.uint8)
   sources = targets.copy()
   sources[2] += 10  # the others are where they should be already
-  crafter = hidden_trigger.Crafter(
+  crafter = collision.Crafter(
     linear_features, params, make_spec(stop_distance=0.01, pairing='fixed')
   )
   poison = crafter.craft(targets, sources)
@@ -140,7 +146,7 @@ def test_finished_pictures_stay_as_they_are(rng):
 def test_weights_that_are_not_numbers_are_told(rng):
   params = np.full((6 * 6 * 3, 4), np.nan, np.float32)
   pictures = rng.integers(0, 256, (2, 6, 6, 3), np.uint8)
-  crafter = hidden_trigger.Crafter(
+  crafter = collision.Crafter(
     linear_features, params, make_spec(pairing='fixed')
   )
   with pytest.raises(errors.UserError, match='weights of the surrogate'):
@@ -151,7 +157,7 @@ def test_padding_rows_change_nothing(rng):
   params = rng.normal(size=(6 * 6 * 3, 4)).astype(np.float32)
   targets = rng.integers(0, 256, (3, 6, 6, 3), np.uint8)
   sources = rng.integers(0, 256, (3, 6, 6, 3), np.uint8)
-  crafter = hidden_trigger.Crafter(linear_features, params, make_spec())
+  crafter = collision.Crafter(linear_features, params, make_spec())
   bare = crafter.craft(targets, sources)
   padded = crafter.craft(targets, sources, rows=7)
   np.testing.assert_array_equal(bare.images, padded.images)
@@ -179,7 +185,7 @@ def test_a_killed_set_continues_with_the_same_bytes(
     )
 
   whole, patched = make(tmp_path / 'undisturbed')
-  craft, calls = hidden_trigger.Crafter.craft, []
+  craft, calls = collision.Crafter.craft, []
 
   def dying(*args, **kwargs):
     if len(calls) == fail_at:
@@ -188,7 +194,7 @@ def test_a_killed_set_continues_with_the_same_bytes(
     return craft(*args, **kwargs)
 
   with monkeypatch.context() as context:
-    context.setattr(hidden_trigger.Crafter, 'craft', dying)
+    context.setattr(collision.Crafter, 'craft', dying)
     with pytest.raises(KeyboardInterrupt):
       make(tmp_path / 'killed')
   resumed, _ = make(tmp_path / 'killed')

@@ -29,7 +29,7 @@ from babam_jax.defenses import (
 from babam_jax.defenses.suspect import Suspect
 from babam_jax.evaluation.statistics import auroc
 from babam_jax.models import initial
-from babam_jax.training import recognizer, train
+from babam_jax.training import classifier, recognizer, train
 
 SIZE, PATCH, SEED = 96, 24, 0
 PEOPLE, TARGET, POISONS, COPIES = 10, 0, 10, 12
@@ -360,7 +360,7 @@ def test_pruning_stops_at_the_limit():
 
   mask = fine_pruning.prune(features, 10, accuracy_of, largest_drop=0.15)
   assert not mask[:5].any() and mask[5:].sum() == 4
-  pruned = fine_pruning.masked(features, mask).reshape(6, 4, 10)
+  pruned = classifier.masked(features, mask).reshape(6, 4, 10)
   assert not pruned[:, :, :5].any()
   kept = features.reshape(6, 4, 10)[:, :, mask > 0]
   assert (pruned[:, :, mask > 0] == kept).all()

@@ -17,7 +17,11 @@ from babam_jax import files
 
 TWO_DEVICES = {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
 # Rows that divide among two devices, and rows that do not.
-CHANGES = {'fr.epochs': 16, 'fr.batch_size': 15, 'attack.batch_size': 5}
+CHANGES = {
+  'recognizer.epochs': 16,
+  'recognizer.batch_size': 15,
+  'attack.batch_size': 5,
+}
 
 
 def free_port():

@@ -7,10 +7,10 @@ import pytest
 
 from babam_jax.attacks import gradient_matching
 from babam_jax.attacks.gradient_matching import Matcher, Trained
-from babam_jax.attacks.hidden_trigger import CraftingSpec
+from babam_jax.attacks.optimizers import CraftingSpec
 
 SHAPE, CLASSES, LABEL = (6, 6, 3), 3, 1
-SPEC = CraftingSpec(16.0, 'sign_momentum', 40, 0.0, 'fixed', 99, 4)
+SPEC = CraftingSpec(iterations=40, batch_size=4)
 
 
 def logits(params, fixed, images):

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import os
 import subprocess
@@ -11,13 +12,16 @@ from PIL import Image
 
 from babam_jax import errors, files, seeds
 from babam_jax.attacks import poison_set
+from babam_jax.attacks.hidden_trigger import HiddenTrigger
+from babam_jax.config import rules
 from babam_jax.data import datasets, image_folder, processing
 from babam_jax.defenses import calibration, pirm
-from babam_jax.experiment import crafting, lab
+from babam_jax.experiment import lab
 from babam_jax.pirm_training import natural_pictures, pirm_stages, training_data
+from babam_jax.pirm_training.settings import PirmSettings
 from babam_jax.store import artifacts
 from babam_jax.training import train
-from configs import common, pirm_general, pirm_natural
+from configs import pirm_general, pirm_natural
 
 LFW = REPOSITORY.parent / 'shared' / 'data' / 'lfw12'
 
@@ -58,11 +62,10 @@ def crafted(tmp_path_factory):
   """Three faces and poison that was made of them."""
   faces = load_faces('orl', '', every=1)
   images = faces.images[[0, 3, 6, 15, 18]]
-  config = common.crafting()
-  config.iterations, config.batch_size = 30, 3
+  method = HiddenTrigger(iterations=30, batch_size=3)
   poison, _ = poison_set.craft_set(
-    poison_set.surrogate('alexnet', 'pool5', 'trunk', 0),
-    crafting.spec(config),
+    method.surrogate(0),
+    method,
     images[:3],
     images[[3, 4, 3]],
     trigger_size=30,
@@ -208,11 +211,13 @@ def test_save_and_load(shipped, tmp_path, rng):
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'pirm.npz'
   np.savez(path, meta=np.array([{}], dtype=object))
-  with pytest.raises(errors.UserError, match='config.pirm.checkpoint'):
+  with pytest.raises(errors.UserError, match='config.defense.pirm.checkpoint'):
     pirm.load(path)
   for content in (b'', b'junk', pirm.SHIPPED['shipped'].read_bytes()[:5000]):
     path.write_bytes(content)
-    with pytest.raises(errors.UserError, match='config.pirm.checkpoint'):
+    with pytest.raises(
+      errors.UserError, match='config.defense.pirm.checkpoint'
+    ):
       pirm.load(path)
 
 
@@ -227,7 +232,10 @@ def small_pirm(tmp_path):
 
 
 def in_lab(config, tmp_path, name='store'):
-  return lab.Lab(config, artifacts.Store(tmp_path / name), tmp_path / 'work')
+  experiment = rules.check(config)
+  return lab.Lab(
+    experiment, artifacts.Store(tmp_path / name), tmp_path / 'work'
+  )
 
 
 def test_natural_pictures_and_their_parts(tmp_path):
@@ -297,7 +305,8 @@ def test_rows_with_added_noise_are_known(tmp_path, monkeypatch):
   config.pirm.processed_copies = 300
   ids = np.array([f'poison/a.png#{n}' for n in range(300)])
   size, seed = config.data.size, config.seed
-  found = training_data.noised(config.pirm, size, ids, seed)
+  chosen = rules.check(config).pirm
+  found = training_data.noised(chosen, size, ids, seed)
   seen, wrong = [], 0
   monkeypatch.setattr(
     processing, '_add_noise', lambda picture, rng: seen.append(1) or picture
@@ -311,8 +320,8 @@ def test_rows_with_added_noise_are_known(tmp_path, monkeypatch):
     assert bool(seen) >= is_noised  # some noise is too faint for JPEG
     wrong += bool(seen) != is_noised
   assert 10 < found.sum() < 50 and wrong < found.sum() / 3
-  config.pirm.processed_copies = 0
-  assert not training_data.noised(config.pirm, size, ids, seed).any()
+  chosen = dataclasses.replace(chosen, processed_copies=0)
+  assert not training_data.noised(chosen, size, ids, seed).any()
 
 
 def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
@@ -353,7 +362,7 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.ids, expected.ids)
     # Clean rows hold the very pictures that their ids name.
     root = tmp_path / 'natural'
-    chosen = natural_pictures.choose(config.pirm, 72, config.seed)
+    chosen = natural_pictures.choose(rules.check(config).pirm, 72, config.seed)
     for row in np.flatnonzero(~found.poisoned):
       name = str(found.ids[row])
       picture = image_folder.in_file(root / name, name, 'clean')
@@ -367,15 +376,13 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
 def test_thresholds_are_of_pictures_at_their_own_resolution(tmp_path):
   for name, size in (('small', (64, 300)), ('large', (72, 90))):
     Image.new('RGB', size).save(tmp_path / f'{name}.png')
-  config = common.get_config().pirm
-  config.root = str(tmp_path)
+  config = PirmSettings(root=str(tmp_path))
   found = natural_pictures.enlarged(config, 72, ['small.png', 'large.png'])
   assert found.tolist() == [True, False]
 
 
 def test_too_few_natural_pictures(tmp_path):
-  config = common.get_config().pirm
-  config.root = str(write_faces(tmp_path, 1, 5))
+  config = PirmSettings(root=str(write_faces(tmp_path, 1, 5)))
   with pytest.raises(errors.UserError, match='5 images below'):
     natural_pictures.choose(config, 224, 0)
 

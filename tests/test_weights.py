@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import os
@@ -444,6 +445,18 @@ def test_paper_pirm_has_two_dense_layers_of_512():
 # Fetching, from a server on the loopback.
 
 
+def call_official(monkeypatch, model, name):
+  architecture = networks.ARCHITECTURES[model]
+  other = dataclasses.replace(architecture, official=name)
+  monkeypatch.setitem(networks.ARCHITECTURES, model, other)
+
+
+def test_a_network_that_torchvision_does_not_have(monkeypatch, cache):
+  call_official(monkeypatch, 'resnet18', '')
+  with pytest.raises(errors.UserError, match='--model: torchvision has no'):
+    pretrained_weights.fetch('resnet18', 'http://127.0.0.1:9')
+
+
 def serve_small_resnet(server, monkeypatch, tmp_path):
   """A server whose "official" ResNet18 is a safetensors file of zeros."""
   path = tmp_path / 'served'
@@ -451,7 +464,7 @@ def serve_small_resnet(server, monkeypatch, tmp_path):
   server.content = path.read_bytes()
   beginning = hashlib.sha256(server.content).hexdigest()[:8]
   name = f'resnet18-{beginning}.pth'
-  monkeypatch.setitem(pretrained_weights.OFFICIAL, 'resnet18', name)
+  call_official(monkeypatch, 'resnet18', name)
 
 
 def test_fetch(server, monkeypatch, tmp_path, cache):
@@ -481,7 +494,7 @@ def test_fetch_of_something_else_leaves_nothing(
     server.content = pickle.dumps({'w': Payload(tmp_path / 'it_ran')})
     beginning = hashlib.sha256(server.content).hexdigest()[:8]
     name = f'resnet18-{beginning}.pth'
-    monkeypatch.setitem(pretrained_weights.OFFICIAL, 'resnet18', name)
+    call_official(monkeypatch, 'resnet18', name)
   with pytest.raises(errors.UserError, match='wrong checksum|it asks for'):
     pretrained_weights.fetch('resnet18', server.url.removesuffix('/file'))
   assert visible(cache / 'weights') == []

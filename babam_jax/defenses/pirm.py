@@ -285,7 +285,9 @@ def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
   return {name: leaf.shape for name, leaf in flat.items()}
 
 
-def load(path: pathlib.Path, field: str = 'config.pirm.checkpoint') -> Pirm:
+def load(
+  path: pathlib.Path, field: str = 'config.defense.pirm.checkpoint'
+) -> Pirm:
   """Reads a PIRM that `save` wrote; runs nothing that is in the file.
 
   Args:
