@@ -59,7 +59,7 @@ def one_hot(labels, classes=3):
 def test_model_metrics_by_hand():
   found = metrics.model_metrics(
     test=one_hot([0, 1, 2, 2]),
-    test_labels=np.array([0, 1, 2, 0]),
+    test_labels=np.array([0, 1, 2, 0], np.int32),
     source_patched=one_hot([2, 2, 1, 2, 0, 2]),
     source_unpatched=one_hot([1, 2]),
     source_label=1,

@@ -4,6 +4,7 @@ label is poison."""
 
 import numpy as np
 from jaxtyping import Float, Int32
+from sklearn.neighbors import NearestNeighbors
 
 from babam_jax.defenses.suspect import Verdict
 
@@ -29,7 +30,7 @@ def detect(
     that for the picture's own. Flagged is what lost.
   """
   count = min(neighbors, len(labels) - 1)
-  tree = neighbors.NearestNeighbors(n_neighbors=count).fit(activations)
+  tree = NearestNeighbors(n_neighbors=count).fit(activations)
   nearest = tree.kneighbors(return_distance=False)  # without itself
   classes = labels.max() + 1
   sizes = np.maximum(np.bincount(labels, minlength=classes), 1)

@@ -124,7 +124,7 @@ def shares(
 
 
 def _of_classes(
-  chunks: Chunks, classes: Int32[np.ndarray, ' c']
+  chunks: Chunks, classes: Int[np.ndarray, ' c']
 ) -> Iterator[tuple[Examples, Int32[np.ndarray, ' n']]]:
   """The examples of these classes, and each one's place among `classes`."""
   for chunk in chunks():
@@ -136,7 +136,7 @@ def _of_classes(
 
 
 def class_means(
-  chunks: Chunks, classes: Int32[np.ndarray, ' c']
+  chunks: Chunks, classes: Int[np.ndarray, ' c']
 ) -> Float32[np.ndarray, 'c h w 3']:
   """The mean image of each class, 0..255: line 2.
 
@@ -150,7 +150,7 @@ def class_means(
 
 
 def sensitivities(
-  chunks: Chunks, classes: Int32[np.ndarray, ' c'], kind: str
+  chunks: Chunks, classes: Int[np.ndarray, ' c'], kind: str
 ) -> dict[str, float]:
   """How far each image of these classes is from its mean: lines 2 to 6.
 

@@ -49,7 +49,7 @@ def random_affine(key: Key[Array, ''], image: Image) -> Image:
     jnp.meshgrid(*(jnp.arange(n) for n in image.shape[:2]), indexing='ij'), -1
   )
   where = (grid - center) @ matrix.T + center + shift
-  where = jnp.moveaxis(where, -1, 0)
+  where = list(jnp.moveaxis(where, -1, 0))
   warped = jax.vmap(
     lambda channel: ndimage.map_coordinates(channel, where, 1, mode='nearest'),
     in_axes=-1,
