@@ -14,7 +14,7 @@ _MOST_TILES = 16  # along each side
 _ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
 
 Picture = UInt8[np.ndarray, 'h w 3']
-View = UInt8[np.ndarray, 't i j 3']
+View = UInt8[np.ndarray, '_ _ _ 3']  # tiles of one size
 # A recognizer sees a larger picture at about this size.
 _RECOGNIZED = 224
 _LARGE = 2 * _RECOGNIZED

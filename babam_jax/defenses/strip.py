@@ -16,14 +16,13 @@ from babam_jax import seeds
 from babam_jax.defenses.suspect import Suspect, Verdict
 from babam_jax.training import parallel
 
-Pictures = UInt8[np.ndarray, 'n h w 3']
 _ROWS_PER_STEP = 64  # overlaid pictures, on each device
 
 
 def entropies(
   suspect: Suspect,
-  images: Pictures,
-  overlays: Pictures,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  overlays: UInt8[np.ndarray, 'm h w 3'],
   *,
   count: int,
   weight: float,

@@ -8,14 +8,13 @@ from jaxtyping import Bool, Float, Int32
 from babam_jax.evaluation.statistics import auroc, wilson_interval
 
 _REFUSED = -1  # the class of an input that is not let pass
-Logits = Float[np.ndarray, 'n c']
 
 
 def model_metrics(
-  test: Logits,
+  test: Float[np.ndarray, 'n c'],
   test_labels: Int32[np.ndarray, ' n'],
-  source_patched: Logits,
-  source_unpatched: Logits,
+  source_patched: Float[np.ndarray, 'm c'],
+  source_unpatched: Float[np.ndarray, 'k c'],
   source_label: int,
   target_label: int,
   *,
