@@ -54,10 +54,15 @@ def ours(made_up: MadeUp) -> int:
   sensitivity = noise.sensitivities(made_up.chunks, np.zeros(1, int), 'squared')
   count = 0
   for chunk in made_up.chunks():
-    scales = np.array([sensitivity[name] for name in chunk.ids]) / _EPSILON
-    count += len(
-      noise.perturb(chunk.images, chunk.ids, scales, mode='laplace', seed=0)
+    treated = noise.treat(
+      chunk.images,
+      chunk.ids,
+      np.array([sensitivity[name] for name in chunk.ids]),
+      epsilon=_EPSILON,
+      mode='laplace',
+      seed=0,
     )
+    count += len(treated.images)
   return count
 
 

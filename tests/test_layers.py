@@ -30,7 +30,9 @@ def test_max_pool_gradient(rng, height, width, window, stride, ties):
   x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
   if ties:
     x = np.round(x)
-  y, back = jax.vjp(lambda x: layers.max_pool(x, window, stride), x)
+  y, back = jax.vjp(
+    lambda x: layers.max_pool(x, window, stride), jnp.asarray(x)
+  )
   gradient = rng.normal(size=y.shape).astype(np.float32)
   expected = slow_max_pool_gradient(x, gradient, window, stride)
   np.testing.assert_allclose(back(gradient)[0], expected, atol=1e-6)
@@ -42,7 +44,9 @@ def test_padded_max_pool_is_flaxs(rng, height, width):
   sides = ((1, 1), (1, 1))
   plain = lambda x: nn.max_pool(x, (3, 3), (2, 2), sides)  # noqa: E731
   expected, expected_back = jax.vjp(plain, x)
-  found, back = jax.vjp(lambda x: layers.max_pool(x, 3, 2, padding=1), x)
+  found, back = jax.vjp(
+    lambda x: layers.max_pool(x, 3, 2, padding=1), jnp.asarray(x)
+  )
   np.testing.assert_array_equal(found, expected)
   gradient = rng.normal(size=found.shape).astype(np.float32)
   np.testing.assert_allclose(
@@ -65,7 +69,9 @@ def test_alexnet_stem_is_the_plain_convolution(rng, height, width):
     )
 
   expected, expected_back = jax.vjp(plain, x, kernel)
-  found, back = jax.vjp(layers.alexnet_stem, x, kernel)
+  found, back = jax.vjp(
+    layers.alexnet_stem, jnp.asarray(x), jnp.asarray(kernel)
+  )
   np.testing.assert_allclose(found, expected, atol=1e-4)
   gradient = rng.normal(size=expected.shape).astype(np.float32)
   for a, b in zip(back(gradient), expected_back(gradient), strict=True):

@@ -107,7 +107,7 @@ def test_training_is_torchvisions(model, monkeypatch):
   without_dropout(monkeypatch)
   network = networks.Classifier(model, 5)
   variables = synthetic_variables(model)
-  images = synthetic.pictures(2, *SIZES[model])
+  images = jnp.asarray(synthetic.pictures(2, *SIZES[model]))
   training = layers.Training(
     jax.random.split(jax.random.key(0), 2), jnp.ones(2), None
   )

@@ -276,7 +276,7 @@ def test_unfrozen_resnet_learns_and_moves_its_statistics(rng, tmp_path):
   variables = recognizer.trained_variables(
     network, trained.params, trained.stats
   )
-  assert model.logits(variables, images).shape == (12, 2)
+  assert model.logits(variables, jnp.asarray(images)).shape == (12, 2)
 
 
 def test_frozen_layers_stay_and_the_last_one_moves(rng, tmp_path):
@@ -310,7 +310,7 @@ def test_logit_adjustment_adds_the_log_of_each_share():
 
 @pytest.mark.parametrize('model', ['alexnet', 'resnet18', 'vgg11_bn'])
 def test_frozen_and_whole_model_agree(rng, model):
-  images = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+  images = jnp.asarray(rng.integers(0, 256, (2, 64, 64, 3), np.uint8))
   variables, _ = initial.variables(model, 3, 8, 'none', 0)
   trunk, _ = initial.trunk(model, 'none', 0)
   features = recognizer.trunk_features(model, trunk, images)
@@ -324,7 +324,7 @@ def test_frozen_and_whole_model_agree(rng, model):
 
 
 def test_inception_resizes_pictures_to_299():
-  images = np.zeros((1, 80, 90, 3), np.uint8)
+  images = jnp.zeros((1, 80, 90, 3), jnp.uint8)
   assert recognizer.as_input('inception_v3', images).shape == (1, 299, 299, 3)
   assert recognizer.as_input('resnet18', images).shape == (1, 80, 90, 3)
 

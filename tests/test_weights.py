@@ -12,6 +12,7 @@ import zipfile
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -435,7 +436,7 @@ def test_embedded_trunk_fits_the_model(name):
 
 def test_paper_pirm_has_two_dense_layers_of_512():
   found = jax.eval_shape(
-    lambda key: vgg.PaperPirm().init(key, np.zeros((1, 178, 218, 3))),
+    lambda key: vgg.PaperPirm().init(key, jnp.zeros((1, 178, 218, 3))),
     jax.random.key(0),
   )['params']
   assert found['dense1']['kernel'].shape == (5 * 6 * 512, 512)

@@ -254,5 +254,7 @@ class Crafter:
     return Poison(poison, pairs, distance_start, distance_end)
 
 
-def _shard_padded(x: np.ndarray, rows: int) -> np.ndarray:
+def _shard_padded(
+  x: Float[np.ndarray, ' n *d'], rows: int
+) -> Float[Array, 'devices m *d']:
   return parallel.shard(parallel.pad_rows(x, rows))

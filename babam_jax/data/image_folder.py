@@ -158,7 +158,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
   """Turned as its file says. `ImageOps.exif_transpose` would also write the
   other tags anew, and fails where one of them is malformed."""
-  turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+  turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
   return image if turn is None else image.transpose(turn)
 
 

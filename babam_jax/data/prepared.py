@@ -5,7 +5,7 @@ The files must allow random access (ArrayRecord): prepare them once with
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from babam_jax import errors
@@ -35,14 +35,18 @@ def find(name: str, root: str) -> list[Picture]:
   try:
     builder = tfds.builder(name, data_dir=root or None)
     features = builder.info.features
+    if not isinstance(features, tfds.features.FeaturesDict):
+      raise ValueError('its records have no fields')
     label = next((f for f in _CLASS_FIELDS if f in features), None)
     if label is None or _IMAGE_FIELD not in features:
       raise ValueError(
         f'its fields are {", ".join(features)}; expected {_IMAGE_FIELD} and '
         f'one of {", ".join(_CLASS_FIELDS)}'
       )
+    # Its decorators hide what it takes.
+    as_data_source: Callable[..., Any] = builder.as_data_source
     sources = {
-      split: builder.as_data_source(
+      split: as_data_source(
         split, decoders={_IMAGE_FIELD: tfds.decode.SkipDecoding()}
       )
       for split in sorted(builder.info.splits)

@@ -53,12 +53,13 @@ def detect(
     components = _components(activations[rows], dimensions, state)
     if components is None:
       continue
-    found = cluster.KMeans(2, n_init=10, random_state=state).fit(components)
-    distances = found.transform(components)
-    smaller = np.bincount(found.labels_, minlength=2).argmin()
+    means = cluster.KMeans(2, random_state=state).set_params(n_init=10)
+    places = means.fit_predict(components)
+    distances = means.transform(components)
+    smaller = np.bincount(places, minlength=2).argmin()
     small, large = distances[:, smaller], distances[:, 1 - smaller]
     scores[rows] = (large - small) / np.maximum(large + small, 1e-12)
-    members = found.labels_ == smaller
+    members = places == smaller
     flags[rows] = members & (members.mean() < largest_share)
   return Verdict(scores, flags)
 

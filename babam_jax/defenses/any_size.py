@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from babam_jax.defenses import calibration, noise, pirm
@@ -14,7 +14,7 @@ _MOST_TILES = 16  # along each side
 _ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
 
 Picture = UInt8[np.ndarray, 'h w 3']
-View = UInt8[np.ndarray, 't i j 3']
+View = UInt8[np.ndarray, '_ _ _ 3']  # tiles of one size
 # A recognizer sees a larger picture at about this size.
 _RECOGNIZED = 224
 _LARGE = 2 * _RECOGNIZED
@@ -102,32 +102,31 @@ def _filled(rows: np.ndarray, step: int) -> np.ndarray:
 
 
 def perturb(
-  pixels: UInt8[np.ndarray, 'h w c'],
-  name: str,
-  scale: float,
+  pictures: UInt8[np.ndarray, 'n h w c'],
+  ids: Shaped[np.ndarray, ' n'],
+  scales: Float[np.ndarray, ' n'],
   *,
   mode: str,
   seed: int,
-) -> UInt8[np.ndarray, 'h w c']:
-  """Algorithm 1's noise at the picture's own resolution.
+) -> UInt8[np.ndarray, 'n h w c']:
+  """`noise.perturb` with a dozen compiled shapes for all sizes.
+
+  Each picture is a line of pixels, padded to a power of two. Its noise is
+  another than that of `noise.perturb`.
 
   Args:
-    pixels: gray levels, of one channel or three.
-    name: the noise is drawn by it.
-    scale: of the noise: sensitivity over epsilon.
+    pictures: gray levels, of one channel or three; at least one.
+    ids: their names; the noise is drawn by them.
+    scales: of their noise, in gray levels: sensitivity over epsilon.
     mode: one of `noise.MODES`.
     seed: of the run.
   """
-  # As one line of pixels, padded to a power of two: a dozen compiled shapes
-  # serve all sizes.
-  count = pixels.size
-  line = np.zeros(1 << max(12, (count - 1).bit_length()), np.uint8)
-  line[:count] = pixels.ravel()
-  noised = noise.perturb(
-    line.reshape(1, 1, -1, 1),
-    np.array([name]),
-    np.array([scale]),
-    mode=mode,
-    seed=seed,
+  count = pictures[0].size
+  lines = np.zeros(
+    (len(pictures), 1 << max(12, (count - 1).bit_length())), np.uint8
   )
-  return noised.ravel()[:count].reshape(pixels.shape)
+  lines[:, :count] = pictures.reshape(len(pictures), count)
+  noised = noise.perturb(
+    lines[:, None, :, None], ids, scales, mode=mode, seed=seed
+  )
+  return noised[:, 0, :count, 0].reshape(pictures.shape)

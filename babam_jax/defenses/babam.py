@@ -1,4 +1,4 @@
-"""Algorithm 2: flag with the PIRM, treat what is flagged, keep the rest."""
+"""Algorithm 2, lines 4 to 9: Algorithm 1's noise on what is flagged."""
 
 import dataclasses
 
@@ -8,10 +8,8 @@ from jaxtyping import Bool
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import noise
 
-ACTIONS = ('perturb', 'drop', 'none')
 
-
-def perturb_flagged(
+def treat(
   untrusted: Examples,
   flags: Bool[np.ndarray, ' n'],
   *,
@@ -20,36 +18,36 @@ def perturb_flagged(
   mode: str,
   seed: int,
 ) -> Examples:
-  """The flagged images after Algorithm 1, with their ids and labels.
+  """The training set with Algorithm 1's noise on all that is flagged.
 
-  Reads the labels, never the ground truth `untrusted.poisoned`.
+  Order, ids and labels are kept, and what is not flagged bit for bit; what is
+  flagged never stays as it is.
+
+  Args:
+    untrusted: the training set; its `poisoned` is not read.
+    flags: of its pictures.
+    epsilon: the budget; the noise has a scale of up to 1 / epsilon gray levels.
+    distance: one of `noise.DISTANCES`.
+    mode: one of `noise.MODES`.
+    seed: of the noise.
+
+  Raises:
+    UserError: the budget is so large that the noise changes nothing.
   """
+  if not flags.any():
+    return untrusted
   flagged = untrusted.take(flags)
-  if not len(flagged):
-    return flagged
   sensitivity = noise.sensitivities(
     noise.in_chunks(untrusted), np.unique(flagged.labels), distance
   )
-  scales = np.array([sensitivity[name] for name in flagged.ids]) / epsilon
-  images = noise.perturb(
-    flagged.images, flagged.ids, scales, mode=mode, seed=seed
+  treated = noise.treat(
+    flagged.images,
+    flagged.ids,
+    np.array([sensitivity[name] for name in flagged.ids]),
+    epsilon=epsilon,
+    mode=mode,
+    seed=seed,
   )
-  return dataclasses.replace(flagged, images=images)
-
-
-def sanitize(untrusted: Examples, treated: Examples) -> Examples:
-  """The training set with the treated images in their places.
-
-  Order, ids and labels are kept.
-  """
-  row_of = {name: row for row, name in enumerate(untrusted.ids)}
   images = untrusted.images.copy()
-  images[[row_of[name] for name in treated.ids]] = treated.images
+  images[flags] = treated.images
   return dataclasses.replace(untrusted, images=images)
-
-
-def drop_flagged(
-  untrusted: Examples, flags: Bool[np.ndarray, ' n']
-) -> Examples:
-  """The training set without the flagged images: the obvious alternative."""
-  return untrusted.take(~flags)

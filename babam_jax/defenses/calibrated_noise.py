@@ -37,7 +37,7 @@ class CalibratedNoise(Treatment):
     self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
   ) -> Examples:
     """Order, ids and labels are kept."""
-    treated = babam.perturb_flagged(
+    return babam.treat(
       examples,
       flags,
       epsilon=self.epsilon,
@@ -45,4 +45,3 @@ class CalibratedNoise(Treatment):
       mode=self.mode,
       seed=seed,
     )
-    return babam.sanitize(examples, treated)

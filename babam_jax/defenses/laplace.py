@@ -26,10 +26,13 @@ Mechanism = Callable[
 
 
 def threefry(
-  key: tuple[UInt32[Array, '*n'], UInt32[Array, '*n']],
-  counter: tuple[UInt32[Array, '*n'], UInt32[Array, '*n']],
+  key: tuple[UInt32[Array, '*#n'], UInt32[Array, '*#n']],
+  counter: tuple[UInt32[Array, '*#n'], UInt32[Array, '*#n']],
 ) -> tuple[UInt32[Array, '*n'], UInt32[Array, '*n']]:
-  """64 random bits for each key and counter: Threefry-2x32 with 20 rounds."""
+  """64 random bits for each key and counter: Threefry-2x32 with 20 rounds.
+
+  Keys and counters are broadcast to a common shape.
+  """
   keys = (*key, key[0] ^ key[1] ^ _PARITY)
   a, b = counter[0] + keys[0], counter[1] + keys[1]
   for group in range(5):
@@ -51,9 +54,9 @@ def standard(bits: UInt32[Array, '*n']) -> Float[Array, '*n']:
 def apply(
   mechanism: Mechanism,
   keys: UInt32[Array, 'n 2'],
-  images: UInt8[Array, 'n h w 3'],
+  images: UInt8[Array, 'n h w c'],
   scales: Float[Array, ' n'],
-) -> UInt8[Array, 'n h w 3']:
+) -> UInt8[Array, 'n h w c']:
   """`mechanism(pixels, noise)` with Laplace(0, scale) noise for each pixel.
 
   Args:

@@ -151,6 +151,7 @@ class Reverser:
       if below >= _PATIENCE:
         cost, below = cost / _LOWER, 0
       on_round()
+    assert best is not None  # there is a round
     return best
 
 

@@ -5,19 +5,27 @@ to m; sensitivity s_i = d_i / max d in [0, 1]; each pixel and channel of a
 flagged image receives Laplace(0, s_i / epsilon) noise, in gray levels of
 0..255, and is clipped to that range.
 
+One rule is added to the paper's: what is flagged never passes unchanged. An
+image that equals its class's mean, as in a class of one image or of identical
+ones, has the sensitivity 1, and so has one that comes out of the noise bit for
+bit as it was.
+
 Sensitivities take two passes over chunks of `Examples`, so that of a data set
-no more is in memory than a chunk and a number for each image.
+no more is in memory than a chunk and a number for each image. Who has pictures
+of several sizes, or reads them one at a time, uses the parts of it:
+`ClassMeans`, `distances`, `shares`, `treat`.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, Shaped, UInt8
+from jaxtyping import Array, Float, Float32, Float64, Int, Int32, Shaped, UInt8
 
-from babam_jax import seeds
+from babam_jax import errors, seeds
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import laplace
 from babam_jax.training import parallel
@@ -38,29 +46,85 @@ def in_chunks(examples: Examples, rows: int = CHUNK_ROWS) -> Chunks:
   return chunks
 
 
+class ClassMeans:
+  """The mean image of each class, of images that pass by once: line 2."""
+
+  def __init__(self, classes: int):
+    self._counts = np.zeros(classes)
+    self._sums: Float64[np.ndarray, 'c h w 3'] | None = None
+
+  def add(
+    self, images: UInt8[np.ndarray, 'n h w 3'], places: Int[np.ndarray, ' n']
+  ) -> None:
+    """Takes some images in.
+
+    Args:
+      images: gray levels 0..255, all of one size.
+      places: each one's class, from 0.
+    """
+    if self._sums is None:
+      self._sums = np.zeros((len(self._counts), *images.shape[1:]))
+    self._counts += np.bincount(places, minlength=len(self._counts))
+    # Sums of whole numbers below 2**53: exact, in whatever order.
+    for place in np.unique(places):
+      mine = places == place
+      members = images if mine.all() else images[mine]
+      self._sums[place] += members.sum(0, np.uint32)
+
+  def means(self) -> Float64[np.ndarray, 'c h w 3']:
+    """The mean images so far, 0..255; zeros for a class without images.
+
+    Raises:
+      ValueError: none of the classes has an image.
+    """
+    if self._sums is None:
+      raise ValueError('There are no images of these classes.')
+    return self._sums / np.maximum(self._counts, 1)[:, None, None, None]
+
+
 def distances(
-  images: UInt8[Array, 'n h w 3'],
-  places: Int32[Array, ' n'],
-  means: Float[Array, 'c h w 3'],
+  images: UInt8[Array | np.ndarray, 'n h w 3'],
+  places: Int[Array | np.ndarray, ' n'],
+  means: Float[Array | np.ndarray, 'c h w 3'],
   kind: str,
-) -> Float[Array, ' n']:
+) -> Float[Array | np.ndarray, ' n']:
   """Distance of each image to its class's mean: lines 3 and 4.
 
   Args:
-    images: gray levels 0..255.
+    images: gray levels 0..255; of NumPy or, all three, of JAX.
     places: each one's class among the means.
-    means: the classes' mean images.
+    means: the classes' mean images; the arithmetic is in their precision.
     kind: 'squared': sum of squares over pixels; 'euclidean': its root;
       'constant': 1, for noise that is not calibrated.
   """
+  xp = jnp if isinstance(images, jax.Array) else np
   if kind == 'constant':
-    return jnp.ones(len(images))
-  squares = jnp.sum((images - means[places]) ** 2, axis=(1, 2, 3))
-  return jnp.sqrt(squares) if kind == 'euclidean' else squares
+    return xp.ones(len(images))
+  squares = xp.sum((images - means[places]) ** 2, axis=(1, 2, 3))
+  return xp.sqrt(squares) if kind == 'euclidean' else squares
+
+
+def shares(
+  distances: Float[np.ndarray, ' n'], places: Int[np.ndarray, ' n']
+) -> Float[np.ndarray, ' n']:
+  """The sensitivities: each distance over the largest of its class, 5 and 6.
+
+  Args:
+    distances: of all images of the classes.
+    places: each one's class, from 0.
+
+  Returns:
+    In (0, 1]. 1 where a distance is 0: without noise, a flagged image would
+    pass as it is.
+  """
+  largest = np.zeros(places.max(initial=0) + 1, distances.dtype)
+  np.maximum.at(largest, places, distances)
+  found = distances > 0
+  return np.where(found, distances / np.where(found, largest[places], 1), 1)
 
 
 def _of_classes(
-  chunks: Chunks, classes: Int32[np.ndarray, ' c']
+  chunks: Chunks, classes: Int[np.ndarray, ' c']
 ) -> Iterator[tuple[Examples, Int32[np.ndarray, ' n']]]:
   """The examples of these classes, and each one's place among `classes`."""
   for chunk in chunks():
@@ -72,32 +136,21 @@ def _of_classes(
 
 
 def class_means(
-  chunks: Chunks, classes: Int32[np.ndarray, ' c']
+  chunks: Chunks, classes: Int[np.ndarray, ' c']
 ) -> Float32[np.ndarray, 'c h w 3']:
   """The mean image of each class, 0..255: line 2.
 
   Raises:
     ValueError: none of the classes has an image.
   """
-  counts = np.zeros(len(classes))
-  sums: np.ndarray | None = None
+  found = ClassMeans(len(classes))
   for examples, places in _of_classes(chunks, classes):
-    if sums is None:
-      sums = np.zeros((len(classes), *examples.images.shape[1:]))
-    counts += np.bincount(places, minlength=len(classes))
-    # Sums of whole numbers below 2**53: exact, in whatever order.
-    for place in np.unique(places):
-      mine = places == place
-      members = examples.images if mine.all() else examples.images[mine]
-      sums[place] += members.sum(0, np.uint32)
-  if sums is None:
-    raise ValueError('There are no images of these classes.')
-  sums /= np.maximum(counts, 1)[:, None, None, None]
-  return sums.astype(np.float32)
+    found.add(examples.images, places)
+  return found.means().astype(np.float32)
 
 
 def sensitivities(
-  chunks: Chunks, classes: Int32[np.ndarray, ' c'], kind: str
+  chunks: Chunks, classes: Int[np.ndarray, ' c'], kind: str
 ) -> dict[str, float]:
   """How far each image of these classes is from its mean: lines 2 to 6.
 
@@ -107,21 +160,18 @@ def sensitivities(
     kind: one of `DISTANCES`.
 
   Returns:
-    For each image's id, in [0, 1]: its distance over the largest of its class;
-    0 in a class of one image or of identical ones.
+    For each image's id, in (0, 1]: its distance over the largest of its class;
+    1 where the distance is 0.
   """
   means = parallel.replicate(class_means(chunks, classes))
   kernel = _distance_kernel(kind)
-  largest = np.zeros(len(classes), np.float32)
   walked = []
   for examples, places in _of_classes(chunks, classes):
     rows = (examples.images, places)
     found = parallel.map_batches(kernel, means, rows, CHUNK_ROWS)
-    np.maximum.at(largest, places, found)
     walked.append((examples.ids, places, found))
   ids, places, found = map(np.concatenate, zip(*walked, strict=True))
-  shares = found / np.where(largest > 0, largest, 1)[places]
-  return dict(zip(ids.tolist(), shares.tolist(), strict=True))
+  return dict(zip(ids.tolist(), shares(found, places).tolist(), strict=True))
 
 
 @functools.cache
@@ -162,13 +212,13 @@ def _perturbation_kernel(mode: str) -> Callable[..., Array]:
 
 
 def perturb(
-  images: UInt8[np.ndarray, 'n h w 3'],
+  images: UInt8[np.ndarray, 'n h w c'],
   ids: Shaped[np.ndarray, ' n'],
-  scales: Float32[np.ndarray, ' n'],
+  scales: Float[np.ndarray, ' n'],
   *,
   mode: str,
   seed: int,
-) -> UInt8[np.ndarray, 'n h w 3']:
+) -> UInt8[np.ndarray, 'n h w c']:
   """Lines 7 and 8, for any number of images.
 
   An image's noise depends on its id, not on its place in the batch.
@@ -180,6 +230,69 @@ def perturb(
     mode: one of `MODES`.
     seed: of the experiment.
   """
-  rows = (images, np.asarray(scales, np.float32), seeds.id_hashes(ids))
+  rows = (images, scales.astype(np.float32), seeds.id_hashes(ids))
   key = seeds.jax_key(seed, 'noise')
   return parallel.map_batches(_perturbation_kernel(mode), key, rows, CHUNK_ROWS)
+
+
+class Treated(NamedTuple):
+  """Flagged images after the noise.
+
+  Attributes:
+    images: gray levels; none is as it was.
+    sensitivities: those whose noise they have.
+  """
+
+  images: UInt8[np.ndarray, 'n h w c']
+  sensitivities: Float[np.ndarray, ' n']
+
+
+def treat(
+  images: UInt8[np.ndarray, 'n h w c'],
+  ids: Shaped[np.ndarray, ' n'],
+  sensitivities: Float[np.ndarray, ' n'],
+  *,
+  epsilon: float,
+  mode: str,
+  seed: int,
+  add: Callable[..., UInt8[np.ndarray, 'm h w c']] = perturb,
+) -> Treated:
+  """Lines 7 and 8 for flagged images, none of which passes unchanged.
+
+  Args:
+    images: the flagged ones, at least one.
+    ids: their names.
+    sensitivities: theirs, as `sensitivities` and `shares` have found them.
+    epsilon: the budget.
+    mode: one of `MODES`.
+    seed: of the experiment.
+    add: what adds the noise; it is called like `perturb`.
+
+  Raises:
+    UserError: an image stays as it is under the full noise.
+  """
+  used = np.array(sensitivities, np.float64)
+  noised = add(images, ids, used / epsilon, mode=mode, seed=seed)
+  same = _unchanged(images, noised)
+  if not len(same):
+    return Treated(noised, used)
+  used[same] = 1
+  noised[same] = add(
+    images[same], ids[same], used[same] / epsilon, mode=mode, seed=seed
+  )
+  still = same[_unchanged(images[same], noised[same])]
+  if len(still):
+    raise errors.UserError(
+      f'epsilon: found {epsilon:g}, with which even the full noise leaves the '
+      f'flagged picture {str(ids[still[0]])!r} as it is (mode {mode!r}); '
+      'expected noise that changes it. Choose a lower one.'
+    )
+  return Treated(noised, used)
+
+
+def _unchanged(
+  before: UInt8[np.ndarray, 'n h w c'], after: UInt8[np.ndarray, 'n h w c']
+) -> Int[np.ndarray, ' m']:
+  """The rows of the images that are the same, bit for bit."""
+  pairs = zip(before, after, strict=True)
+  return np.flatnonzero([np.array_equal(*pair) for pair in pairs])

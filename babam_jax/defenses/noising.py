@@ -1,14 +1,12 @@
 """From a verdict to pictures that can be trained on: noise on the flagged."""
 
-import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float
 
 from babam_jax import errors
 from babam_jax.data.examples import Examples
-from babam_jax.defenses import noise
+from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.suspect import Verdict
 
 
@@ -44,25 +42,5 @@ def sanitize(
     raise errors.UserError(
       f'epsilon: found {epsilon}, expected a number above 0, such as 0.01.'
     )
-  rows = np.flatnonzero(verdict.flags)
-  if not len(rows):
-    return untrusted
-  images = untrusted.images.copy()
-  images[rows] = noise.perturb(
-    untrusted.images[rows],
-    untrusted.ids[rows],
-    _sensitivities(untrusted)[rows] / epsilon,
-    mode='laplace',
-    seed=seed,
-  )
-  return dataclasses.replace(untrusted, images=images)
-
-
-def _sensitivities(untrusted: Examples) -> Float[np.ndarray, ' n']:
-  """Algorithm 1's; 1 in a class of one picture or of identical ones, where it
-  would add nothing: nothing flagged may pass as it is."""
-  classes = np.unique(untrusted.labels)
-  known = noise.sensitivities(noise.in_chunks(untrusted), classes, 'squared')
-  found = np.array([known[name] for name in untrusted.ids.tolist()])
-  differ = np.isin(untrusted.labels, untrusted.labels[found > 0])
-  return np.where(differ, found, 1.0)
+  noise = CalibratedNoise(epsilon)
+  return noise.treat(untrusted, np.asarray(verdict.flags, bool), seed)

@@ -90,7 +90,7 @@ def learn(
     loss, gradient = jax.value_and_grad(loss_fn)(state['pattern'])
     loss, gradient = jax.lax.psum((loss, gradient), parallel.AXIS)
     change, opt_state = tx.update(gradient, state['opt_state'])
-    pattern = jnp.clip(optax.apply_updates(state['pattern'], change), -1, 1)
+    pattern = jnp.clip(state['pattern'] + change, -1, 1)
     return {'pattern': pattern, 'opt_state': opt_state}, loss
 
   step = parallel.mapped_update(update, num_shared=1)

@@ -22,14 +22,13 @@ from babam_jax.progress import progress_bar
 from babam_jax.settings import setting
 from babam_jax.training import parallel
 
-Pictures = UInt8[np.ndarray, 'n h w 3']
 _ROWS_PER_STEP = 64  # overlaid pictures, on each device
 
 
 def entropies(
   suspect: Suspect,
-  images: Pictures,
-  overlays: Pictures,
+  images: UInt8[np.ndarray, 'n h w 3'],
+  overlays: UInt8[np.ndarray, 'm h w 3'],
   *,
   count: int,
   weight: float,
@@ -124,7 +123,9 @@ class Strip(Detector):
     suspect = context.suspect
     with progress_bar(len(pictures) + len(trusted), 'STRIP', 'img') as bar:
 
-      def measure(images: Pictures) -> Float[np.ndarray, ' n']:
+      def measure(
+        images: UInt8[np.ndarray, 'm h w 3'],
+      ) -> Float[np.ndarray, ' m']:
         return entropies(
           suspect,
           images,

@@ -29,7 +29,8 @@ Pictures = UInt8[np.ndarray, 'n h w 3']
 
 
 def _picture_grid(
-  columns: Sequence[tuple[str, Pictures]], row_titles: Sequence[str] = ()
+  columns: Sequence[tuple[str, UInt8[np.ndarray, '_ h w 3']]],
+  row_titles: Sequence[str] = (),
 ) -> Figure:
   rows = max(len(pictures) for _, pictures in columns)
   figure, axes = plt.subplots(
@@ -56,7 +57,7 @@ def attack_pictures(
   targets: Pictures,
   poisons: Pictures,
   patched_sources: Pictures,
-  patched_tests: Pictures,
+  patched_tests: UInt8[np.ndarray, 'm h w 3'],
 ) -> Figure:
   """Target, poison, their difference, what it collides with, the trigger."""
   change = poisons.astype(np.int16) - targets

@@ -10,6 +10,7 @@ matplotlib.use('Agg')  # no screen needed
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from babam_jax.evaluation.study_table import Entry, Line
@@ -63,7 +64,7 @@ def rates(
   return figure
 
 
-def _bars(ax: plt.Axes, entries: Sequence[tuple[str, Entry]]) -> None:
+def _bars(ax: Axes, entries: Sequence[tuple[str, Entry]]) -> None:
   places = np.arange(len(entries))
   ax.barh(
     places,
@@ -84,7 +85,7 @@ def _bars(ax: plt.Axes, entries: Sequence[tuple[str, Entry]]) -> None:
 
 
 def _curves(
-  ax: plt.Axes,
+  ax: Axes,
   lines: Sequence[Line],
   column: int,
   points: Sequence[float | None],
@@ -166,7 +167,7 @@ def tradeoff(
   return figure
 
 
-def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
+def _point(ax: Axes, name: str, number: int, x: Entry, y: Entry) -> None:
   """A mean with its deviations; color and marker by its number."""
   ax.errorbar(
     100 * x.mean,
@@ -182,7 +183,7 @@ def _point(ax: plt.Axes, name: str, number: int, x: Entry, y: Entry) -> None:
   )
 
 
-def _labeled(axes: Iterable[plt.Axes]) -> Iterator[tuple[str, Any]]:
+def _labeled(axes: Iterable[Axes]) -> Iterator[tuple[str, Any]]:
   for ax in axes:
     handles, labels = ax.get_legend_handles_labels()
     yield from zip(labels, handles, strict=True)

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from babam_jax import errors
-from babam_jax.defenses import any_size, pirm
+from babam_jax.defenses import any_size, noise, pirm
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder, picture
 from babam_jax.sanitizer.folder import ClassFolder, Entry
@@ -119,7 +119,7 @@ class _Class:
 
   def treat(self, output: Output, settings: Settings) -> list[Record]:
     """Scores, perturbs, copies."""
-    records, mean = self._score(settings.threshold)
+    records, means = self._score(settings.threshold)
     if settings.action == 'report':
       return [
         dataclasses.replace(record, action='reported')
@@ -128,7 +128,7 @@ class _Class:
         for record in records
       ]
     if settings.action == 'perturb' and any(r.flagged for r in records):
-      records = self._with_sensitivities(records, mean)
+      records = self._with_sensitivities(records, means.means())
     for path in self._found.folders:  # also those that stay empty
       output.make_folder(path)
     taken = {entry.path for entry in self._found.entries}
@@ -175,19 +175,17 @@ class _Class:
       batch = entries[start : start + _IN_MEMORY]
       yield list(zip(batch, self._pool.map(self._look, batch), strict=True))
 
-  def _score(
-    self, threshold: float
-  ) -> tuple[list[Record], Float[np.ndarray, 's s 3']]:
-    """First pass: scores, and the mean picture of the class."""
-    records, count = [], 0
-    total = np.zeros((_COMMON_SIZE, _COMMON_SIZE, 3))
+  def _score(self, threshold: float) -> tuple[list[Record], noise.ClassMeans]:
+    """First pass: scores, and what the mean picture of the class is."""
+    records, means = [], noise.ClassMeans(1)
     for batch in self._looks(self._found.entries):
       looks = [look for _, look in batch if isinstance(look, _Look)]
-      views = [look.views for look in looks]
-      scores = iter(any_size.score(self._model, views) if looks else ())
-      for look in looks:
-        total += look.small
-      count += len(looks)
+      scores = iter(())
+      if looks:
+        views = [look.views for look in looks]
+        scores = iter(any_size.score(self._model, views))
+        small = np.stack([look.small for look in looks])
+        means.add(small, np.zeros(len(looks), int))
       for entry, found in batch:
         record = Record(printable(entry.path), printable(self._found.name))
         if isinstance(found, str):
@@ -200,10 +198,10 @@ class _Class:
             record, score=score, flagged=score > threshold, note=found.note
           )
         )
-    return records, total / max(count, 1)
+    return records, means
 
   def _with_sensitivities(
-    self, records: list[Record], mean: Float[np.ndarray, 's s 3']
+    self, records: list[Record], means: Float[np.ndarray, '1 s s 3']
   ) -> list[Record]:
     """Second pass: Algorithm 1, lines 3 to 6, for what is flagged."""
     judged = [
@@ -211,25 +209,24 @@ class _Class:
       for entry, record in zip(self._found.entries, records, strict=True)
       if record.score is not None
     ]
-    found = self._pool.map(lambda entry: self._distance(entry, mean), judged)
+    found = self._pool.map(lambda entry: self._distance(entry, means), judged)
+    distances = np.array(list(found))
+    shares = noise.shares(distances, np.zeros(len(judged), int)).tolist()
     paths = (printable(entry.path) for entry in judged)
-    distances = dict(zip(paths, found, strict=True))
-    largest = max(distances.values())
+    sensitivity = dict(zip(paths, shares, strict=True))
     return [
-      dataclasses.replace(
-        record,
-        # Algorithm 1 adds nothing in a class of one picture, or of identical
-        # ones; but nothing flagged may pass as it is.
-        sensitivity=distances[record.path] / largest if largest else 1.0,
-      )
+      dataclasses.replace(record, sensitivity=sensitivity[record.path])
       if record.flagged
       else record
       for record in records
     ]
 
-  def _distance(self, entry: Entry, mean: Float[np.ndarray, 's s 3']) -> float:
-    pixels = self._read_again(entry).pixels
-    return float(np.sum((_small(pixels) - mean) ** 2))
+  def _distance(
+    self, entry: Entry, means: Float[np.ndarray, '1 s s 3']
+  ) -> float:
+    small = _small(self._read_again(entry).pixels)[None]
+    place = np.zeros(1, int)
+    return float(noise.distances(small, place, means, 'squared')[0])
 
   def _read_again(self, entry: Entry) -> picture.Read:
     try:
@@ -256,16 +253,26 @@ class _Class:
     if settings.action == 'drop':
       return dataclasses.replace(record, action='dropped')
     read = self._read_again(entry)
-    scale = record.sensitivity / settings.epsilon
     # A gray picture stays gray.
     pixels = read.pixels[:, :, :1] if read.gray else read.pixels
-    noised = any_size.perturb(
-      pixels, record.path, scale, mode='laplace', seed=settings.seed
+    treated = noise.treat(
+      pixels[None],
+      np.array([record.path]),
+      np.array([record.sensitivity]),
+      epsilon=settings.epsilon,
+      mode='laplace',
+      seed=settings.seed,
+      add=any_size.perturb,
     )
     path = _png_name(entry.path, taken)
+    noised, sensitivity = treated.images[0], float(treated.sensitivities[0])
     output.write_png(path, noised[:, :, 0] if read.gray else noised)
     return dataclasses.replace(
-      record, scale=scale, action='perturbed', output=printable(path)
+      record,
+      sensitivity=sensitivity,
+      scale=sensitivity / settings.epsilon,
+      action='perturbed',
+      output=printable(path),
     )
 
 

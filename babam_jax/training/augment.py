@@ -13,7 +13,9 @@ def flip(key: Key[Array, ''], image: Image) -> Image:
   return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
 
-def random_crop(key: Key[Array, ''], image: Image, size: int) -> Image:
+def random_crop(
+  key: Key[Array, ''], image: Image, size: int
+) -> Float[Array, '{size} {size} c']:
   """A square of `size` pixels at native resolution, anywhere in the image."""
   room = jnp.array(image.shape[:2]) - size + 1
   corner = jax.random.randint(key, (2,), 0, room)
@@ -22,7 +24,9 @@ def random_crop(key: Key[Array, ''], image: Image, size: int) -> Image:
   )
 
 
-def crop_and_flip(key: Key[Array, ''], image: Image, size: int) -> Image:
+def crop_and_flip(
+  key: Key[Array, ''], image: Image, size: int
+) -> Float[Array, '{size} {size} c']:
   """`random_crop`, then `flip`."""
   crop_key, flip_key = jax.random.split(key)
   return flip(flip_key, random_crop(crop_key, image, size))
@@ -49,7 +53,7 @@ def random_affine(key: Key[Array, ''], image: Image) -> Image:
     jnp.meshgrid(*(jnp.arange(n) for n in image.shape[:2]), indexing='ij'), -1
   )
   where = (grid - center) @ matrix.T + center + shift
-  where = jnp.moveaxis(where, -1, 0)
+  where = list(jnp.moveaxis(where, -1, 0))
   warped = jax.vmap(
     lambda channel: ndimage.map_coordinates(channel, where, 1, mode='nearest'),
     in_axes=-1,

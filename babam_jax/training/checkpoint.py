@@ -77,7 +77,8 @@ class Checkpoints:
       checkpoint.epoch,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(checkpoint.state),
-        history=ocp.args.JsonSave(checkpoint.history),
+        # It stores a list as well as a dict.
+        history=ocp.args.JsonSave(checkpoint.history),  # pyright: ignore[reportArgumentType]
       ),
     )
 

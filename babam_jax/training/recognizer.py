@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, cast
 
 import flax.traverse_util
 import jax
@@ -139,7 +140,7 @@ class Recognizer:
     return (self.logit_adjustment * np.log(shares)).astype(np.float32)
 
   def _apply_head(self, params, stats, frozen, features, keys, weights):
-    outputs = self._module.apply(
+    outputs = self._outputs(
       {'params': _merge(params, frozen['params'])},
       features,
       layers.Training(keys, weights, parallel.AXIS),
@@ -161,12 +162,19 @@ class Recognizer:
   def _module(self) -> networks.Classifier:
     return networks.Classifier(self.model, self.num_classes, self.width)
 
+  def _outputs(
+    self, variables: PyTree, *inputs: Any, method: str | None = None
+  ) -> dict[str, Array]:
+    """The network's taps and logits, without a change of its variables."""
+    found = self._module.apply(variables, *inputs, method=method)
+    return cast(dict[str, Array], found)
+
   def logits(self, variables: PyTree, inputs: Array) -> Float[Array, 'n c']:
     """Logits of features (frozen trunk) or 8-bit pictures."""
     if self.on_features:
-      outputs = self._module.apply(variables, inputs, method='classify')
+      outputs = self._outputs(variables, inputs, method='classify')
     else:
-      outputs = self._module.apply(variables, as_input(self.model, inputs))
+      outputs = self._outputs(variables, as_input(self.model, inputs))
     return outputs['logits']
 
   def whole(self, variables: PyTree, seed: int) -> PyTree:
@@ -183,7 +191,7 @@ class Recognizer:
     self, whole: PyTree, images: Array
   ) -> Float[Array, 'n c']:
     """Logits of pictures, by what `whole` returned; differentiable."""
-    return self._module.apply(whole, as_input(self.model, images))['logits']
+    return self._outputs(whole, as_input(self.model, images))['logits']
 
   def in_training(
     self, variables: PyTree, seed: int, labels: Int32[np.ndarray, ' n']
@@ -218,8 +226,9 @@ class Recognizer:
     tap = networks.ARCHITECTURES[self.model].taps[-1]
     if not self.on_features:
       images = as_input(self.model, inputs)
-      return self._module.apply(variables, images, tap, method='features')
-    outputs = self._module.apply(variables, inputs, method='classify')
+      found = self._module.apply(variables, images, tap, method='features')
+      return cast(Array, found)
+    outputs = self._outputs(variables, inputs, method='classify')
     return outputs.get(tap, inputs)  # the last tap may be the trunk's
 
 
@@ -259,7 +268,8 @@ def trunk_features(
   """The trunk's output for pictures, 8-bit or in [0, 1]."""
   module = networks.ARCHITECTURES[model].trunk()
   variables = {name: tree.get('trunk', {}) for name, tree in variables.items()}
-  return networks.output_of(module.apply(variables, as_input(model, images)))
+  taps = module.apply(variables, as_input(model, images))
+  return networks.output_of(cast(dict[str, Array], taps))
 
 
 def flatten(variables: PyTree) -> dict[str, np.ndarray]:

@@ -6,10 +6,11 @@ and knows plain values, containers, and the few constructors that its caller
 gives it by name. Memory stays within a small multiple of the file.
 """
 
+import io
 import math
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -222,7 +223,7 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
 
 
 def read(
-  file: IO[bytes],
+  file: io.BufferedIOBase,
   constructors: Mapping[Global, Constructor],
   names: frozenset[Global] = frozenset(),
   persistent: Callable[[Any], Any] | None = None,
@@ -316,7 +317,7 @@ _NUMPY = {
 } | {Global('numpy', 'dtype'): PickledDtype}
 
 
-def read_arrays(file: IO[bytes]) -> dict[str, Any]:
+def read_arrays(file: io.BufferedIOBase) -> dict[str, Any]:
   """Reads nested dicts of NumPy arrays.
 
   Raises:
