@@ -1,7 +1,7 @@
 """Trained models that say who is in a picture."""
 
 import pathlib
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
@@ -17,6 +17,7 @@ _FILE = 'variables'
 _MASK = 'mask'
 
 
+@runtime_checkable
 class Classifier(Protocol):
   """A trained model: one network, an ensemble, or a vote.
 
