@@ -27,15 +27,16 @@ from babam_jax.data.examples import Examples
 from babam_jax.defenses import pirm
 from babam_jax.evaluation import metrics
 from babam_jax.experiment import (
-  attack_stages,
   environment,
-  evaluation_stages,
-  lab,
-  stages,
+  face_data,
+  judging,
+  poisoning,
+  recognizing,
 )
-from babam_jax.experiment.lab import Dataset, Lab, Source, join
-from babam_jax.store import artifacts
+from babam_jax.store import artifacts, lab
+from babam_jax.store.lab import Dataset, Lab, Source, join
 
+_SANITIZED = dataclasses.replace(recognizing.MALICIOUS, name='model/protected')
 _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 
 
@@ -121,21 +122,26 @@ def as_markdown(record: dict[str, Any]) -> str:
 
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   """Poisons, writes, sanitizes, trains, judges."""
-  rules.check(config)
-  laboratory = Lab(config, artifacts.Store(root), workdir)
-  data = stages.load_scenario(laboratory)
-  poison = attack_stages.craft_poison(laboratory, data)
+  laboratory = Lab(rules.check(config), artifacts.Store(root), workdir)
+  data = face_data.load(laboratory)
+  poison = poisoning.craft(laboratory, data)
   untrusted = join(data.train, poison)
   sanitized = through_the_command(laboratory, untrusted)
-  models = stages.train_recognizers(
-    laboratory,
-    {'clean': data.train, 'malicious': untrusted, 'protected': sanitized},
-  )
-  patched = attack_stages.patch_test_pictures(laboratory, data)
-  judged = {
-    name: evaluation_stages.evaluate(laboratory, model, data, patched)
-    for name, model in models.items()
+  shown = poisoning.show(laboratory, data)
+  stored = recognizing.StoredInputs(laboratory)
+  training_sets = {
+    recognizing.CLEAN: data.train,
+    recognizing.MALICIOUS: untrusted,
+    _SANITIZED: sanitized,
   }
+  stored.add(data.test, shown, *training_sets.values())
+  models = {
+    stage.name.partition('/')[2]: recognizing.train(
+      laboratory, stored, stage, dataset, data
+    )
+    for stage, dataset in training_sets.items()
+  }
+  judged = judging.judge_all(models, data, shown)
   record = {
     'models': judged,
     'accuracy_drop': metrics.accuracy_drop(judged),

@@ -11,10 +11,11 @@ import pathlib
 import sys
 
 import numpy as np
+import optax
 from absl import app, flags
 
 from babam_jax import seeds
-from babam_jax.attacks import hidden_trigger, poison_set, trigger
+from babam_jax.attacks import collision, optimizers, poison_set, trigger
 from babam_jax.data import image_folder
 from babam_jax.progress import say
 from benchmarks import crafting, timing
@@ -50,18 +51,18 @@ def _people() -> tuple[np.ndarray, np.ndarray]:
 def _constant(rate: float) -> str:
   """A name for plain descent at this rate."""
   name = f'constant {rate:g}'
-  hidden_trigger.OPTIMIZERS[name] = hidden_trigger.Optimizer(
-    0, lambda gradient, *_: (rate * gradient, ())
+  optimizers.OPTIMIZERS[name] = optimizers.Optimizer(
+    optax.identity(), lambda progress, iteration, eps: rate
   )
   return name
 
 
 def measure(tap: str, targets: np.ndarray, sources: np.ndarray) -> dict:
   """The reference's best, and the budget with which ours gets there."""
-  surrogate = poison_set.surrogate('alexnet', tap, 'trunk', 0)
+  surrogate = poison_set.SurrogateCollision(tap=tap).surrogate(0)
 
   def run(optimizer: str, iterations: int) -> tuple[float, float]:
-    crafter = hidden_trigger.Crafter(
+    crafter = collision.Crafter(
       surrogate.features,
       surrogate.variables,
       crafting.spec(iterations, _PICTURES.value, optimizer),

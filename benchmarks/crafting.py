@@ -13,7 +13,7 @@ import time
 import numpy as np
 from absl import app
 
-from babam_jax.attacks import hidden_trigger, poison_set
+from babam_jax.attacks import collision, poison_set
 from benchmarks import timing
 
 _BATCH = 48  # our default
@@ -48,9 +48,9 @@ def gflop_per_image_iteration(surrogate: poison_set.Surrogate) -> float:
 
 def spec(
   iterations: int, batch: int, optimizer: str = 'sign_momentum'
-) -> hidden_trigger.CraftingSpec:
+) -> collision.CollisionSpec:
   """The default way to craft; no picture stops early."""
-  return hidden_trigger.CraftingSpec(
+  return collision.CollisionSpec(
     eps=16,
     optimizer=optimizer,
     iterations=iterations,
@@ -63,7 +63,7 @@ def spec(
 
 def ours(surrogate: poison_set.Surrogate, batch: int) -> float:
   """Image-iterations per second of the crafting loop, between two pairings."""
-  crafter = hidden_trigger.Crafter(
+  crafter = collision.Crafter(
     surrogate.features, surrogate.variables, spec(_ITERATIONS, batch)
   )
   rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def ours(surrogate: poison_set.Surrogate, batch: int) -> float:
 def main(argv) -> None:
   """All in turn, a few times."""
   del argv
-  surrogate = poison_set.surrogate('alexnet', 'fc7', 'trunk', 0)
+  surrogate = poison_set.SurrogateCollision(tap='fc7').surrogate(0)
   rates: dict[str, list[float]] = {'ours': []}
   peaks = []
   for _ in range(_ROUNDS):

@@ -22,15 +22,15 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from babam_jax import files, seeds
+from babam_jax import files, seeds, settings
 from babam_jax.attacks import poison_set
-from babam_jax.config.overrides import override
+from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.data import datasets, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.evaluation.statistics import wilson_interval
-from babam_jax.experiment import crafting, environment
+from babam_jax.experiment import environment
 from babam_jax.progress import say
-from configs import common, pirm_general
+from configs import pirm_general
 
 _FACES = flags.DEFINE_string('faces', None, "LFW's class folders.")
 _NATURAL = flags.DEFINE_string('natural', None, 'Where the PIRM learned.')
@@ -40,7 +40,6 @@ _FPR = flags.DEFINE_float('fpr', 0.01, 'As in launch.sanitize.')
 _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 _SEED = 11  # not that of the PIRM's training: other triggers
 _SIZE = 224  # pixels a side, of the attack
-_RESNET = 'model=resnet18 pretrained=none'
 
 Pixels = np.ndarray  # uint8 [h, w, 3], or [h, w] without colors
 
@@ -52,34 +51,37 @@ class Kind(NamedTuple):
     name: of its folder.
     faces: 'lfw' or 'orl'.
     count: of pictures.
-    crafting: what it sets in `config.attack`.
+    sets: the settings of `HiddenTrigger` in which it differs.
   """
 
   name: str
   faces: str
   count: int
-  crafting: str
+  sets: dict[str, Any]
 
 
-_PLAIN = Kind('alexnet-pool5-eps16', 'lfw', 200, 'eps=16')
-# The change is the same in all channels.
-_GRAY = Kind('alexnet-pool5-eps16-gray', 'lfw', 100, 'eps=16 gray=True')
-_ORL_GRAY = Kind('alexnet-pool5-eps16-gray', 'orl', 100, 'eps=16 gray=True')
+_RESNET = {'model': 'resnet18', 'pretrained': 'none'}
+_EPS16, _EPS8, _EPS34 = {'eps': 16}, {'eps': 8}, {'eps': 34}
+_FC7 = {'tap': 'fc7'}
+_ALIKE = {'gray': True}  # the change is the same in all channels
+_PLAIN = Kind('alexnet-pool5-eps16', 'lfw', 200, _EPS16)
+_GRAY = Kind('alexnet-pool5-eps16-gray', 'lfw', 100, _EPS16 | _ALIKE)
+_ORL_GRAY = Kind('alexnet-pool5-eps16-gray', 'orl', 100, _EPS16 | _ALIKE)
 POISON = (
   _PLAIN,
-  Kind('alexnet-fc7-eps16', 'lfw', 200, 'tap=fc7 eps=16'),
-  Kind('alexnet-pool5-eps8', 'lfw', 100, 'eps=8'),
-  Kind('alexnet-fc7-eps8', 'lfw', 100, 'tap=fc7 eps=8'),
-  Kind('alexnet-pool5-eps34', 'lfw', 100, 'eps=34'),
-  Kind('alexnet-fc7-eps34', 'lfw', 100, 'tap=fc7 eps=34'),
-  Kind('alexnet-pool5-eps16-adam', 'lfw', 100, 'eps=16 optimizer=adam'),
-  Kind('resnet18-layer4-eps16', 'lfw', 60, f'{_RESNET} tap=layer4 eps=16'),
-  Kind('resnet18-layer3-eps16', 'lfw', 60, f'{_RESNET} tap=layer3 eps=16'),
-  Kind('vgg16-pool5-eps16', 'lfw', 36, 'model=vgg16 eps=16 iterations=40'),
-  Kind('alexnet-pool5-eps16', 'orl', 100, 'eps=16'),
+  Kind('alexnet-fc7-eps16', 'lfw', 200, _FC7 | _EPS16),
+  Kind('alexnet-pool5-eps8', 'lfw', 100, _EPS8),
+  Kind('alexnet-fc7-eps8', 'lfw', 100, _FC7 | _EPS8),
+  Kind('alexnet-pool5-eps34', 'lfw', 100, _EPS34),
+  Kind('alexnet-fc7-eps34', 'lfw', 100, _FC7 | _EPS34),
+  Kind('alexnet-pool5-eps16-adam', 'lfw', 100, {'optimizer': 'adam'}),
+  Kind('resnet18-layer4-eps16', 'lfw', 60, _RESNET | {'tap': 'layer4'}),
+  Kind('resnet18-layer3-eps16', 'lfw', 60, _RESNET | {'tap': 'layer3'}),
+  Kind('vgg16-pool5-eps16', 'lfw', 36, {'model': 'vgg16', 'iterations': 40}),
+  Kind('alexnet-pool5-eps16', 'orl', 100, _EPS16),
   _GRAY,
-  Kind('alexnet-fc7-eps16-gray', 'lfw', 60, 'tap=fc7 eps=16 gray=True'),
-  Kind('alexnet-pool5-eps8-gray', 'lfw', 60, 'eps=8 gray=True'),
+  Kind('alexnet-fc7-eps16-gray', 'lfw', 60, _FC7 | _EPS16 | _ALIKE),
+  Kind('alexnet-pool5-eps8-gray', 'lfw', 60, _EPS8 | _ALIKE),
   _ORL_GRAY,
 )
 _PROCESSED = (_PLAIN, _GRAY)
@@ -108,17 +110,17 @@ def craft(kind: Kind) -> list[Pixels]:
   done = folder / 'poison.npz'
   if not done.exists():
     say(f'{kind.faces} {kind.name}')
-    config = override(common.crafting(), kind.crafting, 'benchmarks.detection')
+    method = settings.replace(HiddenTrigger(), kind.sets)
     chosen = _faces(kind.faces, 2 * kind.count)
     loaded = image_folder.load(
       chosen, tuple(sorted({p.class_name for p in chosen})), _SIZE, False
     ).images
     poison, _ = poison_set.craft_set(
-      crafting.surrogate(config, _SEED),
-      crafting.spec(config),
+      method.surrogate(_SEED),
+      method,
       loaded[: len(loaded) // 2],
       loaded[len(loaded) // 2 :],
-      trigger_size=config.trigger_size,
+      trigger_size=method.trigger_size,
       seed=seeds.child_seed(_SEED, kind.name),
       scratch=folder,
     )

@@ -44,7 +44,7 @@ def craft(poisons: int) -> None:
   rows = np.arange(poisons) % 100
   with tempfile.TemporaryDirectory() as scratch:
     poison_set.craft_set(
-      poison_set.surrogate('alexnet', 'pool5', 'trunk', 0),
+      poison_set.SurrogateCollision().surrogate(0),
       crafting.spec(iterations=2, batch=48),
       some[0][rows],
       some[1][rows],

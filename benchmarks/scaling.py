@@ -50,7 +50,7 @@ def measure() -> dict[str, float]:
   """Pictures (crafting: image-iterations) per second on all devices here."""
   devices = parallel.num_devices()
   rng = np.random.default_rng(0)
-  surrogate = poison_set.surrogate('alexnet', 'fc7', 'trunk', 0)
+  surrogate = poison_set.SurrogateCollision(tap='fc7').surrogate(0)
   rows = _PER_DEVICE['crafting'] * devices
   found = {'crafting': crafting.ours(surrogate, rows)}
 
@@ -81,7 +81,7 @@ def in_a_process(devices: int) -> dict[str, float]:
 
 def counted() -> dict[str, dict[str, float]]:
   """Operations for a picture, and bytes that all devices exchange in a step."""
-  surrogate = poison_set.surrogate('alexnet', 'fc7', 'trunk', 0)
+  surrogate = poison_set.SurrogateCollision(tap='fc7').surrogate(0)
   both = crafting.gflop_per_image_iteration(surrogate) * 1e9
   params = surrogate.variables['params']
   size = sum(x.nbytes for x in jax.tree.leaves(params))

@@ -29,7 +29,7 @@ _PROGRAM = """
 import json, statistics
 from benchmarks import crafting, networks, timing
 from babam_jax.attacks import poison_set
-surrogate = poison_set.surrogate('alexnet', 'fc7', 'trunk', 0)
+surrogate = poison_set.SurrogateCollision(tap='fc7').surrogate(0)
 step = networks.Ours('resnet18', 16).training
 print(json.dumps({
   'crafting': round(crafting.ours(surrogate, 48), 2),

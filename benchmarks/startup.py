@@ -22,7 +22,7 @@ _CRAFTING = """
 from babam_jax.attacks import poison_set
 from benchmarks import crafting
 crafting._ITERATIONS = 2
-crafting.ours(poison_set.surrogate('alexnet', 'fc7', 'trunk', 0), 2)
+crafting.ours(poison_set.SurrogateCollision(tap='fc7').surrogate(0), 2)
 """
 _TRAINING = """
 from benchmarks import networks

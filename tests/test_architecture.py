@@ -5,12 +5,15 @@ import types
 from conftest import REPOSITORY
 
 ORDER = (
-  ('cpu', 'errors', 'seeds', 'files', 'progress', 'invocation'),
+  ('errors', 'seeds', 'files', 'progress', 'settings', 'invocation', 'cpu'),
   ('data', 'models'),
   ('training',),
   ('attacks', 'defenses'),
   ('evaluation',),
-  ('config', 'store', 'pirm_training', 'experiment', 'sanitizer'),
+  ('config',),
+  ('store',),
+  ('pirm_training',),
+  ('experiment', 'sanitizer'),
   ('runs',),
   ('cli',),
 )

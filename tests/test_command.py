@@ -14,7 +14,7 @@ from test_pipeline import FIELDS, command
 
 from babam_jax import errors
 from babam_jax.config import rules
-from babam_jax.experiment import lab
+from babam_jax.store import lab
 from configs import common
 
 

@@ -16,10 +16,9 @@ from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.config import rules
 from babam_jax.data import datasets, image_folder, processing
 from babam_jax.defenses import calibration, pirm
-from babam_jax.experiment import lab
+from babam_jax.defenses.pirm_recipe import PirmSettings
 from babam_jax.pirm_training import natural_pictures, pirm_stages, training_data
-from babam_jax.pirm_training.settings import PirmSettings
-from babam_jax.store import artifacts
+from babam_jax.store import artifacts, lab
 from babam_jax.training import train
 from configs import pirm_general, pirm_natural
 

@@ -13,9 +13,9 @@ from babam_jax.experiment import (
   recognizing,
   stage_graph,
 )
-from babam_jax.experiment.lab import Lab
 from babam_jax.pirm_training import pirm_stages, training_data
 from babam_jax.store.artifacts import Store
+from babam_jax.store.lab import Lab
 from babam_jax.store.stage import Stage, UndeclaredReadError
 
 STAGES = (

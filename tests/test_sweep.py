@@ -23,8 +23,8 @@ from test_pipeline import FIELDS
 
 from babam_jax import errors, files
 from babam_jax.config.rows import Row
-from babam_jax.experiment import lab
 from babam_jax.runs import job, plan, results, sharing, state
+from babam_jax.store import lab
 
 SWEEPS = sorted(
   path

@@ -97,7 +97,7 @@ def make_crafting_step(
   respect to the picture only, never to the parameters.
   """
   eps = spec.eps / 255
-  update = optimizers.OPTIMIZERS[spec.optimizer].update
+  optimizer = optimizers.OPTIMIZERS[spec.optimizer]
   attacker = evasion.spec
 
   def beside(variables, iteration, pixels, goals, start):
@@ -115,7 +115,7 @@ def make_crafting_step(
       total += attacker.evade * start * found
     return total
 
-  def step(variables, iteration, delta, moments, images, goals, start):
+  def step(variables, iteration, delta, state, images, goals, start):
     params, _ = variables
 
     def distances_and_features(delta):
@@ -130,9 +130,9 @@ def make_crafting_step(
     # A sum of blurred steps is a blurred sum: the change is blurred once.
     if attacker.smoothness:
       gradient = adaptive.blur(gradient, attacker.smoothness)
-    move, moments = update(
-      gradient, moments, iteration / spec.iterations, iteration, eps
-    )
+    direction, state = optimizer.direction.update(gradient, state)
+    rate = optimizer.rate(iteration / spec.iterations, iteration, eps)
+    move = rate * direction
     if attacker.smoothness:
       move = adaptive.blur(move, attacker.smoothness)
     moved = delta - move
@@ -142,7 +142,7 @@ def make_crafting_step(
     moved = jnp.clip(images + moved, 0, 1) - images
     running = distances >= spec.stop_distance  # the others stay as they are
     delta = jnp.where(running[:, None, None, None], moved, delta)
-    return delta, moments, distances, features
+    return delta, state, distances, features
 
   return parallel.mapped(step, num_shared=2, num_sharded=5, donate=(2, 3))
 
@@ -217,19 +217,16 @@ class Crafter:
     images = parallel.shard(
       parallel.pad_rows(targets.astype(np.float32) / 255, rows)
     )
-    delta, *zeros = (
-      parallel.shard(np.zeros((rows, *targets.shape[1:]), np.float32))
-      for _ in range(1 + optimizers.OPTIMIZERS[spec.optimizer].moments)
-    )
-    moments = tuple(zeros)
+    delta = parallel.shard(np.zeros((rows, *targets.shape[1:]), np.float32))
+    state = optimizers.start(spec.optimizer, delta)
     start = _shard_padded(distance_start.astype(np.float32), rows)
     paired_goals = _shard_padded(goals[pairs], rows)
     for iteration in range(spec.iterations):
-      delta, moments, distances, features = self._step(
+      delta, state, distances, features = self._step(
         (self._params, self._pirm),
         np.float32(iteration),
         delta,
-        moments,
+        state,
         images,
         paired_goals,
         start,

@@ -17,7 +17,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from babam_jax.attacks.optimizers import OPTIMIZERS, CraftingSpec
+from babam_jax.attacks.optimizers import OPTIMIZERS, CraftingSpec, start
 from babam_jax.training import parallel
 
 Changes = Float[np.ndarray, 'n h w 3']
@@ -87,11 +87,10 @@ class Matcher:
   def _make_step(self, logits_fn: Callable) -> Callable:
     spec = self._spec
     eps = spec.eps / 255
-    update = OPTIMIZERS[spec.optimizer].update
+    optimizer = OPTIMIZERS[spec.optimizer]
     gradient_fn = jax.grad(_loss, argnums=1)
 
-    def step(shared, when, delta, moments, images, weights):
-      iteration, since_start = when
+    def step(shared, iteration, delta, state, images, weights):
       model, wanted = shared
 
       def mismatch(delta):
@@ -103,12 +102,11 @@ class Matcher:
         return (1 - angle) / lax.psum(1, parallel.AXIS), angle
 
       gradient, angle = jax.grad(mismatch, has_aux=True)(delta)
-      move, moments = update(
-        gradient, moments, iteration / spec.iterations, since_start, eps
-      )
-      moved = jnp.clip(delta - move, -eps, eps)
+      direction, state = optimizer.direction.update(gradient, state)
+      rate = optimizer.rate(iteration / spec.iterations, iteration, eps)
+      moved = jnp.clip(delta - rate * direction, -eps, eps)
       moved = jnp.clip(images + moved, 0, 1) - images
-      return moved, moments, jnp.full(len(images), angle)
+      return moved, state, jnp.full(len(images), angle)
 
     return parallel.mapped(step, num_shared=2, num_sharded=4, donate=(2, 3))
 
@@ -154,14 +152,10 @@ class Matcher:
         targets[batch].astype(np.float32) / 255, rows
       )
       change = parallel.shard(parallel.pad_rows(delta[batch], rows))
-      moments = tuple(
-        parallel.shard(np.zeros((rows, *targets.shape[1:]), np.float32))
-        for _ in range(OPTIMIZERS[self._spec.optimizer].moments)
-      )
+      state = start(self._spec.optimizer, change)
       for iteration in iterations:
-        when = np.float32(iteration), np.float32(iteration - iterations.start)
-        change, moments, angles = self._step(
-          shared, when, change, moments, images, weights
+        change, state, angles = self._step(
+          shared, np.float32(iteration), change, state, images, weights
         )
         on_iteration(float(parallel.unshard(angles)[0]))
       delta[batch] = parallel.unshard(change)[: len(batch)]

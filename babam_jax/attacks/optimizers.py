@@ -1,59 +1,78 @@
 """How poison is optimized: the settings that attacks by gradients share."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array
+import optax
+from jaxtyping import Array, Float, PyTree
 
 from babam_jax.settings import setting
-
-
-def _reference(gradient, moments, progress, iteration, eps):
-  """The released schedule: plain descent, 0.01 halved every 1,000 steps."""
-  rate = 0.01 * 0.5 ** (iteration // 1000)
-  return rate * gradient, moments
-
-
-def _adam(gradient, moments, progress, iteration, eps):
-  """Adam, rate falling on a cosine from 0.01 to 0."""
-  first = 0.9 * moments[0] + 0.1 * gradient
-  second = 0.999 * moments[1] + 0.001 * gradient**2
-  count = iteration + 1.0
-  scaled = (first / (1 - 0.9**count)) / (
-    jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
-  )
-  rate = 0.01 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-  return rate * scaled, (first, second)
-
-
-def _sign_momentum(gradient, moments, progress, iteration, eps):
-  """Signs of the momentum (as MI-FGSM), cosine from eps / 8 to 0."""
-  scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
-  first = 0.8 * moments[0] + gradient / jnp.maximum(scale, 1e-30)
-  rate = eps / 8 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
-  return rate * jnp.sign(first), (first,)
+from babam_jax.training import parallel
 
 
 class Optimizer(NamedTuple):
   """How a gradient becomes a step.
 
   Attributes:
-    moments: how many arrays of the pictures' shape it remembers.
-    update: `(gradient, moments, progress from 0 to 1, iteration, eps) ->
-      (what to subtract, moments)`.
+    direction: of the step, from the gradient.
+    rate: `(progress from 0 to 1, iteration, eps) -> ` the length of the step;
+      eps is the largest change of a pixel, pixels from 0 to 1.
   """
 
-  moments: int
-  update: Callable[..., tuple[Array, tuple[Array, ...]]]
+  direction: optax.GradientTransformation
+  rate: Callable[[Array, Array, float], Array]
+
+
+def _cosine(progress: Array) -> Array:
+  """From 1 to 0."""
+  return 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+def _by_mean_size(gradient: Array, params: None = None) -> Array:
+  """Each picture's gradient over the mean size of its values."""
+  del params
+  scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
+  return gradient / jnp.maximum(scale, 1e-30)
 
 
 OPTIMIZERS = {
-  'sign_momentum': Optimizer(1, _sign_momentum),
-  'adam': Optimizer(2, _adam),
-  'reference': Optimizer(0, _reference),
+  # The signs of the momentum (as MI-FGSM), in steps from eps / 8 to 0.
+  'sign_momentum': Optimizer(
+    optax.chain(
+      optax.stateless(_by_mean_size), optax.trace(0.8), optax.scale_by_sign()
+    ),
+    lambda progress, iteration, eps: eps / 8 * _cosine(progress),
+  ),
+  'adam': Optimizer(
+    optax.scale_by_adam(),
+    lambda progress, iteration, eps: 0.01 * _cosine(progress),
+  ),
+  # The released schedule: plain descent, 0.01 halved every 1,000 steps.
+  'reference': Optimizer(
+    optax.identity(),
+    lambda progress, iteration, eps: 0.01 * 0.5 ** (iteration // 1000),
+  ),
 }
+
+
+@functools.cache  # compiled once for all batches
+def _mapped_start(optimizer: str) -> Callable[[Array], PyTree]:
+  return parallel.mapped(OPTIMIZERS[optimizer].direction.init, 0, 1)
+
+
+def start(
+  optimizer: str, changes: Float[Array, 'devices n h w 3']
+) -> PyTree[Array]:
+  """What an optimizer remembers before its first step, on each device.
+
+  Args:
+    optimizer: one of `OPTIMIZERS`.
+    changes: of the pictures, shared out among the devices.
+  """
+  return _mapped_start(optimizer)(changes)
 
 
 @dataclasses.dataclass(frozen=True)

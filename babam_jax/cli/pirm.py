@@ -16,9 +16,9 @@ from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.defenses import pirm
 from babam_jax.evaluation import figures, report, table
-from babam_jax.experiment import environment, lab
+from babam_jax.experiment import environment
 from babam_jax.pirm_training import pirm_stages
-from babam_jax.store import artifacts
+from babam_jax.store import artifacts, lab
 
 _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
 

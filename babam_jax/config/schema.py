@@ -23,8 +23,8 @@ from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.catalog import PARTS
 from babam_jax.defenses.none import NoDetector, NoRepair
 from babam_jax.defenses.pirm_detector import PirmDetector
+from babam_jax.defenses.pirm_recipe import PirmSettings
 from babam_jax.defenses.plain import Plain
-from babam_jax.pirm_training.settings import PirmSettings
 from babam_jax.settings import setting
 from babam_jax.training.recognition import RecognitionSettings
 

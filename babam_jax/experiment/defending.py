@@ -15,16 +15,16 @@ from babam_jax.defenses.base import Detector, Meter, Need, Verdict
 from babam_jax.defenses.pirm import Pirm
 from babam_jax.experiment import face_data, poisoning, recognizing
 from babam_jax.experiment.face_data import FaceData
-from babam_jax.experiment.lab import (
+from babam_jax.experiment.recognizing import Model, StoredInputs
+from babam_jax.pirm_training import pirm_stages
+from babam_jax.store.artifacts import Artifact
+from babam_jax.store.lab import (
   Dataset,
   Lab,
   Source,
   read_examples,
   write_examples,
 )
-from babam_jax.experiment.recognizing import Model, StoredInputs
-from babam_jax.pirm_training import pirm_stages
-from babam_jax.store.artifacts import Artifact
 from babam_jax.store.stage import Stage
 from babam_jax.training.classifier import load_network
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from babam_jax.config.schema import Experiment
 from babam_jax.data import datasets, image_folder, scenario
-from babam_jax.experiment.lab import (
+from babam_jax.store.lab import (
   Dataset,
   Lab,
   Source,

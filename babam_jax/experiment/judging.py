@@ -9,9 +9,9 @@ from babam_jax.defenses.base import Need
 from babam_jax.evaluation import metrics
 from babam_jax.experiment.defending import Defended, Detection, Refused
 from babam_jax.experiment.face_data import FaceData
-from babam_jax.experiment.lab import Dataset, Lab
 from babam_jax.experiment.recognizing import Model
 from babam_jax.store.artifacts import Artifact
+from babam_jax.store.lab import Dataset, Lab
 
 
 def judge_model(

@@ -17,8 +17,8 @@ from babam_jax.experiment import (
   recognizing,
   story,
 )
-from babam_jax.experiment.lab import Lab, join
 from babam_jax.store.artifacts import Store
+from babam_jax.store.lab import Lab, join
 
 
 def run(

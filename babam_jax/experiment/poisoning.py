@@ -13,14 +13,14 @@ from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples
 from babam_jax.experiment import face_data
 from babam_jax.experiment.face_data import FaceData
-from babam_jax.experiment.lab import (
+from babam_jax.models.pretrained import weights
+from babam_jax.store.lab import (
   Dataset,
   Lab,
   Source,
   read_examples,
   write_examples,
 )
-from babam_jax.models.pretrained import weights
 from babam_jax.store.stage import Stage
 from babam_jax.training.recognition import Recognition
 

@@ -13,10 +13,10 @@ from babam_jax.defenses.base import Context, Meter, Trainer
 from babam_jax.defenses.plain import Plain
 from babam_jax.experiment import face_data, poisoning
 from babam_jax.experiment.face_data import FaceData
-from babam_jax.experiment.lab import Dataset, Lab, Source, read_examples
 from babam_jax.models.pretrained import weights
 from babam_jax.progress import progress_bar, say
 from babam_jax.store.artifacts import Artifact
+from babam_jax.store.lab import Dataset, Lab, Source, read_examples
 from babam_jax.store.stage import Stage
 from babam_jax.training.classifier import Classifier
 from babam_jax.training.metric_log import MetricLog

@@ -13,7 +13,7 @@ from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.evaluation import figures
 from babam_jax.experiment.defending import Defended, Detection
 from babam_jax.experiment.face_data import FaceData
-from babam_jax.experiment.lab import Dataset, Lab
+from babam_jax.store.lab import Dataset, Lab
 
 EPSILONS = (0.5, 0.1, 0.05, 0.01, 0.005)  # Figure 3 and section 4.12
 _SHOWN = 4  # examples of each kind

@@ -10,7 +10,7 @@ from PIL import Image
 from babam_jax import errors, seeds
 from babam_jax.data import image_folder, processing
 from babam_jax.data.image_folder import Picture
-from babam_jax.pirm_training.settings import PirmSettings
+from babam_jax.defenses.pirm_recipe import PirmSettings
 
 CLASSES = ('clean', 'poison')
 Images = UInt8[np.ndarray, 'n s s 3']

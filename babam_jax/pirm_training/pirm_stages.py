@@ -15,11 +15,11 @@ from babam_jax.data.examples import Examples
 from babam_jax.defenses import any_size, calibration, pirm
 from babam_jax.defenses.calibration import Calibration
 from babam_jax.evaluation import metrics
-from babam_jax.experiment.lab import Lab
 from babam_jax.models.pretrained import weights
 from babam_jax.pirm_training import natural_pictures, training_data
 from babam_jax.progress import progress_bar
 from babam_jax.store.artifacts import Artifact
+from babam_jax.store.lab import Lab
 from babam_jax.store.stage import Stage
 from babam_jax.training import train
 from babam_jax.training.metric_log import MetricLog

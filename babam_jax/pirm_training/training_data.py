@@ -17,13 +17,13 @@ from babam_jax.attacks import poison_set
 from babam_jax.config.schema import Experiment
 from babam_jax.data import image_folder, processing
 from babam_jax.data.examples import Examples
-from babam_jax.experiment.lab import Lab
+from babam_jax.defenses.pirm_recipe import PirmSettings, label, poison_of_kind
 from babam_jax.pirm_training import natural_pictures
 from babam_jax.pirm_training.natural_pictures import CLASSES, Chosen, Images
-from babam_jax.pirm_training.settings import PirmSettings, label, poison_of_kind
 from babam_jax.progress import say
 from babam_jax.store import row_files
 from babam_jax.store.artifacts import Artifact
+from babam_jax.store.lab import Lab
 from babam_jax.store.row_files import RowFiles
 from babam_jax.store.stage import Stage
 

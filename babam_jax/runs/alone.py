@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import filelock
 
 from babam_jax import errors
-from babam_jax.experiment.lab import RUN_LOCK
+from babam_jax.store.lab import RUN_LOCK
 
 _LOCK_SECONDS = 5  # whoever looks at the state holds it for a moment
 

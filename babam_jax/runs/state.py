@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import filelock
 
-from babam_jax.experiment import lab
 from babam_jax.runs import job, slurm
 from babam_jax.runs.plan import Run
+from babam_jax.store import lab
 
 DONE, RUNNING, QUEUED, FAILED = 'done', 'running', 'queued', 'failed'
 STOPPED, WAITING = 'stopped', 'waiting'
