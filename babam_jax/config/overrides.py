@@ -1,6 +1,7 @@
 """Fields of a config that are set by name."""
 
 import ast
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -25,7 +26,7 @@ def override(config: ConfigDict, overrides: str, where: str) -> ConfigDict:
 
 
 def set_fields(
-  config: ConfigDict, fields: dict[str, Any], where: str
+  config: ConfigDict, fields: Mapping[str, Any], where: str
 ) -> ConfigDict:
   """A copy of a config in which some fields are set.
 

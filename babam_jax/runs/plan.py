@@ -129,7 +129,7 @@ def of_sweep(
         "values, as {'defense.epsilon': 0.01}. See configs/sweeps."
       )
     name = _sweep_name(sets)
-    changed = set_fields(config, dict(sets), 'sweep()')
+    changed = set_fields(config, sets, 'sweep()')
     found.append(Run(name, workdir / name, changed, sets, _sweep_row(sets)))
   names = collections.Counter(run.name for run in found)
   twice = [name for name, count in names.items() if count > 1]
@@ -173,7 +173,7 @@ def of_study(config: ConfigDict, workdir: pathlib.Path) -> list[Run]:
   found = []
   for row in study_form.read_rows(config):
     where = f'config.study.rows, {row.name!r}'
-    changed = set_fields(alone, dict(row.sets), where)
+    changed = set_fields(alone, row.sets, where)
     for repeat in config.study.repeats:
       name = f'{rows.slug(row.name)}/{rows.slug(rows.text(repeat))}'.rstrip('/')
       each = set_fields(changed, repeat, 'config.study.repeats')
