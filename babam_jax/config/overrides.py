@@ -1,5 +1,6 @@
 """Fields of a config that are set by name."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -8,7 +9,9 @@ from babam_jax import errors
 from babam_jax.config import renamed, schema
 
 
-def vary(config: ConfigDict, fields: dict[str, Any], where: str) -> ConfigDict:
+def vary(
+  config: ConfigDict, fields: Mapping[str, Any], where: str
+) -> ConfigDict:
   """As `set_fields`; options that then nobody uses have their defaults again.
 
   Raises:
@@ -18,7 +21,7 @@ def vary(config: ConfigDict, fields: dict[str, Any], where: str) -> ConfigDict:
 
 
 def set_fields(
-  config: ConfigDict, fields: dict[str, Any], where: str
+  config: ConfigDict, fields: Mapping[str, Any], where: str
 ) -> ConfigDict:
   """A copy of a config in which some fields are set.
 

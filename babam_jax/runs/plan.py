@@ -127,7 +127,7 @@ def of_sweep(
         "values, as {'defense.noise.epsilon': 0.01}. See configs/sweeps."
       )
     name = _sweep_name(sets)
-    changed = vary(config, dict(sets), 'sweep()')
+    changed = vary(config, sets, 'sweep()')
     found.append(Run(name, workdir / name, changed, sets, _sweep_row(sets)))
   names = collections.Counter(run.name for run in found)
   twice = [name for name, count in names.items() if count > 1]
@@ -175,7 +175,7 @@ def of_study(config: ConfigDict, workdir: pathlib.Path) -> list[Run]:
       name = f'{rows.slug(row.name)}/{rows.slug(rows.text(repeat))}'.rstrip('/')
       # A repeat may set what only some rows use.
       repeated = set_fields(alone, repeat, 'config.study.repeats')
-      each = vary(repeated, dict(row.sets), where)
+      each = vary(repeated, row.sets, where)
       sets = {**row.sets, **repeat}
       found.append(Run(name, workdir / name, each, sets, row))
   if len({run.folder for run in found}) < len(found):
