@@ -94,7 +94,7 @@ def noise_grid(
 
 
 def training_curves(
-  histories: dict[str, list[dict[str, float]]],
+  histories: dict[str, list[dict[str, Any]]],
 ) -> Figure:
   """Loss and training accuracy over steps, a line per model (Figure 6)."""
   many = len(histories) > _IN_A_LEGEND

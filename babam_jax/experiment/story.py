@@ -106,7 +106,7 @@ def tell(
 def draw(
   story: Story,
   results: dict[str, Any],
-  histories: dict[str, list[dict[str, float]]],
+  histories: dict[str, list[dict[str, Any]]],
   threshold: float | None,
 ) -> dict[str, Figure]:
   """The report's figures, by name.

@@ -39,7 +39,7 @@ class Table(NamedTuple):
   points: list[float | None]
   x: str
   tradeoff: tuple[str, ...]
-  histories: dict[str, list[dict[str, float]]]
+  histories: dict[str, list[dict[str, Any]]]
   seconds: float
 
 
@@ -109,7 +109,7 @@ def metrics_of(run: Run) -> dict[str, Any]:
   return files.read_json(run.folder / 'metrics.json')
 
 
-def _history(run: Run) -> list[dict[str, float]]:
+def _history(run: Run) -> list[dict[str, Any]]:
   path = run.folder / 'training' / 'malicious.jsonl'
   records = path.read_text('utf-8').splitlines() if path.exists() else []
   return [json.loads(record) for record in records]

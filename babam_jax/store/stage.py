@@ -40,6 +40,11 @@ class View:
     self._node, self._reads, self._path = node, reads, path
     self._on_read = on_read
 
+  @property
+  def __class__(self) -> type:
+    """That of the node: who checks types takes the view for it."""
+    return type(self._node)
+
   def __getattr__(self, name: str) -> Any:
     """A field, if it is declared; of a node, a view."""
     here = f'{self._path}{name}'

@@ -24,7 +24,7 @@ class Checkpoint(NamedTuple):
 
   epoch: int
   state: PyTree
-  history: list[dict[str, float]]
+  history: list[dict[str, Any]]
 
 
 class Checkpoints:
