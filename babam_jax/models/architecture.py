@@ -23,7 +23,7 @@ class Architecture:
     flattened: [channels, rows, columns] of the map that the head flattens;
       PyTorch flattens it in this order, we in (rows, columns, channels).
     fixed_size: pictures are resized to `trained_on` for recognition.
-    channels: channels of the last convolution; the last axis of the trunk's output.
+    channels: the last convolution's channels, the output's last axis.
     head_taps: the taps in the dense layers, whose width can be chosen.
     official: torchvision's file of weights, whose name ends in the beginning
       of its SHA-256; '' if there is none.
