@@ -7,7 +7,7 @@
   clean = bb.sanitize(bb.examples(images, labels), verdict)
 
   poison = bb.HiddenTrigger(eps=16).craft(targets, sources, seed=0)
-  report = bb.sanitize_folder('enrolments', 'clean')
+  report = bb.sanitize_folder('enrollments', 'clean')
 
 `__all__` lists the public names. Importing the package changes no setting; the
 module of a name is loaded when the name is first used.
