@@ -90,7 +90,7 @@ _NOTE = (
   'AUROC: of the training pictures flagged; for "on inputs", of the test '
   'inputs refused, patched ones being the attack (five positions each, which '
   'the intervals count). Seconds and evaluations: '
-  'what the defense adds (babam_jax/experiment/cost.py). The paper has a '
+  'what the defense adds (babam_jax/experiment/judging.py). The paper has a '
   'maximum accuracy drop only, from other data for STRIP and RAB (6.1 to 15.8).'
 )
 

@@ -17,7 +17,7 @@ from babam_jax import errors, invocation
 DEFAULT_FPR = 0.01
 UNCALIBRATED = 0.5  # the threshold of a PIRM without stored clean scores
 
-_PULL = 5e5  # the weight of the data against the pull towards 0
+_PULL = 5e5  # the weight of the data against the pull toward 0
 
 
 class Calibration(NamedTuple):
@@ -56,7 +56,7 @@ def fit(
   # Standardized, so that the search begins near its end.
   center, spread = float(np.mean(evidence)), float(np.std(evidence)) or 1.0
   scaled = (np.asarray(evidence, np.float64) - center) / spread
-  # A faint pull towards 0: perfectly separated evidence has no best fit.
+  # A faint pull toward 0: perfectly separated evidence has no best fit.
   model = linear_model.LogisticRegression(
     C=_PULL / len(scaled), solver='newton-cholesky', tol=1e-8
   )

@@ -76,7 +76,7 @@ class FinePruning(Repair):
     at_most=1,
   )
   epochs: int = setting(
-    10, 'Epochs of training on trusted pictures afterwards.', at_least=1
+    10, 'Epochs of training on trusted pictures after pruning.', at_least=1
   )
 
   @property

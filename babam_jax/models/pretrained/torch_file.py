@@ -47,7 +47,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """Where a tensor lies; its numbers are read afterwards."""
+  """Where a tensor lies; its numbers are read later."""
 
   storage: _Storage
   offset: int
