@@ -28,8 +28,8 @@ def configure() -> None:
 
 
 def _keep_convolutions_in_xla() -> None:
-  """By default XLA hands convolutions to YNNPACK, which needs up to five times
-  as long as XLA's own. Matrix products, where it is faster, stay there."""
+  """Keeps convolutions in XLA: in YNNPACK, the default, they take up to five
+  times as long. Matrix products stay in YNNPACK, where they are faster."""
   flags = os.environ.get('XLA_FLAGS', '')
   if flags and not flags.lstrip().startswith('-'):
     return  # the user has named a file of flags

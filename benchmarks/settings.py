@@ -1,4 +1,4 @@
-"""What the settings of `babam_jax.cpu` gain: a crafting step, training ResNet18.
+"""What the settings of `babam_jax.cpu` gain in crafting and in training.
 
   python -m benchmarks.settings
 

@@ -23,7 +23,7 @@ CRAFTING, TESTING = 'crafting positions', 'test positions'  # random streams
 
 
 class Crafted(NamedTuple):
-  """Poison, and what it is made of.
+  """Poison, and the pictures that it was made of.
 
   Attributes:
     images: the poison.

@@ -54,7 +54,7 @@ class Poison(NamedTuple):
   """A batch of finished poison.
 
   Attributes:
-    images: what is saved: 8-bit, within eps of the targets after rounding.
+    images: the poison, 8-bit, within eps of the targets after rounding.
     pairs: for each target the number of its source.
     distance_start: squared feature distances before crafting.
     distance_end: the same after crafting, measured on the 8-bit images.

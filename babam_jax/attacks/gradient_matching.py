@@ -28,7 +28,7 @@ class Trained(NamedTuple):
 
   Attributes:
     logits: `(params, fixed, pixels in [0, 1]) -> logits`, used by the loss.
-    params: what training changes: their gradient is matched.
+    params: the parameters that training changes, whose gradient is matched.
     fixed: what training does not change.
   """
 

@@ -138,9 +138,9 @@ def _stop_unloaded(error: OSError) -> None:
 
 def _one_line(error: BaseException) -> str:
   text: object = error
-  while isinstance(text, BaseException) and text.args:  # one may hold another
+  while isinstance(text, BaseException) and text.args:  # they may be nested
     text = text.args[0]
-  if 'Traceback (most recent call last)' in str(text):  # of a config file
+  if 'Traceback (most recent call last)' in str(text):  # a config file's
     text = str(text).strip().splitlines()[-1]
   return ' '.join(str(text).split()).strip('"').rstrip('.')
 
@@ -181,7 +181,7 @@ def config_file() -> pathlib.Path:
   flag = flags.FLAGS[_CONFIG.name]
   if not flag.present:
     raise errors.UserError(f'--config: is missing; {_CONFIG_REMEDY}')
-  # What follows a colon is the argument of its get_config.
+  # After a colon comes the argument of the file's get_config.
   return pathlib.Path(config_flags.get_config_filename(flag).partition(':')[0])
 
 

@@ -12,7 +12,7 @@ from babam_jax import errors
 from babam_jax.data.image_folder import Picture
 
 PREFIX = 'tfds:'
-_CLASS_FIELDS = ('label', 'identity')  # in lfw, imagenet...; in celeb_a
+_CLASS_FIELDS = ('label', 'identity')  # of lfw, imagenet...; of celeb_a
 _IMAGE_FIELD = 'image'
 
 

@@ -116,7 +116,7 @@ def _sharpen(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def _add_noise(picture: Picture, rng: np.random.Generator) -> Picture:
   """Adds Gaussian, uniform or two-valued noise, some of it gray.
-  Its amplitude is in poison's range: poison must not be told by amplitude."""
+  Its amplitude is in poison's range, so that amplitude alone tells nothing."""
   amplitude = np.exp(rng.uniform(*np.log((1, 16))))
   channels = 3 if rng.random() < 0.7 else 1
   shape = (*picture.shape[:2], channels)

@@ -48,9 +48,9 @@ def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
 
 
 def views(variant: str, picture: Picture) -> tuple[View, ...]:
-  """What a PIRM looks at: tiles of one size, at native resolution. A large
-  picture also gives tiles of a copy as small as recognizers see it, to find
-  poison that was enlarged.
+  """The PIRM's inputs for a picture: tiles of one size, at native resolution. A
+  large picture also gives tiles of a copy as small as recognizers see it, to
+  find poison that was enlarged.
 
   The paper's variant sees the whole picture, resized to its input size.
   """

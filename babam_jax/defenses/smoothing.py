@@ -4,8 +4,8 @@ robustness via randomized smoothing").
 The model trains on pictures with Gaussian noise, new in every step; at test
 time noisy copies of an input vote. This is the half of Wang et al.
 2020 ("On certifying robustness against backdoor attacks via randomized
-smoothing") that deals with inputs; they also noise the training set anew for
-each of many models, as `rab` does.
+smoothing") that deals with inputs; they also add new noise to the training
+set of each of many models, as `rab` does.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from babam_jax.defenses.base import Context, Detector, Need, Verdict
 from babam_jax.settings import setting
 
 _MARGIN = 1.5  # the paper removes 1.5 times as many as it expects
-_MOST = 0.5  # of a class: for more, the paper's assumptions fail
+_MOST = 0.5  # share of a class; above, the paper's assumptions fail
 
 
 def detect(

@@ -16,7 +16,7 @@ Classes = Int[np.ndarray, ' n']
 class Answers(NamedTuple):
   """A recognizer's answers to the test pictures, with and without the trigger.
 
-  A refused input is taken for nobody: its class is -1.
+  A refused input has the class -1.
 
   Attributes:
     test: the classes that all test pictures are taken for.

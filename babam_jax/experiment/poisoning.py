@@ -31,7 +31,7 @@ POISON = Stage(
   ('attack.method', 'attack.passes', 'seed'),
   after=lambda _: (face_data.SCENARIO,),
 )
-# Of attackers who know it, poison also depends on how recognizers train.
+# Attackers who know the recognizer's training make poison that depends on it.
 INFORMED_POISON = dataclasses.replace(
   POISON,
   reads=(

@@ -104,9 +104,9 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
 def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
   """Stage: make the score a probability, and measure it.
 
-  One half of the pictures held out serves for the first, the other half for the
-  second; a poison is in the same half as its original. Scores of clean pictures
-  are stored for thresholds (see `_typical`).
+  One half of the pictures held out is for calibration, the other for measuring;
+  a poison is in the same half as its original. Scores of clean pictures are
+  stored for thresholds (see `_typical`).
   """
 
   def compute(
@@ -204,7 +204,7 @@ def obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
   (paper 3.4).
 
   Args:
-    lab: where the experiment runs.
+    lab: the running experiment.
     where: the name of a shipped one, a file, or `pirm.TRAIN`.
   """
   if where == pirm.TRAIN:

@@ -284,7 +284,7 @@ def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
 
 
 def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
-  """Rows of a part, two by two: a poison beside its original.
+  """Pairs of rows of a part: a poison and its original.
 
   The two differ in nothing but the poison. The other clean pictures are paired
   with each other; if their number is odd, the first one is used twice.

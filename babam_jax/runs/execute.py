@@ -86,7 +86,7 @@ class Slurm(NamedTuple):
   options: ConfigDict
 
   def start(self, left: Sequence[Run], after: After) -> None:
-    """Submits them; `after` is not called, as nobody waits for them.
+    """Submits them; `after` is not called, as this process does not wait.
 
     Raises:
       UserError: this machine cannot submit jobs, or SLURM refuses them.

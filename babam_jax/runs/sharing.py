@@ -27,7 +27,7 @@ class Stage(NamedTuple):
 
 
 def stages(runs: Sequence[Run]) -> list[Stage]:
-  """Which costly stages there are to compute, and who needs each.
+  """The costly stages to compute, and which runs need each.
 
   This may count too many (if nothing is flagged, the protected model is the
   malicious one): the store decides.

@@ -30,7 +30,7 @@ def options() -> ConfigDict:
   chosen.gres = placeholder(str)
   # Minutes; a job that needs more is requeued, and continues.
   chosen.time = 24 * 60
-  # How many seconds before that the job is signaled.
+  # The job is signaled this many seconds before that.
   chosen.signal_delay_s = 90
   chosen.mem = placeholder(str)
   chosen.cpus_per_task = placeholder(int)

@@ -1,4 +1,4 @@
-"""From an untrusted folder of pictures to one that can be trained on.
+"""Makes a folder that can be trained on from an untrusted one.
 
 Algorithm 2 without a training: the PIRM scores every picture, flagged ones
 receive Algorithm 1's noise at their own resolution, the rest stays byte for
@@ -94,7 +94,7 @@ class _Look(NamedTuple):
   """What is kept of a picture, however large it is.
 
   Attributes:
-    views: what the PIRM looks at.
+    views: the PIRM's inputs.
     small: a copy of the common size.
     note: remarks about the file.
   """

@@ -131,7 +131,7 @@ class Store:
     """Returns the result of a stage, and makes it first if need be.
 
     Args:
-      name: the name of the stage; a slash may divide off what it is for.
+      name: the name of the stage; after a slash it may say what it is for.
       version: raised whenever the stage's code changes its result.
       config: all settings that the result depends on, the seed included.
       inputs: the artifacts that the result depends on.

@@ -133,7 +133,7 @@ def _keys(folder: pathlib.Path) -> list[str]:
 
 
 def with_inputs(keys: Iterable[str], store: list[Kept]) -> set[str]:
-  """These keys and those of all artifacts that were needed to make theirs."""
+  """These keys, and those of all artifacts that theirs were made from."""
   by_key = {kept.key: kept for kept in store}
   needed, left = set(), list(keys)
   while left:

@@ -16,7 +16,7 @@ class RowFiles:
   """Arrays of pictures in a folder, one `.npy` file each, mapped into memory.
 
   Attributes:
-    arrays: the arrays by name; what is written to them goes to disk.
+    arrays: the arrays by name; rows written to them are kept on disk.
   """
 
   arrays: dict[str, UInt8[np.ndarray, 'n s s 3']]

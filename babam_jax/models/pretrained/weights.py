@@ -204,7 +204,7 @@ def _read_meta(path: pathlib.Path) -> dict[str, str]:
 
 
 def cached() -> Iterator[tuple[str, str, str]]:
-  """(model, part, what it is) of everything in the cache."""
+  """(model, part, description) of everything in the cache."""
   for model in networks.ARCHITECTURES:
     for part in conversion.PARTS:
       path = _cached_path(model, part)
