@@ -20,7 +20,9 @@ from babam_jax.attacks import poison_set
 from babam_jax.defenses import pirm
 from benchmarks import crafting, noise, timing
 
-_PICTURES = flags.DEFINE_integer('pictures', 200_000, 'Pictures to score.')
+_PICTURES = flags.DEFINE_integer(
+  'pictures', 200_000, 'Pictures to score, and to perturb.'
+)
 _POISONS = flags.DEFINE_integer('poisons', 10_000, 'Poisons to craft.')
 _SIDE = 224
 
