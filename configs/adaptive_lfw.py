@@ -94,9 +94,9 @@ _NOTE = (
   'Crafted in 60 steps instead of 100.'
 )
 _NOTE_ON_EPSILON = (
-  'Before the comma: the attack; after it: the noise on what the general PIRM '
-  'flags, of which a smaller epsilon makes more. The first attack was crafted '
-  'in 60 steps instead of 100.'
+  'Before the comma: the attack; after it: what happens to the pictures that '
+  'the general PIRM flags; a smaller epsilon gives more noise. The first '
+  'attack was crafted in 60 steps instead of 100.'
 )
 
 

@@ -85,12 +85,12 @@ _COLUMNS = (
 _NOTE = (
   'The protected model, against the same poisoned pictures in all rows of a '
   'panel. ASR: the share of the patched attacker taken for the victim; robust '
-  'accuracy: taken for himself; what a check of inputs refuses is neither. '
+  'accuracy: the share taken for himself; a refused input counts as neither. '
   "DER: BackdoorBench's, 50 for no defense, 100 for a perfect one. TPR, FPR, "
   'AUROC: of the training pictures flagged; for "on inputs", of the test '
-  'inputs refused, patched ones being the attack (five places each, which the '
-  'intervals count). Seconds and evaluations: '
-  'what the defense adds (babam_jax/experiment/cost.py). The paper has a '
+  'inputs refused, patched ones being the attack (five positions each, which '
+  'the intervals count). Seconds and evaluations: '
+  'what the defense adds (babam_jax/experiment/judging.py). The paper has a '
   'maximum accuracy drop only, from other data for STRIP and RAB (6.1 to 15.8).'
 )
 
