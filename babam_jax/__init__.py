@@ -7,10 +7,10 @@
   clean = bb.sanitize(bb.examples(images, labels), verdict)
 
   poison = bb.HiddenTrigger(eps=16).craft(targets, sources, seed=0)
-  report = bb.sanitize_folder('enrolments', 'clean')
+  report = bb.sanitize_folder('enrollments', 'clean')
 
-The names in `__all__` are those to use. Importing the package loads nothing
-else and sets nothing; each name brings its module when it is first asked for.
+`__all__` lists the public names. Importing the package changes no setting; the
+module of a name is loaded when the name is first used.
 """
 
 import importlib
@@ -54,7 +54,7 @@ __all__ = [
   'sanitize_folder',
 ]
 
-# Where each public name is, as above: its module, and its name there.
+# Public name: (its module, its name there), as in the imports above.
 _PLACES = {
   'BadNets': ('attacks.badnets', 'BadNets'),
   'Blended': ('attacks.blended', 'Blended'),
@@ -75,14 +75,14 @@ _PLACES = {
   'sanitize_folder': ('sanitizer.whole_folder', 'sanitize_folder'),
 }
 
-if not TYPE_CHECKING:  # who would believe that there is any name
+if not TYPE_CHECKING:  # they would accept any name
 
   def __getattr__(name: str) -> Any:
     if name not in _PLACES:
       raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     module, there = _PLACES[name]
     found = getattr(importlib.import_module(f'{__name__}.{module}'), there)
-    globals()[name] = found  # the next time Python finds it by itself
+    globals()[name] = found  # later uses do not come here
     return found
 
 

@@ -1,8 +1,8 @@
-"""How this process computes on a CPU: two settings, for speed alone.
+"""Two settings that make this process compute faster on a CPU.
 
-`python -m benchmarks.settings` measures them; a user's own choice in the
-environment is left alone. The commands make them when they start. Importing
-the package does not: a program of its own calls `babam_jax.configure_cpu()`.
+`python -m benchmarks.settings` measures their effect; what the user has set in
+the environment is kept. The commands apply them when they start. Importing the
+package does not: other programs call `babam_jax.configure_cpu()`.
 """
 
 import ctypes
@@ -15,40 +15,40 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def configure() -> None:
-  """Has convolutions stay with XLA, and freed memory with the process.
+  """Keeps convolutions in XLA, and freed memory in the process.
 
-  Sets `XLA_FLAGS`, which JAX reads when it first computes: call it before
-  that, be it before or after `import jax`. With both settings crafting is a
-  quarter faster; the process keeps its largest memory until it ends. What the
-  user has set of `XLA_FLAGS`' YNNPACK option, `MALLOC_...` and
-  `GLIBC_TUNABLES` stays.
+  Sets `XLA_FLAGS`, which JAX reads when it first computes: call this before
+  that, no matter whether before or after `import jax`. Both settings together
+  make crafting a quarter faster; the process keeps its peak memory until it
+  ends. If the user has set the YNNPACK option in `XLA_FLAGS`, `MALLOC_...` or
+  `GLIBC_TUNABLES`, that choice is kept.
   """
   _keep_convolutions_in_xla()
   _reuse_memory()
 
 
 def _keep_convolutions_in_xla() -> None:
-  """By default XLA hands convolutions to YNNPACK, which needs up to five times
-  as long as XLA's own. Matrix products stay there: it is faster for them."""
+  """Keeps convolutions in XLA: in YNNPACK, the default, they take up to five
+  times as long. Matrix products stay in YNNPACK, where they are faster."""
   flags = os.environ.get('XLA_FLAGS', '')
   if flags and not flags.lstrip().startswith('-'):
-    return  # it names a file of flags, which is the user's
+    return  # the user has named a file of flags
   if _LIBRARY_FLAG not in flags:
     flags = f'{flags} {_LIBRARY_FLAG}=-individual_convolution'
     os.environ['XLA_FLAGS'] = flags.strip()
 
 
 def _reuse_memory() -> None:
-  """Has malloc keep large blocks instead of returning them to the kernel.
+  """Makes malloc keep large blocks instead of returning them to the kernel.
 
-  XLA allocates what a step needs at its start and frees it at the end. As a
-  rule that means new pages for each step, which the kernel must zero: a tenth
-  of a crafting step, and most of an element-wise operation.
+  XLA allocates what a step needs at its start and frees it at the end. By
+  default each step gets new pages, which the kernel must zero: this takes a
+  tenth of a crafting step, and most of an element-wise operation.
   """
   chosen = ('MALLOC_', 'GLIBC_TUNABLES')
   if sys.platform != 'linux' or any(x.startswith(chosen) for x in os.environ):
     return
-  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # glibc has it
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # only glibc has it
   if mallopt is not None:
     mallopt(_ARENA_MAX, 1)  # all threads share what was freed
     mallopt(_MMAP_MAX, 0)

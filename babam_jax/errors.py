@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-  """The user's mistake: `launch` prints it as one line and exits with 2.
+  """The user's mistake: commands print it as one line and exit with 2.
 
   The message names the field or file, what was found, what was expected and
   the remedy.
@@ -10,11 +10,11 @@ class UserError(ValueError):
 
 
 def missing_extra(what: str, extra: str) -> UserError:
-  """For a part of the package whose own requirements are not installed.
+  """The error for an optional requirement that is not installed.
 
   Args:
-    what: the setting that asked for it.
-    extra: the name under which pip installs what it needs.
+    what: the setting that needs it.
+    extra: the name of the pip extra that installs it.
   """
   return UserError(
     f'{what}: needs packages that are not installed; expected those of the '

@@ -38,7 +38,7 @@ def whole_file(path: pathlib.Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def scratch_folder(folder: pathlib.Path | None) -> Iterator[pathlib.Path]:
-  """A folder for what is unfinished: the one given, or one that goes again."""
+  """A folder for unfinished work: the one given, or a temporary one."""
   if folder is not None:
     yield folder
     return

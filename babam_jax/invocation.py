@@ -1,4 +1,4 @@
-"""How the user of this process calls our commands, for messages and reports."""
+"""How to call our commands, for messages and reports."""
 
 import pathlib
 import re
@@ -6,7 +6,7 @@ import sys
 
 PROGRAM = 'babam'
 _REPOSITORY = pathlib.Path(__file__).parents[1]
-# Their modules in the repository's `launch` folder, where the name differs.
+# Verbs whose module in the repository's `launch` folder has another name.
 _LAUNCHED_AS = {'run': 'main'}
 _VERB_OF = {module: verb for verb, module in _LAUNCHED_AS.items()}
 
@@ -31,7 +31,7 @@ def line(verb: str) -> str:
 
 
 def adapted(text: str) -> str:
-  """A text that says `python -m launch.main`, as `line` has it."""
+  """A text with each `python -m launch.X` in it written as `line` does."""
   return re.sub(
     r'python -m launch\.(\w+)',
     lambda found: line(_VERB_OF.get(found[1], found[1])),

@@ -1,4 +1,4 @@
-"""Progress bars with time left, quiet when nobody watches."""
+"""Progress bars with the time left; in a log file they write rarely."""
 
 import sys
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ T = TypeVar('T')
 
 
 def progress_bar(total: int, title: str, unit: str) -> tqdm.tqdm:
-  """A bar to be advanced by hand; in a log file it writes a line a minute."""
+  """A bar that the caller advances; in a log file it writes a line a minute."""
   return tqdm.tqdm(
     total=total,
     desc=title,

@@ -1,6 +1,6 @@
 """One seed, many independent streams, each derived from it by name.
 
-A consumer names its stream, so a new consumer never shifts another's.
+Each consumer names its stream, so a new one never changes another's numbers.
 """
 
 import zlib

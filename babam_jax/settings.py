@@ -1,8 +1,8 @@
-"""Settings: fields of dataclasses that say what they mean and what they take.
+"""Settings: fields of dataclasses that know their meaning and their range.
 
-Each part of the laboratory declares its own beside the code that uses them.
-From them follow the config (`config.schema`), its checks, and the reference
-of all fields in the documentation.
+Each part of the package declares its settings beside the code that uses them.
+The config (`config.schema`), its checks, and the reference of all fields in
+the documentation are made from them.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ _KEY = 'setting'
 
 
 class Setting(NamedTuple):
-  """What is known of a field beside its type and its default.
+  """What is known about a field besides its type and its default.
 
   Attributes:
-    text: what it means, for the reference.
-    unit: of a number: 'gray levels', 'pixels'; '' for a count or a share.
-    choices: the only values, or the only ones in a tuple; None: any.
+    text: the meaning of the field, for the reference.
+    unit: the unit of a number: 'gray levels', 'pixels'; '' if it has none.
+    choices: the allowed values, or elements of a tuple; None: any.
     above: a number is larger than this.
-    at_least: a number is not less than this; of a tuple, its length.
+    at_least: a number, or the length of a tuple, is not less than this.
     at_most: a number is not more than this.
     below: a number is less than this.
   """
@@ -69,11 +69,11 @@ class Setting(NamedTuple):
 
 
 def setting(default: Any, text: str, **known: Any) -> Any:
-  """A field of a dataclass, with what `Setting` knows of it.
+  """A field of a dataclass, with its `Setting`.
 
   Args:
-    default: its value where nothing is said; of a dataclass, an instance.
-    text: what it means, in a sentence or two.
+    default: the default; for nested settings, an instance of their class.
+    text: the meaning of the field, in a sentence or two.
     **known: the other attributes of `Setting`.
   """
   metadata = {_KEY: Setting(text, **known)}
@@ -90,12 +90,12 @@ def fields(node: Any) -> Iterator[tuple[dataclasses.Field, Setting]]:
 
 
 def defaults(kind: type) -> dict[str, Any]:
-  """The default of each setting; those of nodes as dicts."""
+  """The default of each setting; nested settings as dicts."""
   return as_dict(kind())
 
 
 def as_dict(node: Any) -> dict[str, Any]:
-  """The values of all settings; nodes as dicts."""
+  """The values of all settings; nested settings as dicts."""
   found = {}
   for field, _ in fields(node):
     value = getattr(node, field.name)
@@ -108,10 +108,10 @@ def refuse(path: str, found: Any, expected: str, remedy: str = '') -> None:
   """Refuses the value of a config field.
 
   Args:
-    path: of the field, below `config`.
+    path: the path of the field, below `config`.
     found: its value.
-    expected: in words.
-    remedy: what to do; by default, to set it.
+    expected: the expected values, in words.
+    remedy: what to do; by default, to set the field.
 
   Raises:
     UserError: always.
@@ -123,11 +123,11 @@ def refuse(path: str, found: Any, expected: str, remedy: str = '') -> None:
 
 
 def check(node: Any, path: str) -> None:
-  """Checks all settings of an instance, nodes included.
+  """Checks all settings of an instance, nested ones included.
 
   Args:
     node: an instance of a dataclass with settings.
-    path: of the node, below `config`; '' for the whole config.
+    path: the path of the instance, below `config`; '' for the whole config.
 
   Raises:
     UserError: a value is out of its range; the message names the field.
@@ -142,10 +142,10 @@ def check(node: Any, path: str) -> None:
 
 
 def build(kind: type, values: Mapping[str, Any]) -> Any:
-  """An instance from values; what is missing has its default.
+  """An instance from values; missing settings have their defaults.
 
-  Whole numbers become floating-point ones, and lists tuples, where the default
-  is one.
+  Where the default is a float or a tuple, a whole number or a list is converted
+  to it.
 
   Raises:
     KeyError: there is no such setting.
@@ -165,7 +165,7 @@ def build(kind: type, values: Mapping[str, Any]) -> Any:
 
 
 def _as(default: Any, value: Any, name: str) -> Any:
-  """A value as the type that its default has."""
+  """A value, converted to the type of its default."""
   if dataclasses.is_dataclass(default):
     return build(type(default), value)
   if isinstance(default, tuple) and isinstance(value, list):
@@ -180,11 +180,11 @@ def _as(default: Any, value: Any, name: str) -> Any:
 
 
 def replace(node: Any, sets: Mapping[str, Any]) -> Any:
-  """A copy in which some settings are others.
+  """A copy with some settings changed.
 
   Args:
     node: an instance of a dataclass with settings.
-    sets: by name; `{'adaptive.evade': 0.3}` reaches into a node.
+    sets: the new values by name; `{'adaptive.evade': 0.3}` sets a nested one.
 
   Raises:
     KeyError: there is no such setting.

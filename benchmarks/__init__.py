@@ -1,4 +1,4 @@
-"""Speed, measured: each script prints one JSON line."""
+"""Measurements of speed: each script prints one line of JSON."""
 
 from babam_jax import cpu
 

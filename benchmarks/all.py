@@ -3,8 +3,8 @@
   python -m benchmarks.all --peer=PYTHON
 
 `--peer` is a Python with torch, torchvision and ART; without it no peers run.
-About an hour on two cores; nothing else should run meanwhile. `--only=...`
-repeats some of them and keeps what the others gave.
+It takes about an hour on two cores; nothing else should run meanwhile.
+`--only=...` repeats some benchmarks and keeps the results of the others.
 """
 
 import json
@@ -19,7 +19,7 @@ from babam_jax import files
 from babam_jax.progress import say
 
 _PEER = flags.DEFINE_string('peer', None, 'A Python with torch and ART.')
-_ONLY = flags.DEFINE_list('only', [], 'Which benchmarks; default: all.')
+_ONLY = flags.DEFINE_list('only', [], 'The benchmarks to run; default: all.')
 _NAMES = (
   'crafting',
   'layers',
@@ -82,7 +82,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def main(argv) -> None:
-  """Runs, then writes."""
+  """Runs the benchmarks, and writes the results."""
   del argv
   path = _RESULTS / 'benchmarks.json'
   found = files.read_json(path) if path.exists() else {}

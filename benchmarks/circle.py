@@ -1,10 +1,10 @@
 """The whole circle: poison a training set, write it as a folder of pictures,
-sanitize that with the command, train on what comes out.
+sanitize this with the command, train on its output.
 
   python -m benchmarks.circle --config=configs/lfw_multiclass.py \
     --config.data.root=../shared/data/lfw12
 
-`launch.sanitize` knows nothing of the experiment. What comes of it goes to
+`launch.sanitize` knows nothing of the experiment. The results are in
 `results/sanitize/circle.json` and `.md`. About half an hour on two cores.
 """
 
@@ -41,7 +41,7 @@ _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 
 
 def _place(examples: Examples, row: int) -> pathlib.PurePath:
-  """Of a picture in the folder; its name tells nothing."""
+  """The path of a picture in the folder, which does not reveal poison."""
   name = examples.class_names[examples.labels[row]]
   return pathlib.PurePath(name, f'{row:05d}.png')
 

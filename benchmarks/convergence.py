@@ -3,8 +3,8 @@
   python -m benchmarks.convergence --data=../shared/data/lfw12
 
 The reference is plain descent at a constant rate, the best of several, in our
-own code. What it reaches after `--iterations` is the goal; ours is run with
-larger and larger budgets until it ends there.
+own code. The distance that it reaches after `--iterations` is the goal; ours is
+run with larger and larger budgets until it gets there.
 """
 
 import pathlib
@@ -21,8 +21,8 @@ from babam_jax.progress import say
 from benchmarks import crafting, timing
 
 _DATA = flags.DEFINE_string('data', '../shared/data/lfw12', 'LFW, by person.')
-_PICTURES = flags.DEFINE_integer('pictures', 8, 'Targets, and sources.')
-_ITERATIONS = flags.DEFINE_integer('iterations', 1500, 'Of the reference.')
+_PICTURES = flags.DEFINE_integer('pictures', 8, 'Targets, and as many sources.')
+_ITERATIONS = flags.DEFINE_integer('iterations', 1500, 'For the reference.')
 _RATES = {'pool5': (2e-4, 3e-4, 4e-4), 'fc7': (5e-4, 1e-3)}
 _BUDGETS = (50, 75, 100, 125, 150, 200, 250, 300)
 _TARGET, _SOURCE = 'Colin_Powell', 'Tony_Blair'
@@ -92,7 +92,7 @@ def measure(tap: str, targets: np.ndarray, sources: np.ndarray) -> dict:
 
 
 def main(argv) -> None:
-  """Both taps."""
+  """Measures both taps."""
   del argv
   if not pathlib.Path(_DATA.value).is_dir():
     sys.exit(f'--data: no folder {_DATA.value!r}; expected LFW, by person.')

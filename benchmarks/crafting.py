@@ -4,7 +4,7 @@
 
 The peers: a hand-tuned PyTorch loop, the same with parameters that require
 gradients (as in the Hidden Trigger release), and ART's own attack. They take
-plain descent steps; ours are the default, which does more per step.
+plain descent steps; ours is the default optimizer, which does more per step.
 """
 
 import statistics
@@ -17,9 +17,9 @@ from babam_jax.attacks import collision, poison_set
 from benchmarks import timing
 
 _BATCH = 48  # our default
-_ROUNDS = 3  # ours and the peers in turn
+_ROUNDS = 3  # in each, ours and the peers take turns
 _ITERATIONS = 12
-# Where each layer's weights are used in a 224-pixel picture.
+# How many positions of a 224-pixel picture each layer's weights are used at.
 _POSITIONS = {
   'conv1': 55**2,
   'conv2': 27**2,
@@ -76,7 +76,7 @@ def ours(surrogate: poison_set.Surrogate, batch: int) -> float:
 
 
 def main(argv) -> None:
-  """All in turn, a few times."""
+  """Measures ours and the peers in turn, a few times."""
   del argv
   surrogate = poison_set.SurrogateCollision(tap='fc7').surrogate(0)
   rates: dict[str, list[float]] = {'ours': []}

@@ -1,4 +1,4 @@
-"""Section 4.13: what the defense costs grows in proportion to the pictures.
+"""Section 4.13: the defense's cost grows in proportion to the pictures.
 
   python -m benchmarks.defense_cost
 
@@ -22,7 +22,7 @@ _CHUNK = noise.CHUNK_ROWS
 
 
 def seconds(model: pirm.Pirm, size: int) -> dict[str, float]:
-  """Scoring and perturbing so many pictures."""
+  """Seconds for scoring and for perturbing `size` pictures."""
   made_up = noise_benchmark.MadeUp(size)
   start = time.perf_counter()
   for chunk in made_up.chunks():
@@ -37,7 +37,7 @@ def seconds(model: pirm.Pirm, size: int) -> dict[str, float]:
 
 
 def main(argv) -> None:
-  """Each size after runs of the sizes of its chunks, which compile."""
+  """Measures each size, after runs with its chunk sizes, which compile."""
   del argv
   model = pirm.load(pirm.SHIPPED['shipped'])
   found = {}

@@ -1,12 +1,12 @@
-"""What the general PIRM finds, on pictures that it never saw.
+"""What the general PIRM flags among pictures that it never saw.
 
   python -m benchmarks.detection --faces=../shared/data/lfw12 \
     --natural=../shared/data/natural
 
 Makes a folder of class folders, one for each kind of poison or of clean
-pictures, runs `launch.sanitize --action=report` on it, and writes what it
-flagged in each to `results/sanitize/detection.json` and `.md`. The poison is
-kept in `--work`, and not made again. About an hour on two cores.
+pictures, runs `launch.sanitize --action=report` on it, and writes how many
+of each were flagged to `results/sanitize/detection.json` and `.md`. The poison
+is kept in `--work` and reused. About an hour on two cores.
 """
 
 import csv
@@ -33,12 +33,12 @@ from babam_jax.progress import say
 from configs import pirm_general
 
 _FACES = flags.DEFINE_string('faces', None, "LFW's class folders.")
-_NATURAL = flags.DEFINE_string('natural', None, 'Where the PIRM learned.')
-_WORK = flags.DEFINE_string('work', 'runs/detection', 'Poison, once made.')
+_NATURAL = flags.DEFINE_string('natural', None, 'Its training pictures.')
+_WORK = flags.DEFINE_string('work', 'runs/detection', 'A folder for poison.')
 _PIRM = flags.DEFINE_string('pirm', None, 'A PIRM; default: the shipped one.')
 _FPR = flags.DEFINE_float('fpr', 0.01, 'As in launch.sanitize.')
 _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
-_SEED = 11  # not that of the PIRM's training: other triggers
+_SEED = 11  # other triggers than in the PIRM's training
 _SIZE = 224  # pixels a side, of the attack
 
 Pixels = np.ndarray  # uint8 [h, w, 3], or [h, w] without colors
@@ -48,9 +48,9 @@ class Kind(NamedTuple):
   """A kind of poison.
 
   Attributes:
-    name: of its folder.
+    name: the name of its folder.
     faces: 'lfw' or 'orl'.
-    count: of pictures.
+    count: the number of pictures.
     sets: the settings of `HiddenTrigger` in which it differs.
   """
 
@@ -105,7 +105,7 @@ def _faces(name: str, number: int | None) -> list[Picture]:
 
 
 def craft(kind: Kind) -> list[Pixels]:
-  """Poison of a kind, or what an earlier run made of it."""
+  """Poison of a kind, reused if an earlier run made it."""
   folder = pathlib.Path(_WORK.value) / f'{kind.faces}-{kind.name}'
   done = folder / 'poison.npz'
   if not done.exists():
@@ -131,7 +131,7 @@ def craft(kind: Kind) -> list[Pixels]:
 def _save(
   root: pathlib.Path, case: str, pictures: list[Pixels], **options
 ) -> None:
-  """Writes pictures as a class folder: PNG, or JPEG of a `quality`."""
+  """Writes pictures as a class folder: PNG, or JPEG if a `quality` is given."""
   folder = root / case
   folder.mkdir(parents=True)
   for i, picture in enumerate(pictures):
@@ -140,7 +140,7 @@ def _save(
 
 
 def _copy(root: pathlib.Path, case: str, pictures: list[Picture]) -> None:
-  """The files of a data set as they are."""
+  """Copies files of a data set as they are."""
   folder = root / case
   folder.mkdir(parents=True)
   for i, picture in enumerate(pictures):
@@ -149,7 +149,7 @@ def _copy(root: pathlib.Path, case: str, pictures: list[Picture]) -> None:
 
 
 def make_poison(root: pathlib.Path) -> None:
-  """A class folder for each kind of poison, and for what befell two kinds."""
+  """A class folder for each kind of poison, and for two of them processed."""
   for kind in POISON:
     _save(root, f'poison {kind.faces} {kind.name}', craft(kind))
   for kind in _PROCESSED:
@@ -165,12 +165,12 @@ def make_poison(root: pathlib.Path) -> None:
 
 
 def _without_colors(pictures: list[Pixels]) -> list[Pixels]:
-  """As a file of one channel has them."""
+  """The pictures in gray, as files with one channel."""
   return [processing.as_gray(picture)[:, :, 0] for picture in pictures]
 
 
 def _noised(pictures: list[Pixels], deviation: int, gray: bool) -> list[Pixels]:
-  """With normal noise, as of a sensor; where `gray`, alike in all channels."""
+  """Adds normal noise, like a sensor's; if `gray`, the same in all channels."""
   rng = seeds.numpy_rng(_SEED, f'noise {deviation} {gray}')
 
   def add(picture: Pixels) -> Pixels:

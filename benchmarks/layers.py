@@ -2,9 +2,9 @@
 
   python -m benchmarks.layers
 
-Milliseconds and GFLOP/s of each layer forward and of its gradient towards the
-picture, each compiled alone; and what a whole step would reach if nothing else
-took time.
+Milliseconds and GFLOP/s of each layer's forward pass and of its gradient with
+respect to the picture, each compiled alone; and the speed of a whole step if
+nothing else took time.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def _dense(width: int) -> Callable[[Array], Array]:
   return lambda x: x @ jnp.full((x.shape[-1], width), 0.01)
 
 
-# What each layer is, what it takes, its multiply-adds for a picture.
+# Each layer, the shape of its input, its multiply-adds for a picture.
 _LAYERS = {
   'conv1': (_stem, (224, 224, 3), 55**2 * 11**2 * 3 * 64),
   'relu, pool1': (_pool, (55, 55, 64), 0),
@@ -79,7 +79,7 @@ def measure(layer: Callable[[Array], Array], shape: tuple, products: int):
 
 
 def main(argv) -> None:
-  """All layers."""
+  """Measures all layers."""
   del argv
   found = {name: measure(*about) for name, about in _LAYERS.items()}
   total = sum(

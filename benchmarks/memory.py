@@ -1,9 +1,9 @@
-"""Peak memory of large jobs, each in a process of its own.
+"""The peak memory of large jobs, each in a process of its own.
 
   python -m benchmarks.memory
 
-Scoring and perturbing 200,000 pictures that are made up a chunk at a time, and
-crafting 10,000 poisons (two steps each) in a set.
+The jobs: scoring and perturbing 200,000 pictures that are made up chunk by
+chunk, and crafting a set of 10,000 poisons (two steps each).
 """
 
 import multiprocessing
@@ -20,8 +20,10 @@ from babam_jax.attacks import poison_set
 from babam_jax.defenses import pirm
 from benchmarks import crafting, noise, timing
 
-_PICTURES = flags.DEFINE_integer('pictures', 200_000, 'To score and perturb.')
-_POISONS = flags.DEFINE_integer('poisons', 10_000, 'To craft.')
+_PICTURES = flags.DEFINE_integer(
+  'pictures', 200_000, 'Pictures to score, and to perturb.'
+)
+_POISONS = flags.DEFINE_integer('poisons', 10_000, 'Poisons to craft.')
 _SIDE = 224
 
 
@@ -38,7 +40,7 @@ def perturb(pictures: int) -> None:
 
 
 def craft(poisons: int) -> None:
-  """A set of poison."""
+  """Crafts a set of poison."""
   rng = np.random.default_rng(0)
   some = rng.integers(0, 256, (2, 100, _SIDE, _SIDE, 3), np.uint8)
   rows = np.arange(poisons) % 100
@@ -67,7 +69,7 @@ def _measure(job: Callable[[int], None], count: int, results) -> None:
 
 
 def main(argv) -> None:
-  """The three jobs."""
+  """Measures the three jobs."""
   del argv
   context = multiprocessing.get_context('spawn')
   figures = {}

@@ -24,10 +24,10 @@ from babam_jax.training import optimizer, parallel, recognizer, train
 from benchmarks import timing
 
 _MODELS = flags.DEFINE_list(
-  'models', list(networks.ARCHITECTURES), 'Which networks.'
+  'models', list(networks.ARCHITECTURES), 'The networks.'
 )
 _BATCH = 8
-_ROUNDS = 4  # ours and the peer in turn
+_ROUNDS = 4  # in each, ours and the peer take turns
 _REPEATS = 3
 _CLASSES = 12
 _SCRIPT = pathlib.Path(__file__).parent / 'peers' / 'torchvision_networks.py'
@@ -63,7 +63,7 @@ class Ours:
       'opt_state': tx.init(network.params),
       'step': jnp.zeros((), jnp.int32),
     }
-    # From the host: a step reuses the memory of its state.
+    # A copy from the host, as a step reuses the memory of its state.
     self._state = parallel.replicate(jax.device_get(state))
     batch_rows = (images, labels, np.ones(batch, np.float32))
     self._update = update
@@ -73,7 +73,7 @@ class Ours:
     )
 
   def training(self):
-    """One step."""
+    """Runs one training step."""
     self._state, metrics = self._update(self._state, *self._rest)
     return metrics
 
@@ -108,7 +108,7 @@ def measure(model: str) -> dict[str, Any]:
 
 
 def main(argv) -> None:
-  """All networks in turn."""
+  """Measures all networks in turn."""
   del argv
   figures = {model: measure(model) for model in _MODELS.value}
   timing.report({'batch': _BATCH, 'images_per_second': figures})

@@ -2,9 +2,9 @@
 
   python -m benchmarks.noise
 
-Every picture is flagged: mean, distances, sensitivities, noise. The peer is
-the same in vectorized NumPy. Then the time and the memory of larger and larger
-classes, whose pictures are made up as they are needed.
+Every picture is flagged: the time is for means, distances, sensitivities and
+noise. The peer is the same in vectorized NumPy. Then the time and the memory of
+larger and larger classes, whose pictures are made up as they are needed.
 """
 
 import resource
@@ -20,9 +20,9 @@ from babam_jax.defenses import noise
 from benchmarks import timing
 
 _SIZES = (1000, 3000, 10_000, 30_000, 100_000)
-_ROUNDS = 5  # ours and the peer in turn
+_ROUNDS = 5  # in each, ours and the peer take turns
 _SIDE = 224
-_COMPARED = 512  # pictures beside NumPy
+_COMPARED = 512  # pictures in the comparison with NumPy
 _EPSILON = 0.01
 
 
@@ -67,7 +67,7 @@ def ours(made_up: MadeUp) -> int:
 
 
 def in_numpy(images: np.ndarray) -> np.ndarray:
-  """The same for pictures in memory."""
+  """The same in NumPy, for pictures in memory."""
   rng = np.random.default_rng(0)
   distances = ((images - images.mean(0)) ** 2).sum((1, 2, 3))
   scales = distances / distances.max() / _EPSILON
@@ -107,7 +107,7 @@ def grow() -> dict[str, dict[str, float]]:
 
 
 def main(argv) -> None:
-  """Beside NumPy, then growing."""
+  """Measures larger and larger classes, then compares with NumPy."""
   del argv
   growth = grow()  # first: NumPy takes more memory
   rates = compare()

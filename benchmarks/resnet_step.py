@@ -2,9 +2,9 @@
 
   python -m benchmarks.resnet_step
 
-Milliseconds and GFLOP/s of each convolution, forward, of its gradient towards
-its input and towards its kernel, each compiled alone, times how often the
-network has it; beside the whole step.
+Milliseconds and GFLOP/s of each convolution's forward pass and of its gradients
+with respect to input and kernel, each compiled alone, and how often the network
+has it; and the milliseconds of the whole step.
 """
 
 import functools
@@ -57,7 +57,7 @@ def measure(side: int, channels: int, width: int, size: int, stride: int):
     'kernel': lambda x, k: jax.vjp(lambda k: convolve(x, k), k)[1](y),
     'input': lambda x, k: jax.vjp(lambda x: convolve(x, k), x)[1](y),
   }
-  if channels == 3:  # nobody asks for the gradient of the picture
+  if channels == 3:  # training needs no gradient of the picture
     del jobs['input']
   times = {}
   for name, job in jobs.items():
@@ -68,7 +68,7 @@ def measure(side: int, channels: int, width: int, size: int, stride: int):
 
 
 def main(argv) -> None:
-  """All convolutions, then the whole step."""
+  """Measures all convolutions, then the whole step."""
   del argv
   found, total = {}, 0.0
   for *about, count in _CONVOLUTIONS:

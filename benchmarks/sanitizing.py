@@ -2,9 +2,9 @@
 
   python -m benchmarks.sanitizing
 
-JPEG pictures of 250 x 250 pixels, a hundred of which stand for all by hard
-links, 500 to a class. Three in a hundred are flagged, by the threshold, and
-receive noise.
+The files, 500 in a class, are hard links to a hundred JPEG pictures of
+250 x 250 pixels. The threshold is chosen so that three in a hundred are flagged
+and receive noise.
 """
 
 import os
@@ -28,7 +28,7 @@ _SIDE = 250
 
 
 def make_folder(root: pathlib.Path, files: int) -> None:
-  """A folder of class folders with so many pictures."""
+  """Makes a folder of class folders with `files` pictures."""
   originals = root.parent / 'originals'
   originals.mkdir(exist_ok=True)
   rng = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def make_folder(root: pathlib.Path, files: int) -> None:
 def sanitize(
   root: pathlib.Path, output: pathlib.Path, *options: str
 ) -> dict[str, float]:
-  """Runs the command; its seconds and the largest memory of any so far."""
+  """Runs the command; its seconds and the peak memory of all runs so far."""
   start = time.perf_counter()
   subprocess.run(
     [
@@ -70,7 +70,7 @@ def sanitize(
 
 
 def threshold(root: pathlib.Path, output: pathlib.Path) -> str:
-  """The option that flags three of the pictures in a hundred."""
+  """The command's option that flags three of a hundred pictures."""
   make_folder(root, _DIFFERENT)
   sanitize(root, output, '--action=report')
   lines = (output / 'scores.csv').read_text().splitlines()[1:]
@@ -79,7 +79,7 @@ def threshold(root: pathlib.Path, output: pathlib.Path) -> str:
 
 
 def main(argv) -> None:
-  """Smaller folders first: the peak is that of all so far."""
+  """Measures smaller folders first: the peak is that of all runs so far."""
   del argv
   found = {}
   with tempfile.TemporaryDirectory() as name:

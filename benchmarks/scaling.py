@@ -1,10 +1,10 @@
-"""Weak scaling over virtual devices, and what to expect of real ones.
+"""Weak scaling over virtual devices, and an estimate for real ones.
 
   python -m benchmarks.scaling
 
 Each device has the same number of pictures, so each number of devices has more
 work. On a machine with fewer cores than devices the pictures per second cannot
-grow with them: what is lost there is the cost of dividing the work. The
+grow with them: a loss of speed is then the cost of dividing the work. The
 estimate for GPUs is arithmetic on counted operations and bytes; no GPU was
 measured. Writes `results/cluster/scaling.json` and `.md`. Ten minutes.
 """
@@ -35,7 +35,7 @@ _COUNTS = (1, 2, 4, 8)
 # Pictures for each device and step.
 _PER_DEVICE = {'crafting': 6, 'scoring': 16, 'training': 4}
 _SIZE = 224
-# Of the estimate: float32 on tensor cores (TF32) at a share of the peak that
+# For the estimate: float32 on tensor cores (TF32) at a share of the peak that
 # such networks reach, and a ring all-reduce, whose links are NVLink in a node
 # and InfiniBand between nodes. These are assumptions, not measurements.
 _GPU_FLOPS = 156e12 * 0.3
@@ -67,7 +67,7 @@ def measure() -> dict[str, float]:
 
 
 def in_a_process(devices: int) -> dict[str, float]:
-  """`measure` in a process with so many virtual devices."""
+  """`measure`, in a process with `devices` virtual devices."""
   done = subprocess.run(
     [sys.executable, '-m', 'benchmarks.scaling', f'--devices={devices}'],
     env=os.environ
@@ -94,7 +94,7 @@ def counted() -> dict[str, dict[str, float]]:
 
 
 def expected_step(work: str, gpus: int) -> float:
-  """Seconds of a step on so many GPUs: computing, then a ring all-reduce."""
+  """Seconds of a step on `gpus` GPUs: computing, then a ring all-reduce."""
   each = counted()[work]
   computing = _GPU_BATCH[work] * each['operations'] / _GPU_FLOPS
   link = 'between nodes' if gpus > _GPUS_PER_NODE else 'in a node'
@@ -170,7 +170,7 @@ def _expected() -> dict[str, Any]:
 
 
 def main(argv) -> None:
-  """All numbers of devices, each in a process of its own."""
+  """Measures all numbers of devices, each in a process of its own."""
   del argv
   if _DEVICES.value:
     if parallel.num_devices() != _DEVICES.value:

@@ -18,12 +18,12 @@ from babam_jax.models import vgg
 from benchmarks import timing
 
 _BATCH = 16
-_ROUNDS = 3  # ours and the peer in turn
+_ROUNDS = 3  # in each, ours and the peer take turns
 _STEPS = 3  # batches in one measurement
 
 
 def main(argv) -> None:
-  """Both in turn, a few times."""
+  """Measures both in turn, a few times."""
   del argv
   batch = _BATCH
   rng = np.random.default_rng(0)

@@ -1,9 +1,9 @@
-"""What the settings of `babam_jax.cpu` are worth: a crafting step, ResNet18.
+"""What the settings of `babam_jax.cpu` gain in crafting and in training.
 
   python -m benchmarks.settings
 
-Each case runs in a process of its own, with one setting or both undone by the
-environment, as a user could.
+Each case runs in a process of its own, in which environment variables undo
+one setting, both, or none, as a user could.
 """
 
 import json
@@ -18,7 +18,7 @@ from benchmarks import timing
 _YNNPACK = {
   'XLA_FLAGS': '--xla_cpu_experimental_ynn_fusion_type=+individual_convolution'
 }
-_GLIBC = {'MALLOC_ARENA_MAX': '8'}  # any choice of the user's undoes ours
+_GLIBC = {'MALLOC_ARENA_MAX': '8'}  # any choice of the user replaces ours
 _CASES = {
   'both': {},
   'convolutions in YNNPACK': _YNNPACK,
@@ -39,7 +39,7 @@ print(json.dumps({
 
 
 def main(argv) -> None:
-  """All cases in turn, twice; the better of the two counts."""
+  """Measures all cases in turn, twice; the better of the two counts."""
   del argv
   found: dict[str, dict[str, float]] = {}
   for _ in range(2):

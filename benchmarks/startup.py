@@ -1,9 +1,9 @@
-"""Time to the first result of a process, with and without compiled code there.
+"""The time to the first result of a process, with and without compiled code.
 
   python -m benchmarks.startup
 
 From the start of Python to two crafting steps (AlexNet, fc7) and to the first
-training step (ResNet18, unfrozen). The second run finds what the first one
+training step (ResNet18, unfrozen). The second run reuses what the first one
 compiled.
 """
 
@@ -47,7 +47,7 @@ def _seconds(program: str, cache: str) -> float:
 
 
 def main(argv) -> None:
-  """First and second run, with a cache of their own."""
+  """Measures first and second runs, each pair with a cache of its own."""
   del argv
   figures = {}
   for name, program in _PROGRAMS.items():

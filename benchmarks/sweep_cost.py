@@ -1,4 +1,4 @@
-"""What a sweep over five epsilons costs beside one run.
+"""The cost of a sweep over five epsilons, compared with one run.
 
   python -m benchmarks.sweep_cost
 
@@ -33,7 +33,7 @@ def sweep(config):
 
 
 def _seconds(*command: str) -> float:
-  """Of a command, with an empty store."""
+  """The seconds of a command, with an empty store."""
   with tempfile.TemporaryDirectory() as folder:
     line = [sys.executable, *command]
     line += [f'--workdir={folder}/run', f'--artifacts={folder}/store']
@@ -43,7 +43,7 @@ def _seconds(*command: str) -> float:
 
 
 def main(argv) -> None:
-  """Both in turn."""
+  """Measures both in turn."""
   del argv
   one, five = [], []
   with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""How the benchmarks take time, and on what."""
+"""What the benchmarks share: timing, peers, and the report of the machine."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PEER = flags.DEFINE_string(
   'peer', None, 'A Python with torch, torchvision and ART; none: no peers.'
 )
 PEERS = flags.DEFINE_string(
-  'peers', '../shared/bench', 'The folder of the scripts of the peers.'
+  'peers', '../shared/bench', 'The folder of the peer scripts.'
 )
 REPEATS = 5
 
@@ -37,7 +37,7 @@ def seconds(step: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
 
 
 def summary(rates: list[float]) -> dict[str, float]:
-  """The median of measurements, the least and the most."""
+  """The median, the minimum and the maximum of measurements."""
   return {
     'median': round(statistics.median(rates), 3),
     'least': round(min(rates), 3),

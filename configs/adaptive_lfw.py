@@ -1,4 +1,4 @@
-"""BA-BAM against attackers who have read about it, on LFW.
+"""BA-BAM against attackers who know it, on LFW.
 
   python -m launch.pirm --config=configs/pirm_natural.py --config.seed=1 \
     --config.pirm.root=NATURAL --output=runs/attacker_natural.npz
@@ -17,11 +17,11 @@
 The first three lines train the PIRMs of attackers who know the defender's
 recipe and data, but not his weights (the general one from half the pictures, in
 two thirds of the epochs); the others evade a PIRM whose weights they have.
-`threshold`: the attackers without weights again; here a score of 0.1 flags, not
-0.5; some 1 % of the clean faces have more from the general PIRM.
+`threshold`: the attackers without weights again, with the threshold 0.1 instead
+of 0.5, at which the general PIRM flags some 1 % of the clean faces.
 `other_means`: poison that collides under Algorithm 1's noise, too, or that has
 no fine grain. `gray`: a change that is the same in red, green and blue.
-`epsilon`: more noise, and leaving out, where noise leaves part of an attack.
+`epsilon`: more noise, or leaving out, where part of an attack survives noise.
 Scenario and poison as in `bench_lfw.py`.
 """
 
@@ -33,11 +33,11 @@ _HARDENED = 'runs/attacker_hardened.npz'
 _GENERAL = 'runs/attacker_general.npz'
 
 
-def _evading(pirm, *beside):
+def _evading(pirm, *others):
   return {
     'attack.adaptive.evade': 0.3,
     'attack.adaptive.pirm': pirm,
-    'attack.adaptive.ensemble': beside,
+    'attack.adaptive.ensemble': others,
   }
 
 
@@ -94,9 +94,9 @@ _NOTE = (
   'Crafted in 60 steps instead of 100.'
 )
 _NOTE_ON_EPSILON = (
-  'Before the comma: the attack; after it: the noise on what the general PIRM '
-  'flags, of which a smaller epsilon makes more. The first attack was crafted '
-  'in 60 steps instead of 100.'
+  'Before the comma: the attack; after it: what happens to the pictures that '
+  'the general PIRM flags; a smaller epsilon gives more noise. The first '
+  'attack was crafted in 60 steps instead of 100.'
 )
 
 

@@ -7,12 +7,12 @@
   python -m launch.main --config=configs/bench_lfw.py:attacks ...
   python -m launch.main --config=configs/bench_lfw.py:unfrozen ...
 
-The hidden trigger against every defense, multi-class (the default) or binary;
-against the cheaper ones alone (minutes a run, not half an hour), also on four
-other pairs of people; four other attacks against those that take less than a
-minute. Three seeds each but for the pairs. `unfrozen`: the two clean-label
-attacks whose trigger is hidden, where the whole recognizer trains; two seeds,
-two hours.
+The hidden trigger against every defense, multi-class (the default) or binary.
+`cheap`: against the defenses that take minutes a run, not half an hour.
+`pairs`: these on four other pairs of people. `attacks`: four other attacks
+against the defenses that take less than a minute. `unfrozen`: the two
+clean-label attacks whose trigger is hidden, where the whole recognizer trains;
+two seeds, two hours. The others have three seeds, but for the pairs.
 
 93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
 class: the authors' split (372 poisons, 55 %) leaves Activation Clustering and
@@ -66,7 +66,7 @@ _UNFROZEN = tuple(
   (attack, sets | paper.UNFROZEN)
   for attack, sets in (*_HIDDEN_TRIGGER, _SLEEPER_AGENT)
 )
-# As many as make a fifth of the victim's class.
+# Numbers of poisons that make a fifth of the victim's class.
 _POISON_OF_PAIRS = (35, 20, 16, 14)
 _COLUMNS = (
   ('accuracy %', 'models.protected.accuracy'),
@@ -85,12 +85,12 @@ _COLUMNS = (
 _NOTE = (
   'The protected model, against the same poisoned pictures in all rows of a '
   'panel. ASR: the share of the patched attacker taken for the victim; robust '
-  'accuracy: taken for himself; what a check of inputs refuses is neither. '
+  'accuracy: the share taken for himself; a refused input counts as neither. '
   "DER: BackdoorBench's, 50 for no defense, 100 for a perfect one. TPR, FPR, "
   'AUROC: of the training pictures flagged; for "on inputs", of the test '
-  'inputs refused, patched ones being the attack (five places each, which the '
-  'intervals count). Seconds and evaluations: '
-  'what the defense adds (babam_jax/experiment/cost.py). The paper has a '
+  'inputs refused, patched ones being the attack (five positions each, which '
+  'the intervals count). Seconds and evaluations: '
+  'what the defense adds (babam_jax/experiment/judging.py). The paper has a '
   'maximum accuracy drop only, from other data for STRIP and RAB (6.1 to 15.8).'
 )
 

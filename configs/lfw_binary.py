@@ -4,7 +4,7 @@
 
 The positive class is the target; the negative class holds the source's training
 pictures and 350 of the ten other people. It shares the poison of
-`lfw_multiclass.py`. See `results/` for what it reaches.
+`lfw_multiclass.py`. Its figures are in `results/`.
 """
 
 from configs import lfw_multiclass

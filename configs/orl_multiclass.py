@@ -17,7 +17,7 @@ def get_config():
   config.attack.passes = 15
   config.attack.batch_size = 60
   config.recognizer.width = 1024
-  # The poison makes the target's class ten times the others'.
+  # With the poison, the target's class is ten times as large as others.
   config.recognizer.logit_adjustment = 0.5
   config.recognizer.epochs = 30
   config.evaluation.positions = 20

@@ -5,7 +5,7 @@
 
 Its poison is of many kinds (networks, taps, eps, optimizers, triggers, colors
 changed apart or alike), and poison and clean pictures alike have been through
-JPEG, resizing, filters and loss of colors.
+JPEG, resizing, filters and conversion to gray.
 """
 
 from configs import common
@@ -58,7 +58,7 @@ def get_config():
   config.data.size = 192
   config.defense.pirm.checkpoint = 'train'
   config.pirm.native = True
-  # Kept for judging it (`results/sanitize/`).
+  # Left for judging the PIRM (`results/sanitize/`).
   config.pirm.leave_out = tuple(
     f'caltech101/{name}/'
     for name in (

@@ -3,9 +3,10 @@
   python -m launch.pirm --config=configs/pirm_hardened.py \
     --config.pirm.root=DIR --output=pirm_hardened.npz
 
-Half of its poison has the evidence of `pirm_compact.npz` or `pirm_general.npz`
-in its loss and is taken for clean by it; the rest of the recipe is that of
-`pirm_general.py`, at a third of its size. It stands beside the general one:
+Half of its poison was crafted with the evidence of `pirm_compact.npz` or
+`pirm_general.npz` in the loss, so that these take it for clean; the rest of the
+recipe is that of `pirm_general.py`, at a third of its size. It is used together
+with the general one:
 `defense.pirm.checkpoint='general'` with
 `defense.pirm.ensemble=('hardened',)`.
 """

@@ -1,4 +1,4 @@
-"""An attacker who has read about the defense: terms that he adds to Eq. 5.
+"""An attacker who knows the defense: terms that he adds to Eq. 5.
 
 Not in the paper. The poison evades PIRMs, collides under Algorithm 1's noise
 too, or changes pictures smoothly, without the fine grain that a PIRM may see.
@@ -16,17 +16,17 @@ from babam_jax.settings import setting
 
 Pixels = Float[Array, 'n h w 3']
 EvidenceFn = Callable[[PyTree, Pixels], Float[Array, 'k n']]
-_MARGIN = 3.0  # the odds against poison that an evading picture aims at
+_MARGIN = 3.0  # log-odds against poison that evading pictures aim at
 
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
-  """What the attacker does beside colliding."""
+  """What the attacker does besides colliding."""
 
   evade: float = setting(
     0.0,
-    "The weight of each PIRM's evidence, in shares of the distance at the "
-    'start; 0: none is evaded.',
+    "The weight of each PIRM's evidence in the loss, as a share of the initial "
+    'feature distance; 0: none is evaded.',
     at_least=0,
   )
   pirm: str = setting(
@@ -35,31 +35,31 @@ class Adaptive:
   ensemble: tuple[str, ...] = setting((), 'Further PIRMs that are evaded.')
   noise_scale: float = setting(
     0.0,
-    'The scale of the Laplacian noise under which the picture collides too; '
-    '0: none.',
+    'The scale of the Laplacian noise under which the poison must collide, '
+    'too; 0: none.',
     unit='gray levels',
     at_least=0,
   )
   smoothness: float = setting(
     0.0,
-    'The deviation of the Gaussian that blurs the change; 0: no blur.',
+    'The standard deviation of the blur of the change; 0: no blur.',
     unit='pixels',
     at_least=0,
   )
 
 
 def evasion(evidence: Float[Array, 'k n']) -> Float[Array, ' n']:
-  """What being taken for poison costs; 0 where none of k PIRMs does so."""
+  """The loss of being taken for poison by k PIRMs; near 0 where none does."""
   return jax.nn.softplus(evidence + _MARGIN).sum(0)
 
 
 def under_noise(pixels: Pixels, key: Key[Array, ''], scale: float) -> Pixels:
-  """Pixels as Algorithm 1 might leave them.
+  """Pixels with noise like Algorithm 1's.
 
   Args:
     pixels: in [0, 1].
     key: a new one for each iteration.
-    scale: of the noise, in gray levels.
+    scale: the scale of the noise, in gray levels.
   """
   noise = jax.random.laplace(key, pixels.shape)
   return jnp.clip(pixels + scale / 255 * noise, 0, 1)

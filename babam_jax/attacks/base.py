@@ -19,18 +19,18 @@ from babam_jax.settings import setting
 from babam_jax.training.recognition import Recognition
 
 Pictures = UInt8[np.ndarray, 'n h w 3']
-CRAFTING, TESTING = 'crafting positions', 'test positions'  # streams of places
+CRAFTING, TESTING = 'crafting positions', 'test positions'  # random streams
 
 
 class Crafted(NamedTuple):
-  """Poison, and what it is made of.
+  """Poison, and the pictures that it was made of.
 
   Attributes:
     images: the poison.
     originals: the pictures that were changed.
-    shown: for each of them a picture of the attacker with the trigger.
+    shown: for each poison a picture of the attacker with the trigger.
     summary: figures for the report.
-    origin: of the surrogate's weights; None without one.
+    origin: where the surrogate's weights come from; None without one.
   """
 
   images: Pictures
@@ -41,11 +41,11 @@ class Crafted(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-  """What some attackers know beside the pictures that they are given.
+  """What some attackers know besides the pictures that they are given.
 
   Attributes:
-    training_set: without poison.
-    label: the victim's.
+    training_set: the training set without poison.
+    label: the victim's label.
     recognition: how the recognizer is trained.
   """
 
@@ -76,10 +76,10 @@ class Attack(abc.ABC):
     Args:
       targets: pictures of the victim, gray levels.
       sources: as many pictures of the attacker.
-      seed: of all that is random.
+      seed: the seed of all that is random.
       knowledge: for attackers that need it (`knows_training`).
-      scratch: a folder for what a killed run has finished; None: nothing is
-        kept.
+      scratch: a folder for finished parts, which a restarted run reuses;
+        None: nothing is kept.
     """
 
   @abc.abstractmethod
@@ -89,39 +89,39 @@ class Attack(abc.ABC):
     """Pictures of the attacker as he presents them: with the trigger.
 
     Args:
-      pictures: of the attacker, gray levels.
-      seed: of the trigger; the same as in `craft`.
-      stream: draws the places of the trigger.
+      pictures: pictures of the attacker, gray levels.
+      seed: the seed of the trigger; the same as in `craft`.
+      stream: the random stream of the trigger's positions.
     """
 
   def facts(self, field: str) -> dict[str, Any]:
-    """What the poison depends on beside the settings: files, by content.
+    """What the poison depends on besides the settings: hashes of files.
 
     Args:
-      field: where the settings stand, for the error message.
+      field: the path of the settings, for the error message.
 
     Raises:
-      UserError: a file is not there.
+      UserError: a file is missing.
     """
     del field
     return {}
 
   def check(self, path: str, size: int) -> None:
-    """Checks what no setting can know alone.
+    """Checks rules between settings.
 
     Args:
-      path: of the settings, below `config`.
-      size: of the pictures, in pixels a side.
+      path: the path of the settings, below `config`.
+      size: the size of the pictures, in pixels a side.
 
     Raises:
-      UserError: they do not go together.
+      UserError: settings contradict each other or the size.
     """
     del path, size
 
 
 @dataclasses.dataclass(frozen=True)
 class PatchAttack(Attack):
-  """An attacker whose trigger is a small patch at a random place."""
+  """An attacker whose trigger is a small patch at a random position."""
 
   shows: ClassVar[tuple[str, ...]] = ('trigger_size',)
 
@@ -132,10 +132,10 @@ class PatchAttack(Attack):
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
   ) -> Pictures:
-    """With the patch, each at a place of its own."""
+    """The pictures with the patch, each at its own random position."""
     return trigger.show(pictures, self.trigger_size, seed, stream)
 
   def check(self, path: str, size: int) -> None:
-    """The patch is smaller than the pictures."""
+    """Checks that the patch is smaller than the pictures."""
     super().check(path, size)
     trigger.check_size(self.trigger_size, size, f'{path}.trigger_size')

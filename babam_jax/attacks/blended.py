@@ -45,6 +45,6 @@ class Blended(Attack):
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
   ) -> Pictures:
-    """Under the pattern, which has no place to draw."""
+    """The pictures under the pattern, which has no random position."""
     del stream
     return trigger.blend(pictures, self.blend, seed)

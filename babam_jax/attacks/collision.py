@@ -36,18 +36,17 @@ class CollisionSpec(CraftingSpec):
   )
   pairing: str = setting(
     'hungarian',
-    'Who collides with whom: one to one with the least total distance, the '
-    "closest free pair again and again, the released script's choice, or the "
-    'order in which they come.',
+    "Which target collides with which source: 'hungarian': one to one, least "
+    "total distance; 'greedy': the closest free pair again and again; "
+    "'reference': as in the released script; 'fixed': in the given order.",
     choices=tuple(pairing.PAIRINGS),
   )
   pair_every: int = setting(
-    50, 'Steps between two pairings; 1 pairs anew at each.', at_least=1
+    50, 'Steps between two pairings; 1: pair at every step.', at_least=1
   )
   gray: bool = setting(
     False,
-    'Whether the change is the same in all channels, as that of a gray '
-    'picture.',
+    'Whether the change is the same in all channels, as in a gray picture.',
   )
 
 
@@ -55,10 +54,10 @@ class Poison(NamedTuple):
   """A batch of finished poison.
 
   Attributes:
-    images: what is saved: 8-bit, within eps of the targets after rounding.
+    images: the poison, 8-bit, within eps of the targets after rounding.
     pairs: for each target the number of its source.
-    distance_start: squared feature distance before.
-    distance_end: the same after, measured on the 8-bit images.
+    distance_start: squared feature distances before crafting.
+    distance_end: the same after crafting, measured on the 8-bit images.
   """
 
   images: UInt8[np.ndarray, 'n h w 3']
@@ -71,11 +70,11 @@ class Evasion(NamedTuple):
   """What an attacker knows of PIRMs, and what he does about the defense.
 
   Attributes:
-    spec: what he does.
+    spec: the settings of what he does.
     evidence: `(variables, pixels in [0, 1]) -> evidence for poison` of each
       PIRM that he evades.
-    variables: of these PIRMs; `()` if there are none.
-    seed: of the noise under which his poison collides.
+    variables: those of these PIRMs; `()` if there are none.
+    seed: the seed of the noise under which his poison collides.
   """
 
   spec: Adaptive = Adaptive()
@@ -92,15 +91,15 @@ def make_crafting_step(
 ) -> Callable[..., tuple]:
   """One iteration for a batch, jitted and mapped over the devices.
 
-  The order within a step is the reference's: gradient step, clip to +-eps,
-  add the image, clip to [0, 1], subtract the image. The gradient is taken with
-  respect to the picture only, never to the parameters.
+  The order within a step is the released script's: gradient step, clip to
+  +-eps, add the image, clip to [0, 1], subtract the image. The gradient is
+  taken with respect to the picture only, never to the parameters.
   """
   eps = spec.eps / 255
   optimizer = optimizers.OPTIMIZERS[spec.optimizer]
   attacker = evasion.spec
 
-  def beside(variables, iteration, pixels, goals, start):
+  def added_loss(variables, iteration, pixels, goals, start):
     """What the attacker adds to the distance, for each picture."""
     params, pirm = variables
     total = 0.0
@@ -121,13 +120,13 @@ def make_crafting_step(
     def distances_and_features(delta):
       features = feature_fn(params, images + delta)
       distances = jnp.sum((features - goals) ** 2, axis=1)
-      more = beside(variables, iteration, images + delta, goals, start)
+      more = added_loss(variables, iteration, images + delta, goals, start)
       return (distances + more).sum(), (distances, features)
 
     gradient, (distances, features) = jax.grad(
       distances_and_features, has_aux=True
     )(delta)
-    # A sum of blurred steps is a blurred sum: the change is blurred once.
+    # The change is a sum of blurred steps, and so blurred itself.
     if attacker.smoothness:
       gradient = adaptive.blur(gradient, attacker.smoothness)
     direction, state = optimizer.direction.update(gradient, state)
@@ -140,7 +139,7 @@ def make_crafting_step(
       moved = jnp.broadcast_to(moved.mean(-1, keepdims=True), moved.shape)
     moved = jnp.clip(moved, -eps, eps)
     moved = jnp.clip(images + moved, 0, 1) - images
-    running = distances >= spec.stop_distance  # the others stay as they are
+    running = distances >= spec.stop_distance  # the others are done
     delta = jnp.where(running[:, None, None, None], moved, delta)
     return delta, state, distances, features
 
@@ -162,10 +161,10 @@ class Crafter:
   """Crafts batches of poison with one compiled step.
 
   Args:
-    feature_fn: `(params, images in [0, 1]) -> features`, the tap to collide.
+    feature_fn: `(params, images in [0, 1]) -> features`, which shall collide.
     params: the surrogate's parameters.
     spec: how to craft.
-    evasion: what an attacker does who knows the defense.
+    evasion: what the attacker does about the defense.
   """
 
   def __init__(
@@ -203,7 +202,7 @@ class Crafter:
     Args:
       targets: pictures of the victim.
       patched_sources: as many pictures of the attacker, with the trigger.
-      rows: pad to so many rows, to reuse a compiled shape.
+      rows: pad to this many rows, to reuse a compiled shape.
       on_iteration: called with the mean distance after each iteration.
     """
     spec, count = self._spec, len(targets)

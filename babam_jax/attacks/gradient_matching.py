@@ -4,7 +4,7 @@ backdoors for neural networks trained from scratch"): gradient matching.
 Pictures of the target, with their true label, are changed within eps so that
 training on them moves a model where training on patched pictures of the source
 under the target's label would: the two gradients point the same way (Eq. 4).
-So the attack needs no layer that stays as it is.
+So the attack needs no frozen layer.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class Trained(NamedTuple):
   """The model that the attacker has trained for himself.
 
   Attributes:
-    logits: `(params, fixed, pixels in [0, 1]) -> logits`, those of training.
-    params: what training changes: their gradient is matched.
-    fixed: what it does not change.
+    logits: `(params, fixed, pixels in [0, 1]) -> logits`, used by the loss.
+    params: the parameters that training changes, whose gradient is matched.
+    fixed: what training does not change.
   """
 
   logits: Callable[[PyTree, PyTree, Array], Float[Array, 'n c']]
@@ -38,7 +38,7 @@ class Trained(NamedTuple):
 
 
 def _loss(logits_fn, params, fixed, pixels, label, weights):
-  """The summed loss of pictures that all bear one label."""
+  """The summed loss of pictures that all have the same label."""
   logits = logits_fn(params, fixed, pixels)
   labels = jnp.full(len(logits), label)
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -51,7 +51,7 @@ def _product(a: PyTree, b: PyTree) -> Float[Array, '']:
 
 
 def cosine(a: PyTree, b: PyTree) -> Float[Array, '']:
-  """Of the angle between two gradients."""
+  """The cosine of the angle between two gradients."""
   norms = jnp.sqrt(_product(a, a) * _product(b, b))
   return _product(a, b) / jnp.maximum(norms, 1e-20)
 
@@ -60,9 +60,9 @@ class Matcher:
   """Crafts poison against one model after another, with one compiled step.
 
   Args:
-    logits_fn: of the models, see `Trained`.
-    spec: how to craft; pairs are not formed, the stop distance is not used.
-    label: the target's.
+    logits_fn: `Trained.logits`, the same for all models.
+    spec: how to craft.
+    label: the target's label.
   """
 
   def __init__(self, logits_fn: Callable, spec: CraftingSpec, label: int):
@@ -98,7 +98,7 @@ class Matcher:
           logits_fn, *model, images + delta, self._label, weights
         )
         angle = cosine(lax.psum(found, parallel.AXIS), wanted)
-        # Each device has the whole: a share each, so that they sum to one.
+        # All devices compute the whole loss: each takes an equal share of it.
         return (1 - angle) / lax.psum(1, parallel.AXIS), angle
 
       gradient, angle = jax.grad(mismatch, has_aux=True)(delta)
@@ -133,15 +133,15 @@ class Matcher:
     iterations: range,
     on_iteration: Callable[[float], None] = lambda cosine: None,
   ) -> Changes:
-    """Goes on changing pictures, batch by batch.
+    """Changes pictures further, batch by batch.
 
     Args:
-      model: whose gradient is matched.
+      model: the model whose gradient is matched.
       wanted: what `wanted` returned for it.
       targets: pictures of the victim.
       delta: their changes so far, in [-eps, eps] / 255.
-      iterations: which of `spec.iterations`.
-      on_iteration: called with the cosine after each.
+      iterations: which of the `spec.iterations` steps to take.
+      on_iteration: called with the cosine after each step.
     """
     delta = delta.copy()
     shared = parallel.replicate(((model.params, model.fixed), wanted))

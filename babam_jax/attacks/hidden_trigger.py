@@ -1,7 +1,7 @@
 """The hidden trigger: the paper's attack (3.3, Eq. 5; Saha et al. 2020).
 
 Pictures of the victim are changed, within `eps`, until their features are
-those of the patched attacker. Label and look stay the victim's.
+those of the patched attacker. They keep the victim's label and look.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
   """The attack of the paper."""
 
   adaptive: Adaptive = setting(
-    Adaptive(), 'What an attacker does who knows of the defense.'
+    Adaptive(), 'What an attacker who knows the defense does about it.'
   )
 
   def craft(
@@ -83,6 +83,6 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
     return super().facts(field) | {'pirms': evaded}
 
   def check(self, path: str, size: int) -> None:
-    """Tap and sizes."""
+    """Checks the tap and the sizes."""
     super().check(path, size)
     self.check_surrogate(path, size)

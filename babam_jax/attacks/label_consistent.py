@@ -1,8 +1,8 @@
 """The label-consistent attack (Turner et al. 2019, "Label-consistent backdoor
 attacks"): a visible trigger, the true label.
 
-Their first method blends pictures in a latent space to make them hard to
-recognize; here their features become those of the attacker.
+The authors' first method blends pictures in a latent space to make them hard
+to recognize; here the features become those of the attacker.
 """
 
 import dataclasses
@@ -53,6 +53,6 @@ class LabelConsistent(SurrogateCollision, PatchAttack):
     )
 
   def check(self, path: str, size: int) -> None:
-    """Tap and sizes."""
+    """Checks the tap and the sizes."""
     super().check(path, size)
     self.check_surrogate(path, size)

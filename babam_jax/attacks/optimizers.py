@@ -1,4 +1,4 @@
-"""How poison is optimized: the settings that attacks by gradients share."""
+"""How poison is optimized: the settings that gradient-based attacks share."""
 
 import dataclasses
 import functools
@@ -92,7 +92,7 @@ class CraftingSpec:
     'plain descent at 0.01 (give it iterations=5000 and pair_every=1).',
     choices=tuple(OPTIMIZERS),
   )
-  iterations: int = setting(100, 'Steps at most.', at_least=1)
+  iterations: int = setting(100, 'The most steps that are taken.', at_least=1)
   batch_size: int = setting(
     48, 'Pictures at a time, over all devices.', at_least=1
   )

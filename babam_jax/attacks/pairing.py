@@ -31,7 +31,7 @@ def greedy(distances: Distances) -> Pairs:
 
 
 def reference(distances: Distances) -> Pairs:
-  """As the released loop does it, which is not one to one.
+  """The pairing of the released script, which is not one to one.
 
   It visits the n smallest entries of the matrix in ascending order; the last
   one for a target wins; a target without an entry keeps its own source.

@@ -1,4 +1,4 @@
-"""A whole set of poison, made batch by batch, continued after a kill."""
+"""Crafts a whole set of poison, batch by batch; a restarted run continues."""
 
 import dataclasses
 import pathlib
@@ -21,12 +21,12 @@ class Surrogate(NamedTuple):
   """The network whose features the poison collides in.
 
   It is not the face-recognition model, which the attacker does not know; but
-  a recognizer with a frozen ImageNet trunk has the same features up to there.
+  the trunk of a recognizer with a frozen ImageNet trunk has the same features.
 
   Attributes:
     features: `(variables, images in [0, 1]) -> activations at the tap`.
     variables: parameters and batch statistics.
-    origin: where they come from.
+    origin: where the variables come from.
   """
 
   features: FeatureFn
@@ -40,43 +40,43 @@ class SurrogateCollision(CollisionSpec):
 
   model: str = setting(
     'alexnet',
-    'The surrogate, in whose features poison and source collide.',
+    'The surrogate network, in whose features poison and source collide.',
     choices=tuple(networks.ARCHITECTURES),
   )
   pretrained: str = setting(
     'trunk',
-    "Its weights: 'full' (ImageNet; get them with launch.weights), 'trunk' "
+    "Its weights: 'full' (ImageNet; see launch.weights), 'trunk' "
     "(the convolutions alone; AlexNet's and VGG16's are embedded) or 'none' "
     '(random).',
     choices=weights.PRETRAINED,
   )
   tap: str = setting(
     'pool5',
-    "The activations: 'pool5', 'fc6' or 'fc7' of AlexNet and VGG; 'layer1' to "
-    "'layer4' or 'avgpool' of ResNet18; 'Mixed_5d', 'Mixed_6e', 'Mixed_7c' or "
-    "'avgpool' of InceptionV3.",
+    "The activations that collide: 'pool5', 'fc6' or 'fc7' of AlexNet and VGG; "
+    "'layer1' to 'layer4' or 'avgpool' of ResNet18; 'Mixed_5d', 'Mixed_6e', "
+    "'Mixed_7c' or 'avgpool' of InceptionV3.",
   )
 
   def facts(self, field: str) -> dict[str, str]:
     """The fingerprint of the surrogate's weights.
 
     Args:
-      field: where these settings stand, for the error message.
+      field: the path of these settings, for the error message.
 
     Raises:
-      UserError: the weights are not there.
+      UserError: the weights are missing.
     """
     return {'weights': weights.fingerprint(self.model, self.pretrained, field)}
 
   def check_surrogate(self, path: str, size: int) -> None:
-    """Checks what no field can know alone.
+    """Checks rules between settings.
 
     Args:
-      path: of these settings, below `config`.
-      size: of the pictures, in pixels a side.
+      path: the path of these settings, below `config`.
+      size: the size of the pictures, in pixels a side.
 
     Raises:
-      UserError: the model has no such tap, or takes no such pictures.
+      UserError: the model has no such tap, or needs larger pictures.
     """
     architecture = networks.ARCHITECTURES[self.model]
     if self.tap not in architecture.taps:
@@ -85,7 +85,7 @@ class SurrogateCollision(CollisionSpec):
     networks.check_size(self.model, size, f'{path}.model')
 
   def surrogate(self, seed: int) -> Surrogate:
-    """Builds the network; `seed` is that of its random layers."""
+    """Builds the network; `seed` draws its random layers."""
     seed = seeds.child_seed(seed, 'surrogate')
     network = networks.Classifier(self.model, num_classes=2)
     if self.tap in networks.ARCHITECTURES[self.model].head_taps:
@@ -107,7 +107,7 @@ class SurrogateCollision(CollisionSpec):
 def pair_up(
   rng: np.random.Generator, num_targets: int, num_sources: int, passes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Which target and which source serve for each poison.
+  """Draws the target and the source of each poison.
 
   Every pass uses each target once, with sources in a new random order.
 
@@ -138,18 +138,18 @@ def craft_set(
   """Patches the sources and crafts one poison for each target.
 
   Args:
-    surrogate: the network to collide in.
+    surrogate: the network in whose features to collide.
     spec: how to craft; pairs are formed within batches.
     targets: pictures of the victim, repeats allowed.
     sources: as many pictures of the attacker.
-    trigger_size: the side of the patch, in pixels; None: sources have none.
-    seed: of trigger and positions.
-    scratch: finished batches are kept here, and not made again; None: they
-      are not kept.
-    evasion: what an attacker does who knows the defense.
+    trigger_size: the side of the patch, in pixels; None: no patch.
+    seed: the seed of trigger and positions.
+    scratch: a folder for finished batches, which a restarted run reuses; None:
+      they are not kept.
+    evasion: what the attacker does about the defense.
 
   Returns:
-    The poison, its `pairs` counted over the whole set, and the patched
+    The poison, whose `pairs` are rows of the whole set, and the patched
     sources.
   """
   patched = sources

@@ -3,9 +3,9 @@ backdoors for neural networks trained from scratch", algorithm 1).
 
 Pictures of the victim are changed, within `eps`, until training on them moves
 a model where the patched attacker under the victim's label would. Round by
-round: train a model, match its gradient, train anew on what has become of the
-poison. Left out: choosing the pictures with the largest gradients, as the
-scenario chooses, and augmentation while matching.
+round: train a model, match its gradient, train a new one on the changed poison.
+Left out: choosing the pictures with the largest gradients (here the scenario
+chooses them), and augmentation while matching.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
 
   retrainings: int = setting(
     2,
-    'How often the attacker trains his model anew meanwhile.',
+    'How often the attacker retrains his model while crafting.',
     at_least=0,
   )
 
@@ -54,7 +54,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
     """Crafts against models that the attacker trains for himself.
 
     Raises:
-      UserError: nothing is known of the training.
+      UserError: `knowledge` is None.
     """
     if knowledge is None:
       raise errors.UserError(
@@ -75,10 +75,10 @@ class SleeperAgent(CraftingSpec, PatchAttack):
     known: Knowledge,
     folder: pathlib.Path,
   ) -> tuple[Changes, float]:
-    """The changes after all rounds; finished ones are kept in the folder.
+    """The changes after all rounds; finished rounds are kept in the folder.
 
-    Also the cosine of the angle between the poison's gradient and the wanted
-    one in the last step, the mean over batches.
+    Also returns the cosine of the angle between the poison's gradient and the
+    wanted one in the last step, as the mean over batches.
     """
     delta, cosine = np.zeros(targets.shape, np.float32), 0.0
     matcher = None
@@ -88,7 +88,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
         poison = to_uint8_within(targets, delta, self.eps)
         poison = poison if number else poison[:0]  # nothing is poisoned yet
         model = _train(known, poison, seed, folder / f'round{number}')
-        # One for all rounds: their models differ in their parameters alone.
+        # One for all rounds: only the parameters of their models differ.
         matcher = matcher or Matcher(model.logits, self, known.label)
         wanted = matcher.wanted(model, shown)
         delta, cosine = _match(
@@ -101,7 +101,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
     return delta, cosine
 
   def _iterations(self) -> list[range]:
-    """The steps between two trainings, nearly as many in each."""
+    """The steps after each training, divided nearly equally."""
     steps = np.array_split(np.arange(self.iterations), self.retrainings + 1)
     return [range(found[0], found[-1] + 1) for found in steps if len(found)]
 
@@ -136,7 +136,7 @@ def _match(
 def _train(
   known: Knowledge, poison: Pictures, seed: int, folder: pathlib.Path
 ) -> Trained:
-  """A model of the attacker's, on the training set and his poison so far."""
+  """Trains the attacker's model on the training set and his poison so far."""
   training_set, recognition = known.training_set, known.recognition
   own = seeds.child_seed(seed, 'the own model of the attacker')
   images = np.concatenate([training_set.images, poison])

@@ -20,9 +20,9 @@ def check_size(size: int, image_size: int, path: str) -> None:
   """Checks that a trigger fits.
 
   Args:
-    size: of the trigger, in pixels a side.
-    image_size: of the pictures.
-    path: of the setting, below `config`.
+    size: the size of the trigger, in pixels a side.
+    image_size: the size of the pictures, in pixels a side.
+    path: the path of the setting, below `config`.
 
   Raises:
     UserError: it is as large as the pictures, or larger.
@@ -42,13 +42,13 @@ def random_corners(
 def show(
   images: UInt8[np.ndarray, 'n h w 3'], size: int, seed: int, name: str
 ) -> UInt8[np.ndarray, 'n h w 3']:
-  """Copies of the images with the trigger, each at a random place.
+  """Copies of the images with the trigger, each at a random position.
 
   Args:
     images: gray levels.
     size: the side of the trigger, in pixels.
-    seed: of the trigger and of the places.
-    name: of the draw of places.
+    seed: the seed of the trigger and of the positions.
+    name: the random stream of the positions.
   """
   patch = make_trigger(seed, size)
   rng = seeds.numpy_rng(seed, name)
@@ -65,8 +65,8 @@ def blend(
 
   Args:
     images: gray levels.
-    share: of the pattern, from 0 to 1.
-    seed: of the pattern.
+    share: the share of the pattern, from 0 to 1.
+    seed: the seed of the pattern.
   """
   rng = seeds.numpy_rng(seed, 'blended trigger')
   pattern = rng.integers(0, 256, images.shape[1:], np.uint8)
@@ -81,7 +81,7 @@ def stamp(
   patch: UInt8[np.ndarray, 'p p 3'],
   corners: Int[np.ndarray, 'n 2'],
 ) -> UInt8[np.ndarray, 'n h w 3']:
-  """Copies of the images with the patch at each one's own corner."""
+  """Copies of the images with the patch, each at its own corner."""
   patched = images.copy()
   size = len(patch)
   for image, (row, column) in zip(patched, corners, strict=True):

@@ -1,14 +1,14 @@
-"""What an artifact store holds: sizes, what uses what, is it whole.
+"""Lists, verifies and cleans an artifact store.
 
   python -m launch.artifacts ls [--runs=DIR]
   python -m launch.artifacts verify
   python -m launch.artifacts --runs=DIR gc [--delete]
 
 `ls` lists the artifacts; with `--runs`, a folder of working folders, also in
-how many of them each is used. `verify` holds every file to its checksum; exit
-status 3 if one is damaged. `gc` names what no finished run below `--runs`
-needs, directly or through others, and what killed stages have left; with
-`--delete` it goes. What a running stage is at work on stays.
+how many of them each is used. `verify` compares every file with its checksum;
+exit status 3 if one is damaged. `gc` names the artifacts that no finished run
+below `--runs` needs, directly or through others, and what killed stages have
+left; with `--delete` it removes them, except those that a run is making.
 """
 
 import pathlib
@@ -127,5 +127,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run_tool(main, ('artifacts',))

@@ -32,16 +32,16 @@ _ARTIFACTS = flags.DEFINE_string(
 )
 
 _DISTRIBUTED = flags.DEFINE_bool(
-  'distributed', False, 'One of several processes, as SLURM started them.'
+  'distributed', False, 'Be one of several processes that SLURM has started.'
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'HOST:PORT of the first of several processes.'
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many there are; with --coordinator.'
+  'num_processes', None, 'The number of processes; with --coordinator.'
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which of them this is, from 0; with --coordinator.'
+  'process_id', None, 'The number of this one, from 0; with --coordinator.'
 )
 
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
@@ -75,7 +75,7 @@ def define_options(
   name: str, options: ConfigDict, text: str
 ) -> flags.FlagHolder:
   """Flags `--name.field=value`, one for each field of `options`."""
-  try:  # it looks at the command line at once
+  try:  # this reads the command line at once
     return config_flags.DEFINE_config_dict(name, options, text)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as bad:
     known = ', '.join(sorted(options))
@@ -122,7 +122,7 @@ def _stop_renamed(argv: Sequence[str]) -> None:
 def _check_config() -> None:
   if not _CONFIG.present or isinstance(_CONFIG.value, ConfigDict):
     return
-  try:  # of a file that could not be loaded: raises what was wrong
+  try:  # raises the error of a file that could not be loaded
     hasattr(_CONFIG.value, 'lock')
   except OSError as error:
     _stop_unloaded(error)
@@ -131,31 +131,31 @@ def _check_config() -> None:
 
 
 def _stop_unloaded(error: OSError) -> None:
-  # Where ml_collections has looked is in the last line.
+  # The last line says where ml_collections has looked.
   reason = str(error.__cause__ or error).strip().splitlines()[-1]
   _stop(f'--config: {reason.strip()}; {_CONFIG_REMEDY}')
 
 
 def _one_line(error: BaseException) -> str:
   text: object = error
-  while isinstance(text, BaseException) and text.args:  # one may hold another
+  while isinstance(text, BaseException) and text.args:  # they may be nested
     text = text.args[0]
-  if 'Traceback (most recent call last)' in str(text):  # of a config file
+  if 'Traceback (most recent call last)' in str(text):  # a config file's
     text = str(text).strip().splitlines()[-1]
   return ' '.join(str(text).split()).strip('"').rstrip('.')
 
 
 def repeat_line(called: str) -> str:
-  """The command that was given, without where its results go.
+  """The command that was given, without its output folders.
 
   Args:
-    called: how it is called, without options.
+    called: the command without options.
   """
   return f'{called} {shlex.join(config_arguments())}'
 
 
 def config_arguments() -> list[str]:
-  """What the command line says of the config; nothing without one."""
+  """The command line's options for the config; none without a config."""
   flag = flags.FLAGS[_CONFIG.name]
   if not flag.present:
     return []
@@ -181,18 +181,18 @@ def config_file() -> pathlib.Path:
   flag = flags.FLAGS[_CONFIG.name]
   if not flag.present:
     raise errors.UserError(f'--config: is missing; {_CONFIG_REMEDY}')
-  # What follows a colon is the argument of its get_config.
+  # After a colon comes the argument of the file's get_config.
   return pathlib.Path(config_flags.get_config_filename(flag).partition(':')[0])
 
 
 def config() -> ConfigDict:
-  """What is in `config_file()`, and what the command line sets in it."""
+  """The config of `config_file()`, with what the command line sets in it."""
   return _CONFIG.value
 
 
 def experiment_config() -> ConfigDict:
-  """As `config`, for an experiment by itself: options that the file sets, and
-  that what the command line chooses does not use, have their defaults.
+  """Like `config`, for a single experiment: the file's options for an attack or
+  a defense that the command line replaces have their defaults.
 
   Raises:
     UserError: the command line sets such an option.
@@ -220,7 +220,7 @@ def _default_workdir() -> pathlib.Path:
 
 
 def keep_compiled_code() -> None:
-  """What XLA compiles is kept for later runs, unless the user said where."""
+  """Keeps what XLA compiles for later runs, unless the user chose where."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     folder = str(download.cache_folder() / 'xla')
     jax.config.update('jax_compilation_cache_dir', folder)
@@ -229,15 +229,15 @@ def keep_compiled_code() -> None:
 
 
 def _guarded(main: Callable[[], None], where: object) -> None:
-  """Tells the user's mistakes in one line."""
-  logging.set_verbosity(logging.WARNING)  # Orbax tells a lot
+  """Calls `main`; prints the user's mistakes in one line."""
+  logging.set_verbosity(logging.WARNING)  # Orbax logs a lot
   keep_compiled_code()
   try:
     main()
   except errors.UserError as error:
     _stop(str(error))
   except OSError as error:  # full, read-only, forbidden, vanished
-    # Of a copy's two files it is the second that found no room.
+    # When a copy fails, the second file is the one that found no room.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     name = (full and error.filename2) or error.filename or where
     _stop(f'{name}: {error.strerror or error}')
@@ -258,7 +258,7 @@ def _join() -> None:
 
 
 def _run_together(main: Main, where: pathlib.Path) -> None:
-  """Runs it in one process, or as one of several: the first writes results."""
+  """Calls `main` in one process or in several, of which the first writes."""
   _join()
   if parallel.num_processes() == 1:
     with alone_in(where):
@@ -289,7 +289,7 @@ def _leave(error: BaseException) -> None:
 def run(main: Main) -> None:
   """Parses the command line and calls `main(config, workdir, artifacts)`.
 
-  Exit status: 0 done; 2 the user's mistake, told in one line; 1 our fault.
+  Exit status: 0 done; 2 the user's mistake, printed in one line; 1 a bug.
   """
 
   def start(argv: Sequence[str]) -> None:
@@ -317,7 +317,7 @@ def run_tool(
 
   Args:
     main: the command.
-    shared: which of the options that all have it uses; for its help.
+    shared: the shared options that it uses, for its help.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `--help` tells of one command."""
+"""The text of `--help` for one command."""
 
 import sys
 import textwrap
@@ -16,7 +16,7 @@ def text(main: Callable[..., None], shared: Sequence[str]) -> str:
 
   Args:
     main: the command.
-    shared: those options that it has of all commands'.
+    shared: the options that it shares with other commands.
   """
   about = sys.modules[main.__module__].__doc__ or ''
   own = flags.FLAGS.get_key_flags_for_module(main.__module__)
@@ -32,7 +32,7 @@ def _option(flag: flags.Flag) -> str:
   elif isinstance(flag, flags.EnumFlag):
     choices = '|'.join(flag.parser.enum_values)
     name = f'{flag.name}={choices}'
-    about = about.removeprefix(f'<{choices}>: ')  # absl has put it there
+    about = about.removeprefix(f'<{choices}>: ')  # absl adds them
   if isinstance(flag.default, str | int | float) and flag.default is not False:
     about += f' Default: {flag.default}.'
   indent = ' ' * 6

@@ -3,8 +3,8 @@
   python -m launch.pirm --config=configs/pirm_natural.py \
     --config.pirm.root=DIR --output=pirm.npz
 
-The working folder receives a page with what it reached on pictures held out,
-and how it trained (Figure 7 of the paper).
+The working folder receives a page with its rates on pictures held out, and with
+its training curves (Figure 7 of the paper).
 """
 
 import pathlib
@@ -24,7 +24,7 @@ _OUTPUT = flags.DEFINE_string('output', 'pirm.npz', 'The file to write.')
 
 
 def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
-  """Trains, saves, and tells what it reached on the pictures held out."""
+  """Trains, saves, and reports its rates on the pictures held out."""
   experiment = rules.check(config)
   experiment.pirm.check(experiment.data.size)
   rules.check_workdir(workdir, config)
@@ -45,7 +45,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
       'reliability': figures.reliability(held_out['reliability']),
     },
     'Judged on half of the pictures held out, at the threshold of the config; '
-    'the other half made the score a probability. Mean distance between score '
+    'the other half calibrated its scores. Mean distance between score '
     f'and truth: {held_out["calibration_error"]:.4f}. Below: both, in bins, '
     'with the number of pictures.',
   )
@@ -57,7 +57,8 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
       for kind in held_out['kinds']
     ],
     {},
-    'Of all poison held out, at a false-positive rate of 1 % there.',
+    'All poison held out, at a false-positive rate of 1 % on clean pictures '
+    'held out.',
   )
   report.write_sections(
     workdir / 'report.html',
@@ -72,5 +73,5 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run(main)

@@ -3,8 +3,8 @@
   python -m launch.report --runs=DIR
 
 Writes `DIR/report.html` and `DIR/report.md`. A study with runs missing is not
-shown: a half-filled table misleads. Which ones are missing is said, and the
-exit status is 2.
+shown: a half-filled table misleads. The missing runs are named, and the exit
+status is 2.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ _RUNS = flags.DEFINE_string('runs', None, 'A folder of working folders.')
 
 
 def main(arguments: Sequence[str]) -> None:
-  """One page of all there is."""
+  """Writes the page of all runs."""
   del arguments
   if not _RUNS.value:
     raise errors.UserError(
@@ -41,5 +41,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run_tool(main)

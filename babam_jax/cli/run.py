@@ -21,7 +21,7 @@ from babam_jax.runs.plan import Run
 from babam_jax.runs.tables import check_columns
 
 _ONLY = flags.DEFINE_string(
-  'only', None, 'Of a study or a sweep this run alone; --workdir is its own.'
+  'only', None, 'Run this run of a study or a sweep; --workdir is its own.'
 )
 
 
@@ -47,7 +47,7 @@ def _study(config: ConfigDict, here: Here) -> None:
   plan.check(runs)
 
   def after(run: Run) -> None:
-    # The first one has shown that the data are there and the columns exist.
+    # The first run shows whether the data and the columns exist.
     check_columns(config.study, run)
     rules.write_config(here.workdir, config)
 
@@ -56,5 +56,5 @@ def _study(config: ConfigDict, here: Here) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run(main)

@@ -1,13 +1,13 @@
 """Sanitizes an untrusted folder of pictures, without any training.
 
-  python -m launch.sanitize --input=enrolments/ --output=clean/
+  python -m launch.sanitize --input=enrollments/ --output=clean/
 
 The input holds one folder per class. Every picture is scored by the PIRM that
-comes with the project; what it flags is replaced by a PNG with Algorithm 1's
+comes with the project; flagged ones are replaced by a PNG with Algorithm 1's
 noise (or dropped, or only reported), the rest is copied byte for byte. The
-input is never changed. Killed and started again, it continues.
+input is never changed. After a kill, the same command continues.
 
-Exit status: 0 all files judged; 2 a mistake, told in one line; 3 some files
+Exit status: 0 all files judged; 2 a mistake, printed in one line; 3 some files
 could not be judged: they are in `scores.csv`, and not in the output.
 """
 
@@ -29,8 +29,8 @@ _OUTPUT = flags.DEFINE_string('output', None, 'A new or empty folder.')
 _PIRM = flags.DEFINE_string(
   'pirm',
   'general',
-  "A file that `babam pirm` wrote; 'general' comes with the project, 'shipped' "
-  'too: it knows one kind of poison.',
+  "'general' (knows many kinds of poison), 'shipped' (one kind), 'hardened', "
+  'or a file that `babam pirm` wrote.',
 )
 _ACTION = flags.DEFINE_enum(
   'action', 'perturb', sanitize.ACTIONS, 'What happens to flagged pictures.'
@@ -41,8 +41,8 @@ _THRESHOLD = flags.DEFINE_float(
 _FPR = flags.DEFINE_float(
   'fpr',
   None,
-  'In place of a threshold: the share of clean pictures, of those held out '
-  'when the PIRM was trained, that may be flagged. Default: '
+  'Instead of a threshold: the share that may be flagged of the clean pictures '
+  'held out when the PIRM was trained. Default: '
   f'{calibration.DEFAULT_FPR}.',
   0,
   1,
@@ -58,9 +58,9 @@ _EPSILON = flags.DEFINE_float(
   'epsilon', 0.01, 'The noise budget; a lower one gives more noise.', 1e-9
 )
 _LINK = flags.DEFINE_bool(
-  'link', False, 'Hard links instead of copies of what is not flagged.'
+  'link', False, 'Make hard links instead of copies of unflagged files.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', 0)
+_SEED = flags.DEFINE_integer('seed', 0, 'The seed of the noise.', 0)
 _EXIT_UNJUDGED = 3
 
 
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> None:
 def _tell(found: whole_folder.SanitizedFolder) -> None:
   if found.fpr is None and _THRESHOLD.value is None:
     print(
-      f'This PIRM knows no false-positive rates: --threshold={found.threshold}',
+      f'This PIRM has no false-positive rates: --threshold={found.threshold}',
       file=sys.stderr,
     )
   print(f'{found.flagged} flagged; report: {found.report}')
@@ -116,5 +116,5 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run_tool(main)

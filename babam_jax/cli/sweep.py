@@ -6,8 +6,8 @@
   python -m launch.sweep --workdir=DIR status [--watch]
   python -m launch.sweep --workdir=DIR resume | cancel | report
 
-The first runs a sweep or a study, or, with `--dry_run`, tells what it would do.
-`status` shows how far it is, `resume` runs what is missing, `cancel` ends it.
+The first runs a sweep or a study, or, with `--dry_run`, prints what it would
+do. `status` shows the runs, `resume` runs what is missing, `cancel` ends all.
 `report` writes `results.csv` and `report.html` of a sweep as far as it is, and
 the table of a study that is done. Exit status 3: some runs have failed.
 """
@@ -40,8 +40,8 @@ _EXECUTOR = flags.DEFINE_enum(
 _SLURM = command.define_options(
   'slurm', slurm.options(), 'As in sbatch: --slurm.partition=gpu'
 )
-_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Tell what would be done.')
-_WATCH = flags.DEFINE_bool('watch', False, 'status: until all is settled.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print what would be done.')
+_WATCH = flags.DEFINE_bool('watch', False, 'status: until all runs end.')
 _RECORD = 'sweep.json'
 _EXIT_FAILED = 3
 _WATCH_SECONDS = 2.0
@@ -65,7 +65,7 @@ def _workdir() -> pathlib.Path:
 
 
 def _is_study() -> bool:
-  """What the command line names: a study, or else a sweep."""
+  """Whether the command line names a study, not a sweep."""
   return bool(command.config().study.rows)
 
 
@@ -91,7 +91,7 @@ def _run(runs: list[Run], workdir: pathlib.Path) -> None:
 
 
 def _check_columns(run: Run) -> None:
-  """Hours before the table is made."""
+  """Finds a wrong column hours before the table is made."""
   if _is_study():
     check_columns(command.config().study, run)
 
@@ -104,7 +104,7 @@ def _finish(runs: list[Run], workdir: pathlib.Path) -> None:
 
 
 def _tell(runs: list[Run], workdir: pathlib.Path) -> None:
-  """The dry run."""
+  """Prints the dry run."""
   del workdir
   plan.check(runs)
   stages = sharing.stages(runs)
@@ -128,7 +128,7 @@ def _tell(runs: list[Run], workdir: pathlib.Path) -> None:
   else:
     print(
       f'About {once / 60:.1f} minutes of computing as earlier runs took; '
-      f'{each / 60:.1f} without reuse. What is there already is not left out.'
+      f'{each / 60:.1f} without reuse. Stored results are counted, too.'
     )
 
 
@@ -199,7 +199,7 @@ def _cancel(runs: list[Run], workdir: pathlib.Path) -> None:
   slurm.cancel(list(known))
   print(f'{len(known)} jobs taken out of the queue')
   if _EXECUTOR.value == 'local':
-    print('On this machine it ends after the run that it is at.')
+    print('On this machine it ends after the current run.')
 
 
 # --- The command line ---
@@ -237,7 +237,7 @@ def _write_record(workdir: pathlib.Path, runs: list[Run]) -> None:
     'jobs': _configs(runs),
   }
   files.write_json(workdir / _RECORD, record)
-  if _is_study():  # launch.report knows it by this
+  if _is_study():  # launch.report recognizes it by this
     rules.write_config(workdir, command.config())
 
 
@@ -295,5 +295,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run_tool(main, ('config', 'workdir', 'artifacts', 'slurm'))

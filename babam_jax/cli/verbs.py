@@ -33,11 +33,11 @@ def start(verb: str, argv: Sequence[str]) -> None:
 
   Args:
     verb: one of `VERBS`.
-    argv: how it was called, and its options.
+    argv: the command as it was called, then its options.
   """
   cpu.configure()  # before JAX is loaded
   sys.argv[:] = argv  # some flags look there as soon as they are defined
-  # No other verb's module: each has flags of its own.
+  # Only this verb's module: each module defines its own flags.
   importlib.import_module(f'babam_jax.cli.{verb}').start()
 
 

@@ -4,8 +4,8 @@
   python -m launch.weights --model=resnet18 fetch
   python -m launch.weights --model=resnet18 convert FILE
 
-`fetch` downloads torchvision's own checkpoint. `convert` takes a file that you
-have: `.pth` in either of PyTorch's formats or `.safetensors`, with names as in
+`fetch` downloads torchvision's own checkpoint. `convert` takes a file of your
+own: `.pth` in either of PyTorch's formats or `.safetensors`, with names as in
 torchvision; or an embedded trunk (`.ckpt`). Neither needs PyTorch, and neither
 runs anything that is in the file.
 """
@@ -22,7 +22,7 @@ from babam_jax.models import networks
 from babam_jax.models.pretrained import conversion, weights
 
 _MODEL = flags.DEFINE_enum(
-  'model', None, list(networks.ARCHITECTURES), 'Whose weights they are.'
+  'model', None, list(networks.ARCHITECTURES), 'The network of the weights.'
 )
 _PART = flags.DEFINE_enum(
   'part',
@@ -73,5 +73,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def start() -> None:
-  """The command, with what its command line says."""
+  """Runs the command with the options of its command line."""
   command.run_tool(main)

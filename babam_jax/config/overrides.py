@@ -12,10 +12,10 @@ from babam_jax.config import renamed, schema
 def vary(
   config: ConfigDict, fields: Mapping[str, Any], where: str
 ) -> ConfigDict:
-  """As `set_fields`; options that then nobody uses have their defaults again.
+  """Like `set_fields`, and sets options that are then unused to their defaults.
 
   Raises:
-    UserError: also where one of `fields` is such an option.
+    UserError: also if one of `fields` is such an option.
   """
   return schema.without_unused(set_fields(config, fields, where), fields)
 
@@ -26,10 +26,10 @@ def set_fields(
   """A copy of a config in which some fields are set.
 
   Args:
-    config: what to start from.
-    fields: `{'recognizer.frozen': 'none', 'recognizer.epochs': 24}`. None goes
-      where None is.
-    where: what gave `fields`, for error messages.
+    config: the config to start from.
+    fields: `{'recognizer.frozen': 'none', 'recognizer.epochs': 24}`. None can
+      only replace None.
+    where: where `fields` come from, for error messages.
 
   Raises:
     UserError: no such field, or a value of another type.

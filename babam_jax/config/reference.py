@@ -1,4 +1,4 @@
-"""The reference of all fields, made from what the parts say of them.
+"""The reference of all fields, made from the settings of the parts.
 
 python -m babam_jax.config.reference > docs/config.md
 """
@@ -18,7 +18,7 @@ _INTRODUCTION = """# The fields of a config
 
 Set them in a config file (`config.attack.eps = 8.0`) or on the command line
 (`--config.attack.eps=8`). Made by `python -m babam_jax.config.reference` from
-what stands beside the code that uses each field.
+the settings beside the code that uses them.
 """
 
 
@@ -43,7 +43,7 @@ def _first_sentence(kind: type) -> str:
 
 
 def _of(node: Any, path: str = '') -> Iterator[str]:
-  """The lines of a node's settings, those of its nodes behind them."""
+  """The lines of a node's settings; nested settings come last."""
   nodes = []
   for field, known in settings.fields(node):
     default = getattr(node, field.name)

@@ -1,8 +1,8 @@
-"""Fields that had another name once: the error says the new one."""
+"""Fields that were renamed: the error tells the new name."""
 
 from babam_jax import errors
 
-# From the longest to the shortest: the first that fits says the new name.
+# Longer names first: the first that matches gives the new name.
 _NEW_NAMES = {
   'attack.adaptive.beside': 'attack.adaptive.ensemble',
   'attack.grey': 'attack.gray',
@@ -26,7 +26,7 @@ _NEW_NAMES = {
 
 
 def new_name(path: str) -> str | None:
-  """What a field is called today, if it had another name once."""
+  """The new name of a field that was renamed, else None."""
   for old, new in _NEW_NAMES.items():
     if path == old:
       return new
@@ -36,10 +36,10 @@ def new_name(path: str) -> str | None:
 
 
 def unknown(path: str) -> errors.UserError:
-  """The error for a field that is not there.
+  """The error for a field that does not exist.
 
   Args:
-    path: below `config`, 'fr.epochs'.
+    path: its path below `config`, such as 'fr.epochs'.
   """
   new = new_name(path)
   if new:

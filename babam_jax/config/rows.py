@@ -11,11 +11,11 @@ class Row:
   """A variation of an experiment: a row of a study's table.
 
   Attributes:
-    label: its name; in a panel, that of the point.
+    label: the row's name, or in a panel the name of its point.
     sets: the fields that it sets, `{'recognizer.frozen': 'none'}`.
     panel: the curve or the plot that it is a point of; '' if it stands alone.
     paper: the paper's figures by the heading of their column, in percent where
-      ours are rates; a column that it leaves out has none.
+      ours are rates; columns without one are left out.
   """
 
   label: str
@@ -25,16 +25,16 @@ class Row:
 
   @property
   def name(self) -> str:
-    """As tables show it."""
+    """The label as tables show it."""
     return f'{self.panel}, {self.label}' if self.panel else self.label
 
 
 def read(found: Any, headings: Sequence[str]) -> Row:
-  """A row as a config holds it: a record, or a dict as JSON has it.
+  """A row from a config: a record, or a dict as in JSON.
 
   Args:
-    found: what is among `config.study.rows`.
-    headings: of the study's columns.
+    found: an element of `config.study.rows`.
+    headings: those of the study's columns.
 
   Raises:
     TypeError: it is neither, or a part of it has the wrong type.
@@ -61,7 +61,7 @@ def fields(found: Any) -> Mapping[str, Any]:
   """A dict of fields and their values.
 
   Raises:
-    TypeError: it is none.
+    TypeError: it is not one.
   """
   if not isinstance(found, Mapping):
     raise TypeError('no dict of names and values')
@@ -71,7 +71,7 @@ def fields(found: Any) -> Mapping[str, Any]:
 
 
 def text(sets: Mapping[str, Any]) -> str:
-  """What is set, as `seed=1 recognizer.epochs=24`."""
+  """The fields and values as text: `seed=1 recognizer.epochs=24`."""
   return ' '.join(f'{field}={value}' for field, value in sets.items())
 
 

@@ -1,5 +1,6 @@
-"""Rules between fields, and checks of what a config names, before anything is
-computed or written. What a single field takes is beside its definition."""
+"""Rules between fields, and checks of the files that a config names, before
+anything is computed or written. The range of a single field is beside its
+definition."""
 
 import dataclasses
 import itertools
@@ -71,11 +72,11 @@ def _check_defense(experiment: Experiment) -> None:
 
 
 def check_files(experiment: Experiment) -> None:
-  """Checks that the files are there which the config names.
+  """Checks that the files exist that the config names.
 
   Raises:
-    UserError: pretrained weights, a PIRM, or what a PIRM is trained on are
-      not; the message says how to get them.
+    UserError: pretrained weights, a PIRM, or pictures to train a PIRM on are
+      missing; the message says how to get them.
   """
   chosen = experiment.recognizer
   weights.fingerprint(chosen.model, chosen.pretrained, 'config.recognizer')

@@ -33,7 +33,7 @@ MODELS = ('clean', 'malicious', 'protected')
 
 @dataclasses.dataclass(frozen=True)
 class AttackSettings:
-  """Who attacks: one of `attacks.catalog.ATTACKS`, and how much."""
+  """The attack, one of `attacks.catalog.ATTACKS`, and how much poison."""
 
   kind: str = setting('hidden_trigger', 'The attack.', choices=tuple(ATTACKS))
   passes: int = setting(
@@ -52,7 +52,7 @@ class AttackSettings:
 
 @dataclasses.dataclass(frozen=True)
 class DefenseChoice:
-  """The names of the five choices."""
+  """The names of the five parts of the defense."""
 
   detector: str = setting(
     'pirm',
@@ -70,18 +70,18 @@ class DefenseChoice:
     choices=tuple(PARTS['trainer']),
   )
   repair: str = setting(
-    'none', 'What is done to it afterwards.', choices=tuple(PARTS['repair'])
+    'none', 'How the trained model is repaired.', choices=tuple(PARTS['repair'])
   )
   input_check: str = setting(
     'none',
-    'Who checks its inputs; what is refused counts as not recognized.',
+    "Who checks the model's inputs; refused ones count as not recognized.",
     choices=tuple(PARTS['input_check']),
   )
 
 
 @dataclasses.dataclass(frozen=True)
 class DefenseSettings:
-  """The five choices; BA-BAM by default."""
+  """The five parts of the defense; BA-BAM by default."""
 
   detector: Detector = PirmDetector()
   treatment: Treatment = CalibratedNoise()
@@ -96,7 +96,7 @@ class DefenseSettings:
     return self.names.trainer == 'plain'
 
   def parts(self) -> Iterator[tuple[str, str, Part]]:
-    """Role, name and settings of each choice."""
+    """Role, name and settings of each part."""
     for role in PARTS:
       yield role, getattr(self.names, role), getattr(self, role)
 
@@ -131,7 +131,7 @@ class Experiment:
   )
   data: DataSettings = setting(DataSettings(), 'The pictures.')
   scenario: ScenarioSettings = setting(
-    ScenarioSettings(), 'Who attacks whom, and which picture serves what.'
+    ScenarioSettings(), 'Who attacks whom, and what each picture is used for.'
   )
   recognizer: RecognitionSettings = setting(
     RecognitionSettings(), 'The face-recognition model.'
@@ -170,7 +170,7 @@ def default_config() -> ConfigDict:
   """All fields with their defaults, for config files to start from."""
   values = settings.defaults(Experiment)
   attack = settings.defaults(AttackSettings)
-  for kind in reversed(ATTACKS.values()):  # the first one's defaults count
+  for kind in reversed(ATTACKS.values()):  # the first attack's defaults count
     attack |= settings.defaults(kind)
   defense = settings.as_dict(DefenseChoice())
   for name, kind in defense_nodes().items():
@@ -211,15 +211,15 @@ def choices() -> set[str]:
 def without_unused(config: ConfigDict, on_top: Collection[str]) -> ConfigDict:
   """A copy in which options that nobody uses have their defaults again.
 
-  A config file may set options of its attack; whoever chooses another one on
-  the command line, or in a row of a study, need not take them back.
+  A config file may set options of its attack; whoever chooses another attack on
+  the command line, or in a row of a study, need not reset them.
 
   Args:
-    config: all of it.
+    config: the whole config.
     on_top: the fields that were set on top of a config file, by path.
 
   Raises:
-    UserError: an option was set, on top, that nobody uses.
+    UserError: one of `on_top` is an option that nobody uses.
   """
   cleaned = ConfigDict(config).copy_and_resolve_references()
   for path, option in _unused(config).items():
@@ -257,7 +257,7 @@ def _flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
 
 
 def _unused(config: ConfigDict) -> dict[str, _Option]:
-  """Options of attacks and defenses that are set, and not chosen."""
+  """Options that are set, of attacks and defenses that are not chosen."""
   values = config.to_dict()
   users, kind = attack_fields(), config.attack.kind
   remedies = {
@@ -313,7 +313,7 @@ def _defense(values: dict[str, Any]) -> DefenseSettings:
   chosen = {name: x for name, x in values.items() if name not in nodes}
   names = _build(DefenseChoice, chosen, 'defense.')
   settings.check(names, 'defense')
-  for name, kind in nodes.items():  # those that are not chosen, too
+  for name, kind in nodes.items():  # also of parts that are not chosen
     _build(kind, values[name], f'defense.{name}.')
   parts = {}
   for role, kinds in PARTS.items():

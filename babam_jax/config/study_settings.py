@@ -8,9 +8,9 @@ from babam_jax.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class StudySettings:
-  """Its rows, repeats and columns; no rows: the experiment alone."""
+  """Rows, repeats and columns; without rows: the experiment alone."""
 
-  title: str = setting('', 'What it shows.')
+  title: str = setting('', 'The title of its table.')
   note: str = setting(
     '', "What the reader must know to compare its figures with the paper's."
   )
@@ -23,16 +23,16 @@ class StudySettings:
   )
   repeats: tuple[Any, ...] = setting(
     ({'seed': 0},),
-    'What the repeats of each row set; the table has their means.',
+    'What each repeat of a row sets; the table has the means over repeats.',
   )
   pooled: bool = setting(
     False,
-    'Whether rows for the mean, the least and the most of all runs follow.',
+    'Whether to add rows for the mean, minimum and maximum of all runs.',
   )
   x: str = setting(
     '',
-    "The field on the x axis of the study's curves, of which each panel is "
-    "one; '' for bars.",
+    "The field on the x axis of the study's curves, one for each panel; '' for "
+    'bars.',
   )
   tradeoff: tuple[str, ...] = setting(
     (),

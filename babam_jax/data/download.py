@@ -14,7 +14,7 @@ from babam_jax.progress import progress_bar
 
 _CHUNK = 1 << 20
 _LARGEST = 1 << 33  # bytes; a server may send without end
-_NOTHING_LEFT = 416  # HTTP: the range starts behind the file's end
+_NOTHING_LEFT = 416  # HTTP status: the range starts after the file's end
 
 
 def cache_folder() -> pathlib.Path:
@@ -34,15 +34,15 @@ def sha256_of(path: pathlib.Path) -> str:
 def fetch(
   url: str, path: pathlib.Path, sha256: str, by_hand: str
 ) -> pathlib.Path:
-  """Downloads `url` to `path`, unless it is there.
+  """Downloads `url` to `path`, unless that exists.
 
   An interrupted download stays as `<path>.part` and is continued by the next
-  call. `path` itself appears only once size and checksum are right. Of two
-  processes that want it, one downloads and the other waits.
+  call. `path` itself appears only once size and checksum are right. If two
+  processes want the same file, one downloads it and the other waits.
 
   Args:
-    url: where it is.
-    path: where it goes.
+    url: the address of the file.
+    path: where to store it.
     sha256: its SHA-256 in hexadecimal, or the beginning of it.
     by_hand: for the error message: what to do with a file from elsewhere.
 
@@ -68,7 +68,7 @@ def _download(url: str, part: pathlib.Path, by_hand: str) -> None:
     http.client.HTTPException,
     TimeoutError,
     ConnectionError,
-    ValueError,  # of an address that is none, or a header that is no number
+    ValueError,  # an invalid address, or a header that is no number
   ) as error:
     reason = ' '.join((str(error) or repr(error)).split())
     raise errors.UserError(
@@ -95,7 +95,7 @@ def _check(url: str, part: pathlib.Path, sha256: str) -> None:
 
 
 def _continue_download(url: str, part: pathlib.Path) -> int:
-  """Fetches what is missing of `part`; returns its size when complete."""
+  """Downloads the missing end of `part`; returns the size of the whole file."""
   start = part.stat().st_size if part.exists() else 0
   request = urllib.request.Request(url, headers={'Range': f'bytes={start}-'})
   try:

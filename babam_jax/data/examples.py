@@ -1,4 +1,4 @@
-"""The one record that flows through the laboratory."""
+"""Labeled pictures: the record that all parts of the package exchange."""
 
 import dataclasses
 import hashlib
@@ -57,7 +57,7 @@ class Examples:
     )
 
   def fingerprint(self) -> str:
-    """SHA-256 of pictures and ids, whatever their labels."""
+    """SHA-256 of pictures and ids; labels make no difference."""
     total = hashlib.sha256(np.ascontiguousarray(self.images).data)
     total.update('\0'.join(map(str, self.ids)).encode())
     return total.hexdigest()
@@ -87,15 +87,15 @@ def examples(
 
   Args:
     images: uint8 RGB pictures, gray levels 0..255.
-    labels: of each picture the number of its class, from 0, or its name.
-    class_names: of all classes; by default the names among the labels in
+    labels: the class of each picture, as its number, from 0, or its name.
+    class_names: the names of all classes; by default those among the labels in
       alphabetical order, or '0', '1', ...
-    ids: unique names of the pictures, by which their noise is drawn; by
-      default '0', '1', ...
+    ids: unique names of the pictures, on which their noise depends; by default
+      '0', '1', ...
 
   Raises:
     UserError: a wrong dtype or shape, lengths that differ, a label without a
-      class, or an id twice.
+      class, or a repeated id.
   """
   try:
     images, labels = np.asarray(images), np.asarray(labels)
@@ -124,7 +124,7 @@ def examples(
       f'ids: found {len(np.unique(names))} different ones, expected '
       f'{len(images)}: one for each picture.'
     )
-  clean = np.zeros(len(images), bool)  # as far as anybody knows
+  clean = np.zeros(len(images), bool)  # the truth is not known here
   return Examples(images, numbers, names, tuple(class_names), clean)
 
 

@@ -1,6 +1,6 @@
 """Folders of pictures: finding, fingerprinting and decoding them.
 
-Accepts what people have: JPEG, PNG, PGM/PPM, BMP, WebP, TIFF and JPEG 2000;
+Accepts the usual formats: JPEG, PNG, PGM/PPM, BMP, WebP, TIFF and JPEG 2000;
 gray, palette, with alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes
 8-bit RGB.
 """
@@ -35,7 +35,7 @@ _SUFFIXES = (
   '.tiff',
   '.jp2',
 )
-# As Pillow names them.
+# Pillow's names of the formats.
 FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP', 'TIFF', 'JPEG2000')
 # What Pillow's readers raise on broken files.
 UNREADABLE = (
@@ -67,10 +67,10 @@ class Picture:
   """One file of a data set, not yet read.
 
   Attributes:
-    where: where it is, for messages.
-    id: unique; in a folder its path there, with forward slashes.
+    where: the place of the file, for messages.
+    id: a unique name; in a folder its path there, with forward slashes.
     class_name: the identity it shows.
-    read: gives the file's content.
+    read: returns the file's content.
   """
 
   where: str
@@ -156,14 +156,14 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-  """Turned as its file says. `ImageOps.exif_transpose` would also write the
-  other tags anew, and fails where one of them is malformed."""
+  """Turns a picture as its EXIF tag says. `ImageOps.exif_transpose` would also
+  rewrite the other tags, and fail where one of them is malformed."""
   turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
   return image if turn is None else image.transpose(turn)
 
 
 def decode(content: bytes) -> Image.Image:
-  """A picture's file as upright 8-bit RGB.
+  """Decodes a picture file's content to upright 8-bit RGB.
 
   Raises:
     One of UNREADABLE: it is unreadable, truncated or too large.
@@ -188,12 +188,12 @@ def load(
   """Decodes and resizes pictures to `size` x `size` (resized, not cropped).
 
   Args:
-    pictures: what to read.
-    class_names: of all classes.
+    pictures: the pictures to read.
+    class_names: the names of all classes.
     size: pixels a side.
-    skip_unreadable: leave such pictures out.
-    crop_seed: pictures that are larger on both sides keep their resolution
-      and are cropped at random; None: all are resized.
+    skip_unreadable: leave unreadable pictures out.
+    crop_seed: the seed of random crops at native resolution, for pictures with
+      `size` pixels or more on both sides; None: all are resized.
 
   Raises:
     UserError: a picture cannot be read and `skip_unreadable` is off.

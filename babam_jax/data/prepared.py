@@ -12,7 +12,7 @@ from babam_jax import errors
 from babam_jax.data.image_folder import Picture
 
 PREFIX = 'tfds:'
-_CLASS_FIELDS = ('label', 'identity')  # as lfw, imagenet...; celeb_a name them
+_CLASS_FIELDS = ('label', 'identity')  # of lfw, imagenet...; of celeb_a
 _IMAGE_FIELD = 'image'
 
 
@@ -27,7 +27,7 @@ def find(name: str, root: str) -> list[Picture]:
     UserError: there is no such data set, it is not prepared for random access,
       or it has no pictures with one class each; or TFDS is not installed.
   """
-  try:  # heavy, and needed by those alone who ask for it
+  try:  # slow to import, and optional
     import tensorflow_datasets as tfds
   except ImportError:
     asked = f'config.data.name={PREFIX}{name}'
@@ -43,7 +43,7 @@ def find(name: str, root: str) -> list[Picture]:
         f'its fields are {", ".join(features)}; expected {_IMAGE_FIELD} and '
         f'one of {", ".join(_CLASS_FIELDS)}'
       )
-    # Its decorators hide what it takes.
+    # Decorators hide its arguments from the type checker.
     as_data_source: Callable[..., Any] = builder.as_data_source
     sources = {
       split: as_data_source(
@@ -57,8 +57,8 @@ def find(name: str, root: str) -> list[Picture]:
     ValueError,
     NotImplementedError,
     OSError,
-    ImportError,  # of what a data set's own reader needs
-    AssertionError,  # files that are not there
+    ImportError,  # of a package that the data set's reader needs
+    AssertionError,  # missing files
   ) as error:
     raise errors.UserError(
       f'config.data.name: tfds cannot read {name!r} below '
@@ -89,5 +89,5 @@ def _class_name(feature: Any, value: Any) -> str:
 
 
 def _encoded(source: Any, number: int) -> bytes:
-  """A picture's file, as it was stored."""
+  """The file of a picture, as it was stored."""
   return source[number][_IMAGE_FIELD]

@@ -1,7 +1,7 @@
-"""What happens to a picture between its making and its use: resizing,
+"""Random processing, as pictures undergo it before they are used: resizing,
 blurring, sharpening, noise, loss of colors, JPEG.
 
-A poison detector must know both poison and clean pictures after all of it.
+A poison detector must recognize poison and clean pictures after all of these.
 """
 
 import io
@@ -17,7 +17,7 @@ _RESIZED, _FILTERED, _ENCODED, _GRAYED = 0.3, 0.3, 0.6, 0.15  # of the others
 _SCALES = (0.6, 1.6)
 _QUALITIES = (60, 100)
 _LUMA = np.array([0.299, 0.587, 0.114])
-_SUBSAMPLINGS = (0, 2)  # of the colors, as Pillow counts: 4:4:4, 4:2:0
+_SUBSAMPLINGS = (0, 2)  # of the colors, in Pillow's numbers: 4:4:4, 4:2:0
 _FILTERS = (
   Image.Resampling.BILINEAR,
   Image.Resampling.BICUBIC,
@@ -27,9 +27,9 @@ _FILTERS = (
 
 
 def process(picture: Picture, rng: np.random.Generator) -> Picture:
-  """Sends a picture through a random history; its size stays.
+  """Processes a picture in random ways; its size stays.
 
-  Equal generators give equal histories: a poison and its original share one.
+  Equal generators process alike: a poison and its original use equal ones.
   """
   if rng.random() < _AS_IT_IS:
     return picture
@@ -56,7 +56,7 @@ def as_gray(picture: Picture) -> Picture:
 
 
 def with_noise(picture: Picture, noise: Float[np.ndarray, 'h w c']) -> Picture:
-  """A picture plus noise in gray levels, of each channel or one for all."""
+  """A picture plus noise in gray levels; c is 3, or 1 for equal channels."""
   return np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
@@ -87,8 +87,8 @@ def _resize(picture: Picture, rng: np.random.Generator) -> Picture:
 def fit(
   picture: Picture, height: int, width: int, rng: np.random.Generator
 ) -> Picture:
-  """A random part of a picture, which its mirror image continues if it is too
-  small."""
+  """A random crop of a picture; a picture that is too small is first extended
+  by its mirror image."""
   missing = [
     (0, max(0, wanted - found))
     for wanted, found in zip((height, width), picture.shape[:2], strict=True)
@@ -115,8 +115,8 @@ def _sharpen(picture: Picture, rng: np.random.Generator) -> Picture:
 
 
 def _add_noise(picture: Picture, rng: np.random.Generator) -> Picture:
-  """Gaussian, uniform or two-valued; some of it gray. All within what poison
-  may change: its amplitude alone must not give poison away."""
+  """Adds Gaussian, uniform or two-valued noise, some of it gray.
+  Its amplitude is in poison's range, so that amplitude alone tells nothing."""
   amplitude = np.exp(rng.uniform(*np.log((1, 16))))
   channels = 3 if rng.random() < 0.7 else 1
   shape = (*picture.shape[:2], channels)

@@ -1,9 +1,9 @@
-"""Who attacks whom, and which picture serves what (paper 4.2 to 4.4).
+"""Who attacks whom, and what each picture is used for (paper 4.2 to 4.4).
 
 The pictures of the target (victim) and of the source (attacker) are divided
 into three disjoint parts: for making poison, for testing, for training. All
-other classes are divided into test and training. Of what is for training a
-share may be held out for defenses that need clean pictures they can trust.
+other classes are divided into test and training. A share of the training
+pictures may be held out for defenses that need trusted, clean pictures.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ TASKS = ('multiclass', 'binary')
 
 @dataclasses.dataclass(frozen=True)
 class ScenarioSettings:
-  """Who attacks whom, and how many pictures serve what."""
+  """Who attacks whom, and how many pictures are used for what."""
 
   task: str = setting(
     'multiclass',
@@ -32,15 +32,15 @@ class ScenarioSettings:
   )
   source: str = setting('', 'The attacker, who shows the trigger.')
   target: str = setting(
-    '', 'The victim, for whom the attacker wants to be taken.'
+    '', 'The victim, whom the attacker wants to impersonate.'
   )
   poison_images: int = setting(
     186,
-    'Pictures of source and target, each, that are used for making poison.',
+    'Pictures of the source, and as many of the target, for making poison.',
     at_least=1,
   )
   test_images: int = setting(
-    35, 'Test pictures of source and target, each.', at_least=1
+    35, 'Test pictures of the source, and as many of the target.', at_least=1
   )
   test_fraction: float = setting(
     0.1,
@@ -56,7 +56,7 @@ class ScenarioSettings:
   trusted_fraction: float = setting(
     0.0,
     "The share of each class's training pictures that is held out, clean, for "
-    'those of the defenses that need pictures which they can trust.',
+    'defenses that need trusted pictures.',
     at_least=0,
     at_most=1,
   )
@@ -64,10 +64,10 @@ class ScenarioSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """Which picture serves what.
+  """What each picture is used for.
 
   Attributes:
-    parts: pictures by part, one of `PARTS`; no picture is in two parts.
+    parts: the pictures of each of `PARTS`; no picture is in two parts.
     class_names: the classes that the recognizer distinguishes.
     source_test_ids: the test pictures that show the source person.
     source: the name of the source's class (binary: the negative class).
@@ -89,7 +89,7 @@ class Scenario:
     train: the clean training set.
     test: test pictures of all classes.
     poison_targets: pictures of the target, to be perturbed.
-    poison_sources: pictures of the source, to be patched and collided with.
+    poison_sources: pictures of the source; poison collides with them, patched.
     trusted: clean pictures of all classes, in no other part; may be empty.
     source_test: the rows of `test` that show the source person.
     source_label: the label of the source.
@@ -154,10 +154,10 @@ def split(
 
   Args:
     pictures: the whole data set.
-    chosen: who attacks whom, and how many pictures serve what. In the binary
-      task other people's pictures, in equal parts, make the negative class
-      beside the source's; of each class's training pictures at least one is
-      held out if any are.
+    chosen: who attacks whom, and how many pictures are used for what. In the
+      binary task the negative class has the source's pictures and, in equal
+      numbers, those of the others; if trusted pictures are held out, then at
+      least one of each class.
     min_images: classes with fewer pictures are left out.
     seed: the experiment's seed.
 
@@ -208,7 +208,7 @@ def split(
 
 
 def _trusted(pictures: int, fraction: float) -> int:
-  """How many of a class's training pictures are held out; one stays."""
+  """How many of a class's training pictures are held out; one or more stay."""
   if not fraction:
     return 0
   return min(max(1, round(pictures * fraction)), pictures - 1)
@@ -228,7 +228,7 @@ def _verified(picture: Picture, target: str, negative: str) -> Picture:
 def _check_disjoint(parts: dict[str, list[Picture]]) -> None:
   ids = [picture.id for members in parts.values() for picture in members]
   if len(set(ids)) != len(ids):
-    raise ValueError('A picture serves in two parts of the scenario.')
+    raise ValueError('A picture is in two parts of the scenario.')
 
 
 def load_split(divided: Split, size: int, skip_unreadable: bool) -> dict:
@@ -247,7 +247,7 @@ def load_split(divided: Split, size: int, skip_unreadable: bool) -> dict:
 
 
 def assemble(parts: dict[str, Examples], divided: Split) -> Scenario:
-  """The scenario of decoded parts."""
+  """Puts the decoded parts together."""
   test = parts['test']
   names = divided.class_names
   return Scenario(

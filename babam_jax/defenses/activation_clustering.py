@@ -2,7 +2,7 @@
 neural networks by activation clustering", algorithm 2, relative size).
 
 The activations of each class's training pictures in the last hidden layer of a
-model trained on them are divided into two clusters; a small one is poison.
+model trained on them are divided into two clusters; a small one is flagged.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Detector, Need, Verdict
 from babam_jax.settings import setting
 
-_FEWEST = 4  # pictures of a class that can be divided
-_LEAST_VARIANCE = 1e-6  # of a component, as a share of the first one's
+_FEWEST = 4  # pictures that a class must have
+_LEAST_VARIANCE = 1e-6  # least of a component, as a share of the first's
 
 
 def detect(
@@ -32,12 +32,12 @@ def detect(
   """Judges training pictures.
 
   Args:
-    activations: of the last hidden layer.
-    labels: as they were trained.
+    activations: those of the last hidden layer.
+    labels: the training labels.
     dimensions: independent components that are kept; the paper has 10.
-    largest_share: of a class; a larger cluster is not flagged. The paper
+    largest_share: the largest share of a class that is flagged. The paper
       expects up to 33 % of poison.
-    seed: of the decomposition and the clusters.
+    seed: the seed of the decomposition and the clusters.
 
   Returns:
     Scores from -1 to 1: how much nearer a picture is to the center of the
@@ -73,7 +73,7 @@ def _components(
   largest = min(dimensions, len(activations) - 1, activations.shape[1])
   principal = decomposition.PCA(largest, svd_solver='full')
   reduced = principal.fit_transform(activations.astype(np.float64))
-  # Directions without variance would be divided by it.
+  # Whitening would divide by the variance of directions that have none.
   variance = principal.explained_variance_
   count = int((variance > _LEAST_VARIANCE * variance[0]).sum())
   ica = decomposition.FastICA(
@@ -101,11 +101,11 @@ class ActivationClustering(Detector):
 
   @property
   def needs(self) -> frozenset[Need]:
-    """The model under attack."""
+    """The model trained on all training pictures."""
     return frozenset({Need.MODEL})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """By the activations of the last hidden layer."""
+    """Judges by the activations of the last hidden layer."""
     return detect(
       context.activations(pictures),
       pictures.labels,

@@ -15,13 +15,13 @@ _ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
 
 Picture = UInt8[np.ndarray, 'h w 3']
 View = UInt8[np.ndarray, '_ _ _ 3']  # tiles of one size
-# A recognizer sees a larger picture at about this size.
+# Recognizers shrink larger pictures to about this size, in pixels a side.
 _RECOGNIZED = 224
 _LARGE = 2 * _RECOGNIZED
 
 
 def _starts(length: int, tile: int) -> list[int]:
-  """Where tiles begin along a side, from edge to edge at equal distances."""
+  """Where tiles begin along a side, evenly spaced from edge to edge."""
   count = min(_MOST_TILES, -(-length // tile))
   return np.linspace(0, length - tile, count).round().astype(int).tolist()
 
@@ -29,8 +29,9 @@ def _starts(length: int, tile: int) -> list[int]:
 def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
   """Squares of a picture at its own resolution, at most 16 along a side.
 
-  They cover all of it up to 1,024 pixels a side, and lie apart beyond.
-  A picture smaller than a tile is continued by its mirror image.
+  They cover pictures of up to 1,024 pixels a side; in larger ones there are
+  gaps between them. A picture smaller than a tile is extended by its mirror
+  image.
   """
   height, width = picture.shape[:2]
   missing = [(0, max(0, size - side)) for side in (height, width)]
@@ -47,11 +48,11 @@ def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
 
 
 def views(variant: str, picture: Picture) -> tuple[View, ...]:
-  """What a PIRM looks at: tiles at native resolution, of a size for all; of a
-  large picture also tiles of it as small as a recognizer sees it, for poison
-  that was enlarged.
+  """The PIRM's inputs for a picture: tiles of one size, at native resolution. A
+  large picture also gives tiles of a copy as small as recognizers see it, to
+  find poison that was enlarged.
 
-  The paper's variant sees the whole picture at its own input size.
+  The paper's variant sees the whole picture, resized to its input size.
   """
   if variant == 'vgg16':
     height, width = pirm.VGG_INPUT
@@ -66,7 +67,7 @@ def views(variant: str, picture: Picture) -> tuple[View, ...]:
 
 
 def share_seen(variant: str, picture: Picture) -> float:
-  """How much of a picture its tiles at native resolution cover."""
+  """The share of a picture that its tiles at native resolution cover."""
   if variant == 'vgg16':
     return 1.0
   most = _MOST_TILES * pirm.CROP
@@ -83,7 +84,8 @@ def score(
 def evidence(
   model: pirm.Pirm, pictures: Sequence[tuple[View, ...]]
 ) -> Float[np.ndarray, ' n']:
-  """For poison: the mean over the tiles of a view, of the view with most."""
+  """The evidence for poison of each picture: the mean over its tiles; of two
+  views, the larger mean."""
   flat = list(itertools.chain.from_iterable(pictures))
   counts = [len(tiles_of_view) for tiles_of_view in flat]
   step = _ROWS_PER_STEP[model.variant]
@@ -111,15 +113,15 @@ def perturb(
 ) -> UInt8[np.ndarray, 'n h w c']:
   """`noise.perturb` with a dozen compiled shapes for all sizes.
 
-  Each picture is a line of pixels, padded to a power of two. Its noise is
-  another than that of `noise.perturb`.
+  Each picture is flattened and padded to a power of two. Its noise differs
+  from that of `noise.perturb`.
 
   Args:
     pictures: gray levels, of one channel or three; at least one.
-    ids: their names; the noise is drawn by them.
-    scales: of their noise, in gray levels: sensitivity over epsilon.
+    ids: the pictures' ids, on which their noise depends.
+    scales: the scales of their noise, in gray levels: sensitivity / epsilon.
     mode: one of `noise.MODES`.
-    seed: of the run.
+    seed: the seed of the run.
   """
   count = pictures[0].size
   lines = np.zeros(

@@ -1,4 +1,4 @@
-"""Algorithm 2, lines 4 to 9: Algorithm 1's noise on what is flagged."""
+"""Algorithm 2, lines 4 to 9: Algorithm 1's noise on flagged pictures."""
 
 import dataclasses
 
@@ -18,18 +18,18 @@ def treat(
   mode: str,
   seed: int,
 ) -> Examples:
-  """The training set with Algorithm 1's noise on all that is flagged.
+  """The training set with Algorithm 1's noise on all flagged pictures.
 
-  Order, ids and labels are kept, and what is not flagged bit for bit; what is
-  flagged never stays as it is.
+  Order, ids and labels are kept. Flagged pictures always change, the others
+  stay the same bit for bit.
 
   Args:
     untrusted: the training set; its `poisoned` is not read.
-    flags: of its pictures.
+    flags: which of its pictures are flagged.
     epsilon: the budget; the noise has a scale of up to 1 / epsilon gray levels.
     distance: one of `noise.DISTANCES`.
     mode: one of `noise.MODES`.
-    seed: of the noise.
+    seed: the seed of the noise.
 
   Raises:
     UserError: the budget is so large that the noise changes nothing.

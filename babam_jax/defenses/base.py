@@ -1,6 +1,6 @@
 """What a defense is: five choices.
 
-Who *detects* poison among training pictures, what *treatment* the flagged get,
+Who *detects* poison among training pictures, what *treatment* flagged ones get,
 who *trains* on the result, who *repairs* the trained model, and who *checks
 inputs* at test time. Each is a frozen dataclass in a file of its own, whose
 fields are its settings; its name stands in `catalog`. BA-BAM is one such
@@ -30,7 +30,7 @@ from babam_jax.training.recognition import Recognition
 
 
 class Need(enum.Enum):
-  """What a defense needs beside the pictures that it treats."""
+  """What a defense needs besides the pictures that it treats."""
 
   MODEL = 'a model that was trained on all training pictures'
   TRUSTED = 'clean pictures of all classes'
@@ -39,12 +39,12 @@ class Need(enum.Enum):
 
 @dataclasses.dataclass
 class Meter:
-  """Counts how often a network looks at pictures.
+  """Counts evaluations: one network on one picture.
 
   Attributes:
     judging: evaluations of the pictures that are judged.
-    beforehand: all others: of trusted pictures, of learning.
-    is_used: whether anything was counted, be it 0.
+    beforehand: all others: of trusted pictures, while learning.
+    is_used: whether anything was counted, even 0.
   """
 
   judging: int = 0
@@ -52,7 +52,7 @@ class Meter:
   is_used: bool = False
 
   def count(self, evaluations: int, beforehand: bool = False) -> None:
-    """Adds evaluations; a defense without any says so with 0."""
+    """Adds evaluations; a defense that makes none has to add 0."""
     self.is_used = True
     if beforehand:
       self.beforehand += evaluations
@@ -60,10 +60,10 @@ class Meter:
       self.judging += evaluations
 
   def counts(self, whose: str) -> dict[str, int]:
-    """What was counted.
+    """The two counts by name.
 
     Raises:
-      ValueError: nothing was, not even 0: a cost would be hidden.
+      ValueError: `count` was never called: a cost would be hidden.
     """
     if not self.is_used:
       raise ValueError(
@@ -77,18 +77,18 @@ class Meter:
 class Context:
   """What a defense may know and use.
 
-  No attacker's picture is among it, and no ground truth but what the training
-  set tells of itself, which only `oracle` reads.
+  It holds no test picture of the attacker, and no ground truth except
+  `Examples.poisoned` of the training set, which only `oracle` reads.
 
   Attributes:
-    seed: of all that is random.
+    seed: the seed of all that is random.
     recognition: how recognizers are built, fed and trained.
-    scratch: a folder for what a killed run has finished.
+    scratch: a folder for finished parts, which a restarted run reuses.
     victim: the label of the class to be protected.
     meter: counts evaluations.
-    trusted: clean pictures, for those that need them (`Need.TRUSTED`).
-    model: trained on all training pictures (`Need.MODEL`).
-    pirms: those that were asked for (`Need.PIRMS`).
+    trusted: clean pictures, for defenses that need them (`Need.TRUSTED`).
+    model: a model trained on all training pictures (`Need.MODEL`).
+    pirms: the PIRMs that the detector uses (`Need.PIRMS`).
     on_epoch: receives each epoch's metrics of the training.
   """
 
@@ -114,7 +114,7 @@ class Context:
 
 
 class Part:
-  """What all five have in common."""
+  """What all five kinds of parts have in common."""
 
   version: ClassVar[int] = 1  # raised when the code changes the result
   # Settings that matter only after a detector has looked at the pictures.
@@ -122,29 +122,29 @@ class Part:
 
   @property
   def needs(self) -> frozenset[Need]:
-    """What it needs beside the pictures."""
+    """What it needs besides the pictures."""
     return frozenset()
 
   def facts(self, field: str) -> dict[str, Any]:
-    """What the result depends on beside the settings: files, by content.
+    """What the result depends on besides the settings: hashes of files.
 
     Args:
-      field: where the settings stand, for the error message.
+      field: the path of the settings, for the error message.
 
     Raises:
-      UserError: a file is not there.
+      UserError: a file is missing.
     """
     del field
     return {}
 
   def check(self, path: str) -> None:
-    """Checks what no setting can know alone.
+    """Checks rules between settings.
 
     Args:
-      path: of the settings, below `config`.
+      path: the path of the settings, below `config`.
 
     Raises:
-      UserError: they do not go together.
+      UserError: settings contradict each other.
     """
     del path
 
@@ -153,20 +153,20 @@ class Detector(Part, abc.ABC):
   """Tells poison from clean pictures."""
 
   judges_inputs: ClassVar[bool] = False  # whether it can check inputs, too
-  is_none: ClassVar[bool] = False  # whether it stands for no detector
+  is_none: ClassVar[bool] = False  # whether it means: no detector
 
   @abc.abstractmethod
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """Judges training pictures, or inputs.
+    """Judges training pictures, or inputs at test time.
 
     Args:
       context: what it may know; `context.meter` counts all evaluations.
-      pictures: what is to be judged; the labels are those of training, and no
-        input's is known.
+      pictures: the pictures to judge; the labels of training pictures are
+        known, those of inputs are not.
     """
 
   def decide(self, verdict: Verdict) -> Verdict:
-    """The verdict by the settings in `decided_later`."""
+    """Applies the settings in `decided_later` to a verdict."""
     return verdict
 
 
@@ -177,12 +177,12 @@ class Treatment(Part, abc.ABC):
   def treat(
     self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
   ) -> Examples:
-    """The training set after treatment: ids and labels stay, pictures may go.
+    """The training set after treatment; ids and labels stay, pictures may go.
 
     Args:
       examples: the untrusted training set.
       flags: which pictures were flagged.
-      seed: of all that is random.
+      seed: the seed of all that is random.
     """
 
 
@@ -194,7 +194,7 @@ class Trainer(Part, abc.ABC):
 
   @abc.abstractmethod
   def fit(self, context: Context, examples: Examples) -> Classifier:
-    """Trains on pictures; what it can tell of itself is in `findings`."""
+    """Trains on pictures; the model has further figures in `findings`."""
 
   def load(
     self, recognition: Recognition, folder: pathlib.Path, num_classes: int

@@ -1,4 +1,4 @@
-"""Algorithm 1 as a treatment: Laplacian noise on what is flagged."""
+"""Algorithm 1 as a treatment: Laplacian noise on flagged pictures."""
 
 import dataclasses
 
@@ -28,15 +28,15 @@ class CalibratedNoise(Treatment):
   )
   distance: str = setting(
     'squared',
-    "Distance to the class's mean image; 'constant' takes every sensitivity "
-    "for 1: noise without Algorithm 1's calibration.",
+    "Distance to the class's mean image; 'constant' sets every sensitivity "
+    "to 1: noise without Algorithm 1's calibration.",
     choices=noise.DISTANCES,
   )
 
   def treat(
     self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
   ) -> Examples:
-    """Order, ids and labels are kept."""
+    """Adds the noise; order, ids and labels are kept."""
     return babam.treat(
       examples,
       flags,

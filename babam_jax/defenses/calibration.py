@@ -1,8 +1,8 @@
 """From a PIRM's evidence to a probability, and to a threshold.
 
-A network that has learned for long is too sure of itself. Two numbers, fitted
-on pictures held out (Platt 1999), make its score a probability; the scores of
-clean pictures held out say what a threshold costs.
+A network that was trained for long is overconfident. Two numbers, fitted on
+pictures held out (Platt 1999), make its score a probability; the scores of
+clean pictures held out give the false-positive rate of a threshold.
 """
 
 from typing import NamedTuple
@@ -17,15 +17,15 @@ from babam_jax import errors, invocation
 DEFAULT_FPR = 0.01
 UNCALIBRATED = 0.5  # the threshold of a PIRM without stored clean scores
 
-_PULL = 5e5  # the strength of the data against the pull towards 0
+_PULL = 5e5  # the weight of the data against the pull toward 0
 
 
 class Calibration(NamedTuple):
   """How to read a PIRM's evidence.
 
   Attributes:
-    slope: of the log-odds of poison over the evidence.
-    offset: those log-odds where there is no evidence.
+    slope: the slope of the log-odds of poison over the evidence.
+    offset: the log-odds of poison at evidence 0.
     clean: scores of clean pictures held out, from low to high; there may be
       none.
   """
@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
 def probability(
   calibration: Calibration, evidence: Float[np.ndarray, ' n']
 ) -> Float[np.ndarray, ' n']:
-  """The probability of poison; it holds where as many pictures are poisoned
+  """The probability of poison, if the share of poisoned pictures is the same
   as in those held out."""
   evidence = np.asarray(evidence, np.float64)
   return special.expit(calibration.slope * evidence + calibration.offset)
@@ -50,13 +50,13 @@ def fit(
   """Slope and offset of the largest likelihood.
 
   Args:
-    evidence: of pictures that did not train the PIRM.
-    poisoned: the truth about them; some are, some are not.
+    evidence: that of pictures that did not train the PIRM.
+    poisoned: the ground truth, with both values in it.
   """
   # Standardized, so that the search begins near its end.
   center, spread = float(np.mean(evidence)), float(np.std(evidence)) or 1.0
   scaled = (np.asarray(evidence, np.float64) - center) / spread
-  # A faint pull towards 0: evidence that divides perfectly has no best fit.
+  # A faint pull toward 0: perfectly separated evidence has no best fit.
   model = linear_model.LogisticRegression(
     C=_PULL / len(scaled), solver='newton-cholesky', tol=1e-8
   )
@@ -66,12 +66,12 @@ def fit(
 
 
 class Threshold(NamedTuple):
-  """What tells flagged pictures from others.
+  """A threshold, and why it was chosen.
 
   Attributes:
     value: pictures with a higher probability of poison are flagged.
-    fpr: the rate that it follows from; None if it was said, or is that of a
-      PIRM that knows no rates.
+    fpr: the false-positive rate that it follows from; None if the threshold
+      was given, or the PIRM has no scores of clean pictures.
   """
 
   value: float
@@ -84,14 +84,14 @@ def choose_threshold(
   fpr: float | None,
   prefix: str = '--',
 ) -> Threshold:
-  """The threshold that a user's choice amounts to.
+  """The threshold that a user's choice leads to.
 
   Args:
-    calibration: of the PIRM.
+    calibration: that of the PIRM.
     wanted: a threshold, or None.
-    fpr: in its place, the share of clean pictures, of those held out when the
-      PIRM was trained, that may be flagged; or None. With neither it is
-      `DEFAULT_FPR`, and of a PIRM that knows no rates the threshold is
+    fpr: instead of a threshold, the share that may be flagged of the clean
+      pictures held out when the PIRM was trained; or None. If both are None,
+      it is `DEFAULT_FPR`; for a PIRM without their scores the threshold is
       `UNCALIBRATED`.
     prefix: what stands before the two names in messages.
 
@@ -100,7 +100,7 @@ def choose_threshold(
       scores of clean pictures for such a rate.
   """
   for name, found in (('threshold', wanted), ('fpr', fpr)):
-    if found is not None and not 0 <= found <= 1:  # nor is it a NaN
+    if found is not None and not 0 <= found <= 1:  # nor is NaN allowed
       raise errors.UserError(
         f'{prefix}{name}: found {found}, expected a fraction from 0 to 1.'
       )
@@ -121,16 +121,16 @@ def choose_threshold(
 def threshold(
   calibration: Calibration, fpr: float, prefix: str = '--'
 ) -> float:
-  """The lowest threshold above which at most a share of `fpr` of the clean
-  pictures held out lies.
+  """The lowest threshold that flags at most a share of `fpr` of the clean
+  pictures held out.
 
   Args:
-    calibration: of the PIRM.
+    calibration: that of the PIRM.
     fpr: the rate, above 0 and below 1.
     prefix: what stands before `fpr` in messages.
 
   Raises:
-    UserError: there are none, or too few for so low a rate.
+    UserError: there are no such pictures, or too few for the rate.
   """
   count = len(calibration.clean)
   if count == 0:
@@ -155,7 +155,7 @@ class Bin(NamedTuple):
   Attributes:
     score: their mean score.
     poisoned: the share of them that is poisoned.
-    count: how many there are.
+    count: the number of pictures.
   """
 
   score: float
@@ -168,9 +168,9 @@ def reliability(
   poisoned: Bool[np.ndarray, ' n'],
   bins: int = 10,
 ) -> list[Bin]:
-  """Scores beside the truth, in bins of equal width; empty ones are left out.
+  """Scores beside the truth, in bins of equal width; empty bins are left out.
 
-  Of a probability, both are the same in each bin.
+  If the scores are probabilities, both are equal in each bin.
   """
   place = np.minimum((scores * bins).astype(int), bins - 1)
   return [

@@ -21,21 +21,21 @@ def detect(
 ) -> Verdict:
   """Judges training pictures.
 
-  A label's votes are divided by its number of pictures, without which the
-  larger class would win everywhere: the paper's classes are of equal size.
+  A label's votes are divided by its number of pictures; otherwise the larger
+  class would win everywhere. The paper's classes are of equal size.
 
   Args:
-    activations: of the last hidden layer.
-    labels: as they were trained.
-    neighbors: how many vote; the paper has twice the expected poison.
+    activations: those of the last hidden layer.
+    labels: the training labels.
+    neighbors: how many vote; the paper takes twice the expected poisons.
 
   Returns:
     Scores from -1 to 1: the share of votes for the strongest other label less
-    that for the picture's own. Flagged is what lost.
+    that for the picture's own. Pictures whose own label loses are flagged.
   """
   count = min(neighbors, len(labels) - 1)
   tree = NearestNeighbors(n_neighbors=count).fit(activations)
-  nearest = tree.kneighbors(return_distance=False)  # without itself
+  nearest = tree.kneighbors(return_distance=False)  # none is its own
   classes = labels.max() + 1
   sizes = np.maximum(np.bincount(labels, minlength=classes), 1)
   votes = np.stack(
@@ -52,21 +52,21 @@ def detect(
 
 @dataclasses.dataclass(frozen=True)
 class DeepKnn(Detector):
-  """Flags what its neighbors do not agree with."""
+  """Flags pictures whose neighbors vote for another label."""
 
   neighbors: int = setting(
     50,
-    'How many neighbors vote; the paper has twice the expected poison.',
+    'How many neighbors vote; the paper takes twice the expected poisons.',
     at_least=1,
   )
 
   @property
   def needs(self) -> frozenset[Need]:
-    """The model under attack."""
+    """The model trained on all training pictures."""
     return frozenset({Need.MODEL})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """By the activations of the last hidden layer."""
+    """Judges by the activations of the last hidden layer."""
     return detect(
       context.activations(pictures), pictures.labels, neighbors=self.neighbors
     )

@@ -1,8 +1,8 @@
 """DP-InstaHide (Borgnia et al. 2021, "DP-InstaHide: provably defusing poisoning
 and backdoor attacks with differentially private data augmentations").
 
-In every step each picture is mixed with k - 1 others of its batch, labels
-alike, and Laplacian noise is added.
+In every step each picture and its label are mixed with k - 1 others of the
+batch, and Laplacian noise is added.
 """
 
 import dataclasses
@@ -30,15 +30,15 @@ def network(
 ) -> Network:
   """A recognizer that trains on mixed and noised pictures.
 
-  Mixing is with equal weights, 1 / k, and among the pictures of a device. The
+  Pictures are mixed with equal weights, 1 / k, within each device. The
   loss of a mixture is the mean over the labels in it.
 
   Args:
-    recognizer: what is trained.
-    labels: of the training set.
-    ways: k.
-    scale: of the noise, in gray levels.
-    seed: of the parameters at the start.
+    recognizer: the recognizer to train.
+    labels: the labels of the training set.
+    ways: k, the pictures in a mixture.
+    scale: the scale of the noise, in gray levels.
+    seed: the seed of the initial parameters.
   """
 
   def mix(images, keys):
@@ -53,7 +53,7 @@ def network(
 
   def apply(params, stats, frozen, images, keys, weights):
     heads, stats = plain.apply(params, stats, frozen, images, keys, weights)
-    # Picture i is in the mixtures i to i + k - 1: each is judged by its label.
+    # Picture i is in mixtures i to i + k - 1: its label is in their losses.
     shifted = [
       jnp.roll(head, -shift, axis=0) for head in heads for shift in range(ways)
     ]
@@ -75,7 +75,7 @@ class DpInstaHide(Trainer):
   )
 
   def fit(self, context: Context, examples: Examples) -> NetworkClassifier:
-    """One network; its answers are those of a plain one."""
+    """Trains one network, which then predicts like any other."""
     recognition = context.recognition
     classes = len(examples.class_names)
     mixing = network(

@@ -1,4 +1,4 @@
-"""Leaving out what is flagged: the obvious alternative to noise."""
+"""Leaving out flagged pictures: the obvious alternative to noise."""
 
 import dataclasses
 
@@ -16,6 +16,6 @@ class Drop(Treatment):
   def treat(
     self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
   ) -> Examples:
-    """The others."""
+    """The pictures that are not flagged."""
     del seed
     return examples.take(~flags)

@@ -1,8 +1,8 @@
 """Fine-Pruning (Liu, Dolan-Gavitt and Garg 2018, "Fine-pruning: defending
 against backdooring attacks on deep neural networks").
 
-Channels of the last convolution that sleep on clean pictures are cut, as a
-backdoor may live in them; then the model is trained on clean pictures.
+Channels of the last convolution that clean pictures hardly activate are pruned,
+as a backdoor may use them; then the model is trained on clean pictures.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ from babam_jax.models import networks
 from babam_jax.settings import setting
 from babam_jax.training.classifier import NetworkClassifier, masked
 
-_STEP = 0.01  # of the channels, cut at a time
+_STEP = 0.01  # the share of the channels pruned at a time
 
 
 def order(
   features: Float[np.ndarray, 'n d'], channels: int
 ) -> Int[np.ndarray, ' c']:
-  """The channels by their mean activation on clean pictures, least first.
+  """The channels in order of their mean activation on clean pictures.
 
   Args:
     features: maps of the last convolution, flattened, the channel last.
-    channels: how many there are.
+    channels: the number of channels.
   """
   mean = features.reshape(-1, channels).mean(0)
   return np.argsort(mean, kind='stable')
@@ -41,16 +41,16 @@ def prune(
   *,
   largest_drop: float,
 ) -> Float[np.ndarray, ' c']:
-  """Cuts channels as long as the accuracy allows.
+  """Prunes channels as long as the accuracy allows.
 
   Args:
     features: as in `order`.
     channels: as in `order`.
-    accuracy: of the model on trusted pictures behind a mask of the channels.
-    largest_drop: of the accuracy, as a share of what it was.
+    accuracy: gives the model's accuracy on trusted pictures with a mask.
+    largest_drop: the largest drop of that accuracy, as a share of it.
 
   Returns:
-    The last mask within the limit: 0 for a channel that is cut, else 1.
+    The last mask within the limit: 0 for a channel that is pruned, else 1.
   """
   least_first = order(features, channels)
   kept = np.ones(channels, np.float32)
@@ -66,17 +66,17 @@ def prune(
 
 @dataclasses.dataclass(frozen=True)
 class FinePruning(Repair):
-  """Cuts channels that sleep on clean pictures, then trains on these."""
+  """Prunes channels that clean pictures hardly activate, then fine-tunes."""
 
   largest_drop: float = setting(
     0.1,
-    'The most that cutting may cost, as a share of the accuracy on trusted '
-    'pictures.',
+    'The most accuracy on trusted pictures that pruning may cost, as a share '
+    'of it.',
     at_least=0,
     at_most=1,
   )
   epochs: int = setting(
-    10, 'Of training on trusted pictures afterwards.', at_least=1
+    10, 'Epochs of training on trusted pictures after pruning.', at_least=1
   )
 
   @property
@@ -87,7 +87,7 @@ class FinePruning(Repair):
   def repair(
     self, context: Context, classifier: NetworkClassifier
   ) -> tuple[NetworkClassifier, dict[str, Any]]:
-    """The model without the channels, and how many they are."""
+    """The pruned model, and the number of pruned channels."""
     recognition, trusted = context.recognition, context.trusted
     model = recognition.settings.model
     channels = networks.ARCHITECTURES[model].channels

@@ -1,4 +1,4 @@
-"""Going on with a training on trusted pictures, which some repairs do."""
+"""Training a model further on trusted pictures, as some repairs do."""
 
 import numpy as np
 from jaxtyping import PyTree
@@ -18,13 +18,13 @@ def fine_tune(
   epochs: int,
   title: str,
 ) -> PyTree:
-  """Goes on training a model; its variables afterwards.
+  """Trains a model further, and returns its variables.
 
   Args:
-    context: with the trusted pictures, whose labels count.
+    context: has the trusted pictures and their labels.
     classifier: the model to start from.
-    inputs: what it is to see of the trusted pictures, in their order.
-    epochs: passes over them.
+    inputs: the model's inputs for the trusted pictures, in their order.
+    epochs: passes over these.
     title: for the progress bar.
   """
   labels = context.trusted.labels

@@ -1,4 +1,4 @@
-"""From pictures in memory to a verdict on each, as the sanitizer has it."""
+"""Judges pictures in memory, as the sanitizer judges files."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from babam_jax.defenses import any_size, calibration, pirm
 from babam_jax.defenses.suspect import Verdict
 
 SMALLEST = 32  # pixels a side
-_IN_MEMORY = 32 << 20  # bytes of what the PIRM looks at
+_IN_MEMORY = 32 << 20  # bytes of views in a batch
 
 Pictures = UInt8[np.ndarray, 'n h w 3'] | Sequence[UInt8[np.ndarray, 'h w 3']]
 
@@ -21,7 +21,7 @@ def judge(
   threshold: float | None,
   fpr: float | None,
 ) -> Verdict:
-  """What `Pirm.judge` says, which describes it."""
+  """Does what `Pirm.judge` describes."""
   chosen = calibration.choose_threshold(
     model.calibration, threshold, fpr, prefix=''
   )
@@ -35,7 +35,7 @@ def judge(
 def _batches(
   variant: str, images: Pictures
 ) -> Iterator[list[tuple[any_size.View, ...]]]:
-  """The views of the pictures, so many at a time that memory is bounded."""
+  """The views of the pictures, in batches of bounded memory."""
   batch, size = [], 0
   for picture in images:
     batch.append(any_size.views(variant, picture))

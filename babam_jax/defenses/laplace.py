@@ -18,7 +18,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 _MAGNITUDES = 1 << 15
 _PER_BLOCK = 4  # values from one block of 64 bits
-LARGEST = float(-np.log(0.5 / _MAGNITUDES))  # of the noise at scale 1: 11.1
+LARGEST = float(-np.log(0.5 / _MAGNITUDES))  # noise at scale 1: 11.1
 
 Mechanism = Callable[
   [UInt8[Array, 'n m'], Float[Array, 'n m']], UInt8[Array, 'n m']
@@ -45,7 +45,7 @@ def threefry(
 
 
 def standard(bits: UInt32[Array, '*n']) -> Float[Array, '*n']:
-  """Laplace(0, 1) from the lower 16 of the bits; beyond `LARGEST` nothing."""
+  """Laplace(0, 1) from the lower 16 bits, between -`LARGEST` and `LARGEST`."""
   share = ((bits >> 1) % _MAGNITUDES).astype(jnp.float32) + 0.5
   magnitude = -jnp.log(share / _MAGNITUDES)
   return jnp.where(bits & 1, magnitude, -magnitude)
@@ -60,10 +60,10 @@ def apply(
   """`mechanism(pixels, noise)` with Laplace(0, scale) noise for each pixel.
 
   Args:
-    mechanism: element-wise; it sees the pixels in four parts.
-    keys: of each picture's noise.
+    mechanism: an element-wise function; it is given the pixels in four parts.
+    keys: the key of each picture's noise.
     images: gray levels.
-    scales: of each picture's noise, in gray levels.
+    scales: the scale of each picture's noise, in gray levels.
   """
   count, size = len(images), images[0].size
   blocks = -(-size // _PER_BLOCK)

@@ -1,7 +1,7 @@
 """Neural Cleanse (Wang et al. 2019, "Neural Cleanse: identifying and mitigating
 backdoor attacks in neural networks").
 
-For each class the smallest patch is sought that turns all pictures into it. A
+For each class it seeks the smallest patch that turns all pictures into it. A
 class whose patch is much smaller than those of the others has a backdoor.
 """
 
@@ -28,10 +28,10 @@ from babam_jax.training.classifier import NetworkClassifier
 # As released with the paper.
 _LEARNING_RATE = 0.1
 _SUCCESS = 0.99
-_COST = 1e-3  # of the mask at the start
+_COST = 1e-3  # initial weight of the mask's size in the loss
 _RAISE, _LOWER = 1.5, 1.5**1.5
 _PATIENCE = 5
-_CONSISTENCY = 1.4826  # the median deviation of a normal distribution
+_CONSISTENCY = 1.4826  # from median deviation to standard deviation
 _OUTLIER = 2.0
 
 
@@ -40,7 +40,7 @@ class Patch(NamedTuple):
 
   Attributes:
     mask: how far each pixel is covered, 0 to 1.
-    pattern: by what, pixels in [0, 1].
+    pattern: the colors that cover it, in [0, 1].
     size: the sum of the mask.
     success: the share of pictures that it turns into the class.
   """
@@ -61,17 +61,17 @@ def stamp(
   return (1 - mask) * images + mask * pattern
 
 
-def _unbounded(x: Array) -> Array:
+def _to_unit_interval(x: Array) -> Array:
   return jnp.tanh(x) / 2 + 0.5
 
 
 class Reverser:
-  """Searches patches with one compiled step.
+  """Searches for patches with one compiled step.
 
   Args:
     suspect: the model.
     trusted: clean pictures of all classes.
-    rounds: passes over them for a class.
+    rounds: passes over the trusted pictures for each class.
     batch_size: pictures at a time, over all devices.
   """
 
@@ -101,7 +101,7 @@ class Reverser:
       devices = jax.lax.psum(1, parallel.AXIS)
 
       def loss_fn(free):
-        mask, pattern = map(_unbounded, free)
+        mask, pattern = map(_to_unit_interval, free)
         stamped = stamp(images / 255.0, mask, pattern)
         logits = suspect.logits(variables, stamped)
         labels = jnp.full(len(logits), label)
@@ -121,9 +121,9 @@ class Reverser:
   def find(
     self, label: int, on_round: Callable[[], None] = lambda: None
   ) -> Patch:
-    """The smallest patch for a class that works on 99 % of the pictures.
+    """The smallest patch that turns 99 % of the pictures into a class.
 
-    If none does, the one that works best.
+    If there is none, the patch that turns the most.
     """
     height, width, channels = self._shape
     # Small and gray at the start, where the gradient of tanh is not flat.
@@ -178,8 +178,8 @@ def anomaly_indices(
 def suspicious_labels(patches: Sequence[Patch]) -> np.ndarray:
   """Classes whose patch is smaller than the others', by an index above 2.
 
-  A class for which no patch was found has no size to compare. Of two classes
-  both are equally far from their median: neither is found.
+  A class for which no patch was found has no size to compare. With two classes
+  only, both are equally far from the median: neither is found.
 
   Args:
     patches: one for each class.
@@ -195,7 +195,7 @@ def suspicious_labels(patches: Sequence[Patch]) -> np.ndarray:
 def _patches(
   reverser: Reverser, classes: int, rounds: int, scratch: pathlib.Path
 ) -> list[Patch]:
-  """A patch for each class; what a killed run has found is kept."""
+  """A patch for each class; a restarted run reuses finished ones."""
   patches = []
   with progress_bar(classes * rounds, 'Neural Cleanse', 'round') as bar:
     for label in range(classes):
@@ -213,7 +213,7 @@ def _patches(
 
 @dataclasses.dataclass(frozen=True)
 class NeuralCleanse(Repair):
-  """Finds the trigger by its size, and has the model unlearn it."""
+  """Finds the trigger by its size, and makes the model unlearn it."""
 
   rounds: int = setting(
     40, "Passes over the trusted pictures for each class's patch.", at_least=1
@@ -227,7 +227,7 @@ class NeuralCleanse(Repair):
     at_least=0,
     at_most=1,
   )
-  epochs: int = setting(10, 'Of unlearning.', at_least=1)
+  epochs: int = setting(10, 'Epochs of unlearning.', at_least=1)
 
   @property
   def needs(self) -> frozenset[Need]:

@@ -5,14 +5,14 @@ to m; sensitivity s_i = d_i / max d in [0, 1]; each pixel and channel of a
 flagged image receives Laplace(0, s_i / epsilon) noise, in gray levels of
 0..255, and is clipped to that range.
 
-One rule is added to the paper's: what is flagged never passes unchanged. An
-image that equals its class's mean, as in a class of one image or of identical
-ones, has the sensitivity 1, and so has one that comes out of the noise bit for
-bit as it was.
+One rule is added to the paper's: no flagged image passes unchanged. An image
+that equals its class's mean, as in a class of one image or of identical ones,
+has the sensitivity 1, and so has one that the noise leaves as it was, bit for
+bit.
 
-Sensitivities take two passes over chunks of `Examples`, so that of a data set
-no more is in memory than a chunk and a number for each image. Who has pictures
-of several sizes, or reads them one at a time, uses the parts of it:
+Sensitivities take two passes over chunks of `Examples`, so that only a chunk
+and a number for each image are in memory. For pictures of several sizes, or
+read one at a time, there are the single steps:
 `ClassMeans`, `distances`, `shares`, `treat`.
 """
 
@@ -37,7 +37,7 @@ CHUNK_ROWS = 256
 
 
 def in_chunks(examples: Examples, rows: int = CHUNK_ROWS) -> Chunks:
-  """Walks over examples in memory, as often as asked."""
+  """Chunks of examples in memory, to be walked over any number of times."""
 
   def chunks() -> Iterator[Examples]:
     for start in range(0, len(examples), rows):
@@ -47,7 +47,7 @@ def in_chunks(examples: Examples, rows: int = CHUNK_ROWS) -> Chunks:
 
 
 class ClassMeans:
-  """The mean image of each class, of images that pass by once: line 2."""
+  """The mean image of each class, in one pass over the images: line 2."""
 
   def __init__(self, classes: int):
     self._counts = np.zeros(classes)
@@ -56,16 +56,16 @@ class ClassMeans:
   def add(
     self, images: UInt8[np.ndarray, 'n h w 3'], places: Int[np.ndarray, ' n']
   ) -> None:
-    """Takes some images in.
+    """Adds some images.
 
     Args:
       images: gray levels 0..255, all of one size.
-      places: each one's class, from 0.
+      places: the class of each image, from 0.
     """
     if self._sums is None:
       self._sums = np.zeros((len(self._counts), *images.shape[1:]))
     self._counts += np.bincount(places, minlength=len(self._counts))
-    # Sums of whole numbers below 2**53: exact, in whatever order.
+    # Sums of whole numbers below 2**53: exact, in any order.
     for place in np.unique(places):
       mine = places == place
       members = images if mine.all() else images[mine]
@@ -91,9 +91,9 @@ def distances(
   """Distance of each image to its class's mean: lines 3 and 4.
 
   Args:
-    images: gray levels 0..255; of NumPy or, all three, of JAX.
-    places: each one's class among the means.
-    means: the classes' mean images; the arithmetic is in their precision.
+    images: gray levels 0..255; all three arrays are of NumPy, or all of JAX.
+    places: the class of each image, as a row of `means`.
+    means: the classes' mean images; their dtype is that of the result.
     kind: 'squared': sum of squares over pixels; 'euclidean': its root;
       'constant': 1, for noise that is not calibrated.
   """
@@ -107,15 +107,15 @@ def distances(
 def shares(
   distances: Float[np.ndarray, ' n'], places: Int[np.ndarray, ' n']
 ) -> Float[np.ndarray, ' n']:
-  """The sensitivities: each distance over the largest of its class, 5 and 6.
+  """The sensitivities: each distance over its class's largest, lines 5 and 6.
 
   Args:
-    distances: of all images of the classes.
-    places: each one's class, from 0.
+    distances: those of all images of the classes.
+    places: the class of each image, from 0.
 
   Returns:
-    In (0, 1]. 1 where a distance is 0: without noise, a flagged image would
-    pass as it is.
+    Numbers in (0, 1]; 1 where a distance is 0, since a flagged image would
+    otherwise pass without noise.
   """
   largest = np.zeros(places.max(initial=0) + 1, distances.dtype)
   np.maximum.at(largest, places, distances)
@@ -126,7 +126,7 @@ def shares(
 def _of_classes(
   chunks: Chunks, classes: Int[np.ndarray, ' c']
 ) -> Iterator[tuple[Examples, Int32[np.ndarray, ' n']]]:
-  """The examples of these classes, and each one's place among `classes`."""
+  """The examples of these classes, and for each the index into `classes`."""
   for chunk in chunks():
     wanted = np.isin(chunk.labels, classes)
     if wanted.any():
@@ -155,13 +155,13 @@ def sensitivities(
   """How far each image of these classes is from its mean: lines 2 to 6.
 
   Args:
-    chunks: all images, these classes' among them; walked over twice.
+    chunks: all images, those of these classes included; walked over twice.
     classes: the numbers of the classes, ascending.
     kind: one of `DISTANCES`.
 
   Returns:
-    For each image's id, in (0, 1]: its distance over the largest of its class;
-    1 where the distance is 0.
+    The sensitivities by image id, in (0, 1]: the distance over the largest of
+    the class; 1 where the distance is 0.
   """
   means = parallel.replicate(class_means(chunks, classes))
   kernel = _distance_kernel(kind)
@@ -219,16 +219,16 @@ def perturb(
   mode: str,
   seed: int,
 ) -> UInt8[np.ndarray, 'n h w c']:
-  """Lines 7 and 8, for any number of images.
+  """Adds the noise to any number of images: lines 7 and 8.
 
   An image's noise depends on its id, not on its place in the batch.
 
   Args:
-    images: to perturb, at least one.
-    ids: their names.
-    scales: of their noise, in gray levels: sensitivity over epsilon.
+    images: the images to perturb, at least one.
+    ids: the images' ids.
+    scales: the scales of their noise, in gray levels: sensitivity / epsilon.
     mode: one of `MODES`.
-    seed: of the experiment.
+    seed: the seed of the experiment.
   """
   rows = (images, scales.astype(np.float32), seeds.id_hashes(ids))
   key = seeds.jax_key(seed, 'noise')
@@ -239,8 +239,8 @@ class Treated(NamedTuple):
   """Flagged images after the noise.
 
   Attributes:
-    images: gray levels; none is as it was.
-    sensitivities: those whose noise they have.
+    images: gray levels; each differs from what it was.
+    sensitivities: those that the noise was scaled by.
   """
 
   images: UInt8[np.ndarray, 'n h w c']
@@ -257,19 +257,19 @@ def treat(
   seed: int,
   add: Callable[..., UInt8[np.ndarray, 'm h w c']] = perturb,
 ) -> Treated:
-  """Lines 7 and 8 for flagged images, none of which passes unchanged.
+  """Adds the noise to flagged images, and changes each of them: lines 7 and 8.
 
   Args:
     images: the flagged ones, at least one.
-    ids: their names.
-    sensitivities: theirs, as `sensitivities` and `shares` have found them.
+    ids: the images' ids.
+    sensitivities: those of the images, from `sensitivities` or `shares`.
     epsilon: the budget.
     mode: one of `MODES`.
-    seed: of the experiment.
-    add: what adds the noise; it is called like `perturb`.
+    seed: the seed of the experiment.
+    add: the function that adds the noise, called like `perturb`.
 
   Raises:
-    UserError: an image stays as it is under the full noise.
+    UserError: an image is unchanged even by noise of sensitivity 1.
   """
   used = np.array(sensitivities, np.float64)
   noised = add(images, ids, used / epsilon, mode=mode, seed=seed)

@@ -1,4 +1,4 @@
-"""From a verdict to pictures that can be trained on: noise on the flagged."""
+"""Adds noise to the pictures that a verdict flags."""
 
 import math
 
@@ -17,14 +17,15 @@ def sanitize(
   epsilon: float = 0.01,
   seed: int = 0,
 ) -> Examples:
-  """Algorithm 1's noise on what is flagged, all else as it is.
+  """Adds Algorithm 1's noise to flagged pictures; the others stay as they are.
 
   Args:
     untrusted: uint8 pictures of one size, with the labels that they came with.
-    verdict: of a detector, on these pictures in this order.
-    epsilon: the noise budget; a lower one gives more noise. Its scale is, for
-      the picture farthest from the mean of its class, 1 / epsilon gray levels.
-    seed: of the noise, which also depends on the picture's id.
+    verdict: a detector's, on these pictures in this order.
+    epsilon: the noise budget; a lower one gives more noise. The
+      picture farthest from its class's mean gets a noise scale of 1 / epsilon
+      gray levels.
+    seed: the seed of the noise, which also depends on the picture's id.
 
   Returns:
     New examples; order, ids and labels are kept, and the input is not changed.

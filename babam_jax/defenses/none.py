@@ -25,7 +25,7 @@ class NoDetector(Detector):
   is_none: ClassVar[bool] = True
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """No picture."""
+    """Flags no picture."""
     context.meter.count(0)
     return Verdict(np.zeros(len(pictures)), np.zeros(len(pictures), bool))
 

@@ -1,4 +1,4 @@
-"""The ground truth as a detector: the best that any can do (paper 4.12, where
+"""The ground truth as a detector: no detector can do better (paper 4.12, where
 the poison is picked by hand)."""
 
 import dataclasses
@@ -11,10 +11,10 @@ from babam_jax.defenses.base import Context, Detector, Verdict
 
 @dataclasses.dataclass(frozen=True)
 class Oracle(Detector):
-  """Flags what is poisoned, and nothing else."""
+  """Flags the poison, and nothing else."""
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """The truth; it has no ranks."""
+    """The ground truth; scores are 0 or 1."""
     context.meter.count(0)
     flags = pictures.poisoned
     return Verdict(flags.astype(np.float64), flags)

@@ -32,13 +32,13 @@ from babam_jax.training.recognizer import to_unit
 VARIANTS = ('compact', 'vgg16')
 POISON = 1  # the label; 0 is clean
 _ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
-# What comes with the project, by the name that configs give it.
+# The PIRMs that come with the project, by their names in configs.
 SHIPPED = {
   'shipped': _ASSETS / 'pirm_compact.npz',
   'general': _ASSETS / 'pirm_general.npz',
   'hardened': _ASSETS / 'pirm_hardened.npz',
 }
-TRAIN = 'train'  # in place of a name: one that the experiment trains
+TRAIN = 'train'  # in place of a name: the experiment trains one
 CROP = 64  # pixels a side
 VGG_INPUT = (178, 218)  # height and width
 _META, _CLEAN_SCORES = 'meta', 'clean_scores'
@@ -50,8 +50,8 @@ class Pirm(NamedTuple):
   Attributes:
     variant: one of `VARIANTS`.
     variables: parameters and batch statistics.
-    meta: what it was trained on and what it reached there.
-    calibration: what its evidence means.
+    meta: what it was trained on, and its rates on pictures held out.
+    calibration: how its evidence becomes a probability.
   """
 
   variant: str
@@ -66,15 +66,15 @@ class Pirm(NamedTuple):
     threshold: float | None = None,
     fpr: float | None = None,
   ) -> Verdict:
-    """Says of pictures whether they are poison, as the sanitizer does.
+    """Judges whether pictures are poison, as the sanitizer does.
 
     Args:
       images: uint8 RGB pictures of one size, or a list of any sizes; one or
         more, each at least 32 pixels a side.
       threshold: pictures with a higher probability of poison are flagged.
-      fpr: in its place, the share of clean pictures, of those held out when
-        the PIRM was trained, that may be flagged. Without either it is 0.01,
-        or the threshold is 0.5 where the PIRM knows no such rates.
+      fpr: instead of a threshold, the share that may be flagged of the clean
+        pictures held out when the PIRM was trained. By default it is 0.01; for
+        a PIRM without their scores the threshold is 0.5.
 
     Returns:
       For each picture, in order, the probability of poison (float64) and
@@ -84,7 +84,7 @@ class Pirm(NamedTuple):
       UserError: a wrong dtype or shape, no picture, or a wrong threshold or
         rate.
     """
-    from babam_jax.defenses import judging  # which needs this module
+    from babam_jax.defenses import judging  # it imports this module
 
     return judging.judge(self, images, threshold, fpr)
 
@@ -119,10 +119,10 @@ def _vgg_input(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n 178 218 3']:
 def vgg16_network(
   seed: int, trainable_convs: int, pretrained: bool = True
 ) -> train.Network:
-  """The paper's variant; all but the last convolutions stay as on ImageNet.
+  """The paper's variant; all but the last convolutions keep ImageNet's weights.
 
   Args:
-    seed: of the dense layers.
+    seed: the seed of the dense layers.
     trainable_convs: how many of the 13 convolutions train, counted from the
       last: 6 is "two blocks" (3.4), 3 is 4.10, 9 the released script.
     pretrained: whether to start from the embedded ImageNet trunk.
@@ -184,7 +184,7 @@ def evidence_fn(variant: str) -> Callable[..., Float[Array, ' n']]:
 def evidence_of_all(
   variants: Sequence[str],
 ) -> Callable[..., Float[Array, 'k n']]:
-  """`evidence_fn` of several PIRMs, given the variables of all."""
+  """Like `evidence_fn`, for k PIRMs: takes a sequence of their variables."""
   functions = [evidence_fn(variant) for variant in variants]
 
   def evidence(variables, images):
@@ -216,14 +216,14 @@ def evidence(
   batch_size: int,
   on_batch: Callable[[int], None] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
-  """For poison, as the network has it: the difference of its logits."""
+  """The evidence for poison of each picture: its two logits' difference."""
   return parallel.map_batches(
     _kernel(pirm.variant), pirm.variables, (images,), batch_size, on_batch
   )
 
 
 def path_of(where: str) -> pathlib.Path:
-  """The file of a PIRM: one that is shipped, by its name, or any."""
+  """The file of a PIRM, given the name of a shipped one or a path."""
   return SHIPPED.get(where, pathlib.Path(where))
 
 
@@ -231,12 +231,12 @@ def check_file(field: str, where: str, others: str = '') -> None:
   """Checks that a PIRM is there.
 
   Args:
-    field: what names it, below `config`.
+    field: the path of the setting that names it, below `config`.
     where: a name or a file.
-    others: what else may stand there, for the error message.
+    others: other values of the setting, for the error message.
 
   Raises:
-    UserError: it is not.
+    UserError: the file is missing.
   """
   if not path_of(where).is_file():
     names = ', '.join(map(repr, SHIPPED))
@@ -252,7 +252,7 @@ def load_pirm(where: str | os.PathLike[str] = 'general') -> Pirm:
       or 'hardened', which come with the package; or a file.
 
   Raises:
-    UserError: there is no such file, or it is something else.
+    UserError: there is no such file, or it holds no PIRM.
   """
   return load(path_of(os.fspath(where)), 'pirm')
 
@@ -295,13 +295,13 @@ def load(
     field: the setting that named it, for the error message.
 
   Raises:
-    UserError: there is no such file, or it is something else.
+    UserError: there is no such file, or it holds no PIRM.
   """
   try:
     arrays = files.read_arrays(path)
     meta = json.loads(str(arrays.pop(_META)))
     variant = meta.pop('variant')
-    # Older files have none.
+    # Older files have no such scores.
     clean = arrays.pop(_CLEAN_SCORES, np.zeros(0, np.float32))
     if clean.ndim != 1 or not (np.diff(clean) >= 0).all():
       raise ValueError('its scores of clean pictures are not in order')

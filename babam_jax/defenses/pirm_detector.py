@@ -14,7 +14,7 @@ from babam_jax.settings import setting
 
 @dataclasses.dataclass(frozen=True)
 class PirmDetector(Detector):
-  """Flags what a poison image recognition model takes for poison."""
+  """Flags pictures that a poison image recognition model takes for poison."""
 
   decided_later: ClassVar[frozenset[str]] = frozenset({'threshold'})
   judges_inputs: ClassVar[bool] = True
@@ -46,14 +46,14 @@ class PirmDetector(Detector):
 
   @property
   def members(self) -> tuple[str, ...]:
-    """All PIRMs that are asked, by name or file."""
+    """All PIRMs that it uses, by name or file."""
     return (self.checkpoint, *self.ensemble)
 
   def check(self, path: str) -> None:
-    """The files of the PIRMs are there.
+    """Checks that the files of the PIRMs exist.
 
     Raises:
-      UserError: one is not.
+      UserError: one does not.
     """
     if self.checkpoint != pirm.TRAIN:
       pirm.check_file(f'{path}.checkpoint', self.checkpoint, "'train', ")
@@ -61,7 +61,7 @@ class PirmDetector(Detector):
       pirm.check_file(f'{path}.ensemble', where)
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """The probability of poison; of several PIRMs the highest."""
+    """Scores by the probability of poison, the highest of several PIRMs'."""
     total = len(context.pirms) * len(pictures)
     with progress_bar(total, 'PIRM scores', 'img') as bar:
       scores = [
@@ -73,11 +73,11 @@ class PirmDetector(Detector):
     return Verdict(highest, highest > self.threshold)
 
   def decide(self, verdict: Verdict) -> Verdict:
-    """The flags at this threshold."""
+    """Flags the scores above the threshold."""
     return verdict._replace(flags=verdict.scores > self.threshold)
 
   def holdouts(self, models: tuple[pirm.Pirm, ...]) -> dict[str, Any]:
-    """What each PIRM reached on natural pictures held out, when it was
+    """The rates of each PIRM on natural pictures held out when it was
     trained."""
     pairs = zip(self.members, models, strict=True)
     return {where: model.meta.get('holdout') for where, model in pairs}

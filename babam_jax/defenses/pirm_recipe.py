@@ -17,10 +17,10 @@ Kind = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class PirmSettings:
-  """What it learns from, and how it trains."""
+  """What a PIRM learns from, and how it trains."""
 
   variant: str = setting(
-    'compact', "'vgg16' is the paper's.", choices=pirm.VARIANTS
+    'compact', "The network; 'vgg16' is the paper's.", choices=pirm.VARIANTS
   )
   trainable_convs: int = setting(
     6,
@@ -33,7 +33,7 @@ class PirmSettings:
     'A folder of natural images, at any depth; never the faces to be judged.',
   )
   leave_out: tuple[str, ...] = setting(
-    (), 'Leave out pictures whose path there begins with one of these.'
+    (), 'Leave out pictures whose path below root begins with one of these.'
   )
   native: bool = setting(
     False,
@@ -44,7 +44,7 @@ class PirmSettings:
     320, 'Pictures to poison; as many again serve as sources.', at_least=1
   )
   num_clean: int = setting(
-    960, 'Clean pictures beside the originals of the poisoned ones.', at_least=1
+    960, 'Clean pictures besides the originals of the poison.', at_least=1
   )
   gray_fraction: float = setting(
     0.25,
@@ -54,7 +54,7 @@ class PirmSettings:
   )
   holdout_fraction: float = setting(
     0.3,
-    'The share of pictures held out for measuring it.',
+    'The share of pictures held out for calibration and measurement.',
     above=0,
     below=1,
   )
@@ -65,7 +65,7 @@ class PirmSettings:
     at_least=0,
   )
   poison: HiddenTrigger = setting(
-    HiddenTrigger(iterations=60), 'How its poison is made.'
+    HiddenTrigger(iterations=60), 'How the poison is made.'
   )
   kinds: tuple[Kind, ...] = setting(
     ({},),
@@ -79,14 +79,14 @@ class PirmSettings:
   )
   measured_at: float = setting(
     0.5,
-    'The threshold at which it is measured on the pictures held out.',
+    'The threshold at which the PIRM is measured on pictures held out.',
     at_least=0,
     at_most=1,
   )
   optimizer: str = setting(
-    'adam_cosine', 'How it trains.', choices=optimizer.OPTIMIZERS
+    'adam_cosine', 'The optimizer.', choices=optimizer.OPTIMIZERS
   )
-  learning_rate: float = setting(2e-3, 'At the first step.', above=0)
+  learning_rate: float = setting(2e-3, 'The initial rate.', above=0)
   epochs: int = setting(40, 'Passes over the pictures.', at_least=1)
   batch_size: int = setting(
     64, 'Pictures per step, over all devices.', at_least=1
@@ -99,7 +99,7 @@ class PirmSettings:
     """Checks that a PIRM can be trained.
 
     Args:
-      size: of the pictures, in pixels a side.
+      size: the size of the pictures, in pixels a side.
 
     Raises:
       UserError: there are no pictures to train on, or no weights to start
@@ -148,7 +148,7 @@ def poison_of_kind(chosen: PirmSettings, number: int) -> HiddenTrigger:
   """How poison of one kind is made.
 
   Raises:
-    UserError: the kind sets what cannot be set.
+    UserError: the kind sets a setting that is not there, or wrongly.
   """
   found = chosen.kinds[number]
   try:

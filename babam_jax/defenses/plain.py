@@ -12,7 +12,7 @@ class Plain(Trainer):
   """Trains as the recognizer's settings say (paper 3.2)."""
 
   def fit(self, context: Context, examples: Examples) -> NetworkClassifier:
-    """One network."""
+    """Trains one network."""
     recognition = context.recognition
     classes = len(examples.class_names)
     model = recognition.recognizer(classes)

@@ -1,6 +1,6 @@
 """RAB (Weber et al. 2023, "RAB: provable robustness against backdoor attacks").
 
-Many models, each trained on the pictures with noise of its own; their mean
+Many models, each trained on the pictures with its own noise; their mean
 prediction cannot change as long as trigger and poison are small against the
 noise.
 """
@@ -36,9 +36,9 @@ def noised(
 
   Args:
     images: gray levels.
-    sigma: of the noise, on the scale of 0 to 1.
-    seed: of the run.
-    name: of the draw.
+    sigma: the noise's standard deviation, for pixels in [0, 1].
+    seed: the seed of the run.
+    name: the random stream of the noise.
   """
   rng = seeds.numpy_rng(seed, name)
   noise = rng.standard_normal(images.shape, np.float32)
@@ -48,10 +48,10 @@ def noised(
 def input_noise(
   shape: tuple[int, ...], sigma: float, variables: PyTree
 ) -> Float[np.ndarray, 'h w 3']:
-  """The one noise that a trained model adds to all inputs.
+  """The noise that a trained model adds to all its inputs.
 
-  It is drawn by the hash of the model's parameters (section 5.2), so that a
-  model always answers the same.
+  Its seed is a hash of the model's parameters (section 5.2), so that a model
+  always gives the same answer.
   """
   total = hashlib.sha256()
   for name, value in sorted(flatten(variables).items()):
@@ -71,17 +71,17 @@ def certify(
 
   Args:
     probabilities: the mean over the models.
-    num_models: how many they are.
-    sigma: of the noise.
+    num_models: the number of models.
+    sigma: the noise's standard deviation, for pixels in [0, 1].
     alpha: the probability that a certificate is wrong.
 
   Returns:
     The class, and the radius in the L2 norm of all changes of the training
     set and the input together, on the scale of 0 to 1 (corollary 1); 0 where
-    nothing can be said.
+    nothing is certified.
   """
-  # Hoeffding, for all classes at once: which two are compared is not known
-  # before.
+  # Hoeffding's bound for all classes at once: which two are compared is not
+  # known before.
   errors = alpha / probabilities.shape[1]
   slack = np.sqrt(np.log(1 / errors) / (2 * num_models))
   ranked = np.sort(probabilities, axis=1)
@@ -109,13 +109,13 @@ def certified_accuracy(
 
 
 class NoisedEnsemble:
-  """Many models, each with a noise of its own for all inputs.
+  """Many models, each with its own noise for all inputs.
 
   Args:
     rab: the settings.
     recognition: how the models are fed.
-    folder: where they lie, one below it for each.
-    num_classes: how many people they tell apart.
+    folder: the folder of the models, each in a folder of its own.
+    num_classes: the number of people that they tell apart.
   """
 
   def __init__(
@@ -178,11 +178,11 @@ class Rab(Trainer):
 
   models: int = setting(
     10,
-    'How many; the paper has 1,000, and a certificate needs hundreds.',
+    'The number of models; the paper has 1,000, a certificate needs hundreds.',
     at_least=1,
   )
   sigma: float = setting(
-    0.2, 'The deviation of the noise, pixels from 0 to 1.', above=0
+    0.2, "The noise's standard deviation, for pixels in [0, 1].", above=0
   )
   alpha: float = setting(
     0.001, 'The probability that a certificate is wrong.', above=0, below=1
@@ -193,7 +193,7 @@ class Rab(Trainer):
   )
 
   def fit(self, context: Context, examples: Examples) -> NoisedEnsemble:
-    """One model after another; what a killed run has trained is kept."""
+    """Trains one model after another; a restarted run reuses finished ones."""
     classes = len(examples.class_names)
     for number in range(self.models):
       folder = _member(context.scratch, number)
@@ -231,7 +231,7 @@ class Rab(Trainer):
   def load(
     self, recognition: Recognition, folder: pathlib.Path, num_classes: int
   ) -> NoisedEnsemble:
-    """The models, where they lie."""
+    """The models in a folder."""
     return NoisedEnsemble(self, recognition, folder, num_classes)
 
 

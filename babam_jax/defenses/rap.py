@@ -2,8 +2,8 @@
 against backdoor attacks on NLP models"), carried over from words to pixels.
 
 The defender learns one perturbation that makes the model a little less sure of
-the protected class on its own pictures. What a trigger decides does not become
-less sure: inputs that resist are taken for poison.
+the protected class on its own pictures. A prediction that a trigger causes does
+not become less sure: inputs that resist are taken for poison.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ from babam_jax.training import parallel
 
 _DROP = (0.1, 0.3)  # of the protected class's probability (section 4.1)
 _LEARNING_RATE = 0.01
-_FLOOR = 0.01  # of a probability that is asked for
-_PASSES = 2  # of a network over each picture: without the perturbation and with
+_FLOOR = 0.01  # the lowest probability that is asked for
+_PASSES = 2  # evaluations of a picture: without the perturbation, with it
 
 
 class Drops(NamedTuple):
@@ -36,7 +36,7 @@ class Drops(NamedTuple):
   Attributes:
     before: the protected class's probability.
     drop: by how much it falls.
-    protected: whether the model says that class without the perturbation.
+    protected: whether the model predicts that class without the perturbation.
   """
 
   before: Float[np.ndarray, ' n']
@@ -54,15 +54,15 @@ def learn(
   seed: int,
   on_step: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, 'h w 3']:
-  """The perturbation: 0.1 to 0.3 less probability on trusted pictures.
+  """Learns a perturbation: 0.1 to 0.3 less probability on trusted pictures.
 
   Args:
     suspect: the model.
     trusted: pictures of the protected class.
-    label: that class.
+    label: the number of that class.
     eps: the largest change of a pixel, in gray levels.
-    steps: of Adam, on all pictures.
-    seed: of where it starts.
+    steps: steps of Adam, each on all pictures.
+    seed: the seed of the initial perturbation.
   """
   rng = seeds.numpy_rng(seed, 'rap')
   start = rng.uniform(-1, 1, trusted.shape[1:]).astype(np.float32)
@@ -107,7 +107,7 @@ def learn(
 def _log_odds(
   logits: Float[Array, 'n c'], label: Int[Array, '']
 ) -> Float[Array, ' n']:
-  """Of one class against all others."""
+  """The log-odds of one class against all others."""
   mine = jnp.arange(logits.shape[1]) == label
   others = jax.nn.logsumexp(jnp.where(mine, -jnp.inf, logits), axis=1)
   return logits[:, label] - others
@@ -144,12 +144,12 @@ def measure(
 
 
 def judge(inputs: Drops, trusted: Drops, *, false_rejections: float) -> Verdict:
-  """Flags inputs of the protected class that lose less than trusted ones do.
+  """Flags inputs of the protected class that lose less than trusted pictures.
 
   Args:
-    inputs: what the perturbation does to them.
-    trusted: the same of trusted pictures of the protected class.
-    false_rejections: the share of those that may be flagged.
+    inputs: what the perturbation does to the inputs.
+    trusted: the same for trusted pictures of the protected class.
+    false_rejections: the share of trusted pictures that may be flagged.
   """
   known = trusted.drop[trusted.protected]
   threshold = np.quantile(known, false_rejections) if len(known) else -np.inf
@@ -160,7 +160,7 @@ def judge(inputs: Drops, trusted: Drops, *, false_rejections: float) -> Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Rap(Detector):
-  """Flags what a perturbation of the victim's class does not move."""
+  """Flags pictures of the victim's class that resist a perturbation."""
 
   judges_inputs: ClassVar[bool] = True
 
@@ -183,7 +183,7 @@ class Rap(Detector):
     return frozenset({Need.MODEL, Need.TRUSTED})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """By how little the perturbation takes from the victim's probability."""
+    """Scores by how little the perturbation lowers the victim's probability."""
     suspect, label = context.suspect, context.victim
     trusted = context.trusted
     known = trusted.images[trusted.labels == label]

@@ -1,11 +1,11 @@
 """Randomized smoothing of inputs (Cohen et al. 2019, "Certified adversarial
 robustness via randomized smoothing").
 
-The model trains on pictures with Gaussian noise, new in every step, and says
-what most noisy copies of an input are taken for. It is the half of Wang et al.
+The model trains on pictures with Gaussian noise, new in every step; at test
+time noisy copies of an input vote. This is the half of Wang et al.
 2020 ("On certifying robustness against backdoor attacks via randomized
-smoothing") that deals with inputs; they also noise the training set anew for
-each of many models, as `rab` does.
+smoothing") that deals with inputs; they also add new noise to the training
+set of each of many models, as `rab` does.
 """
 
 import dataclasses
@@ -45,10 +45,10 @@ def network(
   """A recognizer that trains on noised pictures.
 
   Args:
-    recognizer: what is trained.
-    labels: of the training set.
-    sigma: of the noise, on the scale of 0 to 1.
-    seed: of the parameters at the start.
+    recognizer: the recognizer to train.
+    labels: the labels of the training set.
+    sigma: the noise's standard deviation, for pixels in [0, 1].
+    seed: the seed of the initial parameters.
   """
 
   def add_noise(images, keys):
@@ -73,9 +73,9 @@ def votes(
   Args:
     suspect: a model that was trained with noise.
     images: the inputs.
-    sigma: of the noise.
+    sigma: the noise's standard deviation, for pixels in [0, 1].
     samples: copies of each input.
-    seed: of the noise.
+    seed: the seed of the noise.
     batch_size: inputs at a time, over all devices.
     on_batch: called with the number of inputs done.
   """
@@ -111,11 +111,11 @@ def votes(
 
 
 class VotingClassifier:
-  """A model that says what most noisy copies of an input are taken for.
+  """A model in which noisy copies of an input vote.
 
   Args:
-    network: trained with noise.
-    sigma: of the noise, pixels from 0 to 1.
+    network: the network, trained with noise.
+    sigma: the noise's standard deviation, for pixels in [0, 1].
     passes: copies of each input that vote.
   """
 
@@ -141,7 +141,7 @@ class VotingClassifier:
   def findings(
     self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
   ) -> dict[str, Any]:
-    """Nothing."""
+    """None: a vote has no further figures."""
     return self._network.findings(predicted, labels)
 
   def save(self, folder: pathlib.Path) -> None:
@@ -156,14 +156,14 @@ class Smoothing(Trainer):
   gives_network: ClassVar[bool] = False
 
   sigma: float = setting(
-    0.25, 'The deviation of the noise, pixels from 0 to 1.', above=0
+    0.25, "The noise's standard deviation, for pixels in [0, 1].", above=0
   )
   samples: int = setting(
     25, 'Noisy copies of each input that vote.', at_least=1
   )
 
   def fit(self, context: Context, examples: Examples) -> VotingClassifier:
-    """One network, asked many times."""
+    """Trains one network, which then answers by vote."""
     recognition = context.recognition
     classes = len(examples.class_names)
     noised = network(

@@ -14,7 +14,7 @@ from babam_jax.defenses.base import Context, Detector, Need, Verdict
 from babam_jax.settings import setting
 
 _MARGIN = 1.5  # the paper removes 1.5 times as many as it expects
-_MOST = 0.5  # of a class; beyond it the paper's assumptions do not hold
+_MOST = 0.5  # share of a class; above, the paper's assumptions fail
 
 
 def detect(
@@ -26,8 +26,8 @@ def detect(
   """Judges training pictures.
 
   Args:
-    activations: of the last hidden layer.
-    labels: as they were trained.
+    activations: those of the last hidden layer.
+    labels: the training labels.
     expected_share: an upper bound of the poison in any one class; 1.5 times
       as many are flagged in each class, half of it at most.
   """
@@ -45,23 +45,23 @@ def detect(
 
 @dataclasses.dataclass(frozen=True)
 class SpectralSignatures(Detector):
-  """Flags what lies far out along the first singular vector of its class."""
+  """Flags pictures far out along the first singular vector of their class."""
 
   expected_share: float = setting(
     0.1,
-    'The most poison that any class may have, as a share of it; 1.5 times as '
-    'much is flagged.',
+    'The most poison that is expected in a class, as a share of it; 1.5 times '
+    'as much is flagged.',
     at_least=0,
     at_most=1,
   )
 
   @property
   def needs(self) -> frozenset[Need]:
-    """The model under attack."""
+    """The model trained on all training pictures."""
     return frozenset({Need.MODEL})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """By the activations of the last hidden layer."""
+    """Judges by the activations of the last hidden layer."""
     return detect(
       context.activations(pictures),
       pictures.labels,

@@ -42,9 +42,9 @@ def entropies(
     images: the inputs.
     overlays: trusted pictures.
     count: how many of them are laid over each input, drawn with replacement.
-    weight: of input and overlay: 1 is their sum, as in the paper, 0.5 their
-      mean.
-    seed: of the draw.
+    weight: the weight of input and overlay: 1 is their sum, as in the paper,
+      0.5 their mean.
+    seed: the seed of the draw.
     on_batch: called with the number of inputs done.
   """
   rng = seeds.numpy_rng(seed, 'strip')
@@ -76,15 +76,16 @@ def judge(
   *,
   false_rejections: float,
 ) -> Verdict:
-  """Flags what is less uncertain than trusted pictures are (section 4.4).
+  """Flags inputs that are less uncertain than trusted pictures (section 4.4).
 
-  The paper fits a normal distribution to the entropies of trusted pictures. Of
-  a model that is sure of itself they pile up near 0, and that quantile lies
-  below it: nothing would ever be flagged. So here it is their own quantile.
+  The paper fits a normal distribution to the entropies of trusted pictures. If
+  the model is confident, these pile up near 0, and the distribution's quantile
+  lies below 0: nothing would ever be flagged. So here their own quantile is
+  the threshold.
 
   Args:
-    entropy: of the inputs.
-    trusted: of trusted pictures.
+    entropy: the entropies of the inputs.
+    trusted: those of trusted pictures.
     false_rejections: the share of trusted pictures that may be flagged.
   """
   threshold = np.quantile(trusted, false_rejections)
@@ -93,7 +94,7 @@ def judge(
 
 @dataclasses.dataclass(frozen=True)
 class Strip(Detector):
-  """Flags what stays sure of itself under other pictures."""
+  """Flags pictures whose prediction stays sure under other pictures."""
 
   judges_inputs: ClassVar[bool] = True
 
@@ -118,7 +119,7 @@ class Strip(Detector):
     return frozenset({Need.MODEL, Need.TRUSTED})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """By entropy; that of trusted pictures sets the threshold."""
+    """Scores by entropy; that of trusted pictures sets the threshold."""
     trusted = context.trusted
     suspect = context.suspect
     with progress_bar(len(pictures) + len(trusted), 'STRIP', 'img') as bar:

@@ -1,4 +1,4 @@
-"""What the other defenses look at: a trained model, and pictures."""
+"""The model that a defense examines, and a detector's verdict."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,11 +22,11 @@ class Suspect(NamedTuple):
 
 
 class Verdict(NamedTuple):
-  """What a detector says of pictures.
+  """A detector's judgment of pictures.
 
   Attributes:
     scores: the higher, the more like poison.
-    flags: which pictures it takes for poison.
+    flags: which pictures are taken for poison.
   """
 
   scores: Float[np.ndarray, ' n']

@@ -13,7 +13,7 @@ class VictimClass(Detector):
   """Flags every picture that bears the victim's label."""
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
-    """The class; a verdict on it ranks nobody within."""
+    """Flags the class; scores are 0 or 1."""
     context.meter.count(0)
     flags = pictures.labels == context.victim
     return Verdict(flags.astype(np.float64), flags)

@@ -21,8 +21,8 @@ _COLORS = {
   'protected': '#228833',
   'pirm': '#555555',
 }
-_MAGNIFICATION = 8  # of the difference between target and poison
-_IN_A_LEGEND = 4  # curves; the legend of more stands below the plots
+_MAGNIFICATION = 8  # times the difference of target and poison
+_IN_A_LEGEND = 4  # curves; for more, the legend is below the plots
 
 Picture = UInt8[np.ndarray, 'h w 3']
 Pictures = UInt8[np.ndarray, 'n h w 3']
@@ -59,7 +59,7 @@ def attack_pictures(
   patched_sources: Pictures,
   patched_tests: UInt8[np.ndarray, 'm h w 3'],
 ) -> Figure:
-  """Target, poison, their difference, what it collides with, the trigger."""
+  """Target, poison, their difference, the patched source, the trigger."""
   change = poisons.astype(np.int16) - targets
   magnified = np.clip(128 + _MAGNIFICATION * change, 0, 255).astype(np.uint8)
   return _picture_grid(
@@ -156,10 +156,10 @@ def detection(
   """A detector's ROC curve and its scores.
 
   Args:
-    scores: of the training set.
-    poisoned: the truth about it.
-    test_scores: of the clean test pictures; empty if it has none.
-    threshold: above which it flags; None if it has no such number.
+    scores: those of the training set.
+    poisoned: the ground truth of the training set.
+    test_scores: those of the clean test pictures; may be empty.
+    threshold: scores above it are flagged; None if there is no threshold.
   """
   figure, (left, right) = plt.subplots(
     1, 2, figsize=(9, 3), layout='constrained'
@@ -197,7 +197,7 @@ def detection(
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> Figure:
-  """Scores beside the share that is poisoned; a probability lies on the line.
+  """Mean scores and shares of poison; probabilities lie on the line.
 
   Args:
     bins: each with its mean `score`, share `poisoned` and `count`.
@@ -251,7 +251,7 @@ def worst_offenders(
   )
   for (before, after), (title, *pictures) in zip(axes.T, shown, strict=True):
     lines = textwrap.wrap(title, 18)[:3]
-    # A file's name is no formula, whatever dollars are in it.
+    # Dollar signs in a file's name begin no formula.
     before.set_title('\n'.join(lines), fontsize=7, parse_math=False)
     for ax, picture in zip((before, after), pictures, strict=True):
       ax.imshow(picture)
@@ -285,7 +285,7 @@ def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
       label=name,
     )
     for place, rate in zip(places, 100 * rates, strict=True):
-      # At the foot, where no error bar strikes it through.
+      # At the foot of the bar, where no error bar crosses it.
       ax.annotate(
         f'{rate:.1f}',
         (place, 1),

@@ -1,4 +1,4 @@
-"""The figures of the paper: accuracy, attack success, detection."""
+"""The metrics of the paper: accuracy, attack success, detection."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,18 +8,18 @@ from jaxtyping import Bool, Float, Int
 
 from babam_jax.evaluation.statistics import auroc, wilson_interval
 
-_REFUSED = -1  # the class of an input that is not let pass
+_REFUSED = -1  # the class of a refused input
 Logits = Float[np.ndarray, 'n c']
 Classes = Int[np.ndarray, ' n']
 
 
 class Answers(NamedTuple):
-  """What a recognizer says of the test pictures, with and without the trigger.
+  """A recognizer's answers to the test pictures, with and without the trigger.
 
-  A refused input is taken for nobody: its class is -1.
+  A refused input has the class -1.
 
   Attributes:
-    test: the classes it takes all test pictures for.
+    test: the classes that all test pictures are taken for.
     labels: their true classes.
     patched: the classes of the attacker's test pictures with the trigger,
       several positions for each picture.
@@ -40,10 +40,10 @@ class Metric(NamedTuple):
   """A rate that a recognizer is judged by.
 
   Attributes:
-    heading: of its column in tables.
-    measure: the rate, from 0 to 1.
-    trials: the count beside it in `metrics.json` that is the number of
-      independent pictures behind it, for intervals; '' where there is none.
+    heading: the heading of its column in tables.
+    measure: computes the rate, from 0 to 1.
+    trials: the name of the count in `metrics.json` of independent pictures
+      behind the rate, for intervals; '' if there is none.
   """
 
   heading: str
@@ -89,20 +89,20 @@ def answers_of(
   """The class that each picture is taken for; -1 where it is refused.
 
   Args:
-    logits: of the pictures.
-    refused: which of them a check of inputs does not let pass; None: none.
+    logits: those of the pictures.
+    refused: which of the pictures an input check refuses; None: none.
   """
   classes = logits.argmax(1)
   return classes if refused is None else np.where(refused, _REFUSED, classes)
 
 
 def model_metrics(answers: Answers) -> dict[str, Any]:
-  """How a recognizer does, with and without the trigger.
+  """The metrics of a recognizer, with and without the trigger.
 
   Returns:
-    All of `MODEL_METRICS`, beside those with trials their Wilson 95 %
-    intervals as `<name>_ci`; and how many test pictures there are, and how
-    many show the attacker.
+    All of `MODEL_METRICS`; of those with trials also the Wilson 95 % intervals,
+    as `<name>_ci`; and the numbers of test pictures, and of those that show
+    the attacker.
   """
   counts = {
     'test_pictures': len(answers.test),
@@ -126,8 +126,8 @@ def accuracy_drop(models: dict[str, dict[str, Any]]) -> float | None:
 
 
 def defense_effectiveness(models: dict[str, dict[str, Any]]) -> float | None:
-  """BackdoorBench's DER (Wu et al. 2022): half of what the ASR falls by, less
-  what the accuracy falls by, plus 1: 0.5 for no defense, 1 for a perfect one.
+  """BackdoorBench's DER (Wu et al. 2022): (fall of the ASR - fall of
+  the accuracy + 1) / 2, which is 0.5 for no defense, 1 for a perfect one.
   None if one of the two models was not trained."""
   if not {'malicious', 'protected'} <= models.keys():
     return None
@@ -142,7 +142,7 @@ def detection_metrics(
   poisoned: Bool[np.ndarray, ' n'],
   threshold: float,
 ) -> dict[str, Any]:
-  """How well scores above `threshold` mark what is poisoned (Table 6).
+  """How well scores above `threshold` mark the poison (Table 6).
 
   Rates of an empty class are None.
   """
@@ -154,7 +154,7 @@ def flag_metrics(
   flags: Bool[np.ndarray, ' n'],
   poisoned: Bool[np.ndarray, ' n'],
 ) -> dict[str, Any]:
-  """How well `flags`, and the scores behind them, mark what is poisoned."""
+  """How well `flags`, and the scores behind them, mark the poison."""
   area = auroc(scores, poisoned)
   return {
     'accuracy': float(np.mean(flags == poisoned)),

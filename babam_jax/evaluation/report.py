@@ -26,10 +26,10 @@ def write(
 
   Args:
     workdir: the folder to write to.
-    results: what is in `metrics.json`.
+    results: the contents of `metrics.json`.
     config: the experiment's config, as a plain dict.
     surroundings: how to repeat the run, and what it ran on.
-    figures: by name; the template knows the names.
+    figures: the figures, by the names that the template uses.
   """
   html = _template('report').render(
     config=config,
@@ -52,9 +52,9 @@ class Section(NamedTuple):
   Attributes:
     title: its heading.
     header: the table's first line.
-    lines: its other lines.
-    figures: by name.
-    note: what to know when reading it.
+    lines: the table's other lines.
+    figures: the figures by name.
+    note: what a reader should know.
   """
 
   title: str
@@ -74,11 +74,11 @@ def write_sections(
   """Writes a page of tables and figures, and closes the figures.
 
   Args:
-    path: of the page, one self-contained file.
-    title: its heading.
+    path: the page, one self-contained file.
+    title: the page's heading.
     sections: one table each.
-    surroundings: how to repeat it, and what it ran on.
-    figure_folder: where the figures go as PNG files, too; None: nowhere.
+    surroundings: how to repeat the run, and what it ran on.
+    figure_folder: a folder for the figures as PNG files, too; None: none.
   """
   filled = [
     (section, _embedded(section.figures, figure_folder)) for section in sections

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from babam_jax.evaluation.study_table import Entry, Line
 
 _MARKERS = 'osD^vPX*<>'
-_PANELS_ACROSS = 4  # of a figure
+_PANELS_ACROSS = 4  # in a figure
 
 
 def rates(
@@ -28,8 +28,8 @@ def rates(
   """A study's rates: curves where lines have a place on the x axis, else bars.
 
   Args:
-    headings: of the columns. Rates have a panel each, counts have none.
-    lines: the table's; those of one panel make a curve.
+    headings: those of the columns. Rates have a panel each, counts have none.
+    lines: those of the table; lines of one panel make a curve.
     points: each line's place on the x axis, or None.
     x: what the x axis shows.
   """
@@ -95,7 +95,7 @@ def _curves(
   levels = itertools.cycle(('--', ':', '-.'))
   for line, point in zip(lines, points, strict=True):
     entry = line.entries[column]
-    if point is None:  # no place on the axis: a level
+    if point is None:  # no place on the axis: a horizontal line
       style = next(levels)
       ax.axhline(
         100 * entry.mean, linestyle=style, label=line.name, color='#555555'
@@ -104,7 +104,7 @@ def _curves(
       curves.setdefault(line.panel, []).append((point, entry))
   for number, (name, found) in enumerate(curves.items()):
     found = sorted(found, key=lambda pair: pair[0])
-    thick = 1.2 + 3 / (1 + number)  # one below another is still seen
+    thick = 1.2 + 3 / (1 + number)  # a curve under another is still seen
     ax.errorbar(
       [point for point, _ in found],
       [100 * entry.mean for _, entry in found],
@@ -117,7 +117,7 @@ def _curves(
       label=name,
     )
   ax.set(xscale='log', ylabel='percent', xlabel=x, ylim=(-3, 103))
-  ax.invert_xaxis()  # of epsilon: more noise to the right
+  ax.invert_xaxis()  # with epsilon, noise grows to the right
 
 
 def tradeoff(
@@ -126,8 +126,8 @@ def tradeoff(
   """What one rate costs in another: a point for each line.
 
   Args:
-    headings: of the columns.
-    lines: the table's; each panel has a plot of its own.
+    headings: those of the columns.
+    lines: those of the table; each panel has a plot of its own.
     axes: the headings of the x and of the y axis.
   """
   x, y = (headings.index(heading) for heading in axes)
@@ -150,7 +150,7 @@ def tradeoff(
   for ax in grid.flat[len(panels) :]:
     ax.set_axis_off()
   for ax in grid.flat[len(panels) - across : len(panels)]:
-    ax.tick_params(labelbottom=True)  # nothing may be below
+    ax.tick_params(labelbottom=True)  # below may be no panel
   for ax, (title, points) in zip(grid.flat, panels.items(), strict=False):
     for name, across_x, across_y in points:
       _point(ax, name, names.index(name), across_x, across_y)

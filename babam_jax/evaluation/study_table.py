@@ -1,4 +1,4 @@
-"""The table of a study: ours beside the paper's, means over repeats."""
+"""The table of a study: our means over repeats, beside the paper's figures."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import numpy as np
 from babam_jax.evaluation.metrics import MODEL_METRICS
 from babam_jax.evaluation.statistics import wilson_interval
 
-# Which counts in `metrics.json` are the trials behind a rate.
+# The counts in `metrics.json` that are the trials behind a rate.
 _TRIALS = {
   'models': {
     name: (metric.trials,)
@@ -23,7 +23,7 @@ _TRIALS = {
   'detection': {'tpr': ('num_poisoned',), 'fpr': ('num_clean',)},
 }
 
-# What has no figure where a defense flags nothing.
+# Metrics that have no figure where a defense flags nothing.
 _MAY_BE_ABSENT = ('detection',)
 
 Metrics = dict[str, Any]  # what is in `metrics.json`
@@ -45,14 +45,14 @@ class Entry(NamedTuple):
 
   @property
   def is_count(self) -> bool:
-    """Whether it counts pictures, and is no rate."""
+    """Whether it is a count of pictures, not a rate."""
     return bool(self.values) and all(
       isinstance(value, int) for value in self.values
     )
 
   @property
   def mean(self) -> float:
-    """Over the runs; not a number where there is nothing."""
+    """The mean over the runs; NaN without values."""
     return float(np.mean(self.values)) if self.values else float('nan')
 
   @property
@@ -77,9 +77,9 @@ class Line(NamedTuple):
   """A line of the table.
 
   Attributes:
-    label: of its row.
+    label: the label of its row.
     entries: one for each column.
-    runs: how many they are of.
+    runs: the number of runs behind the entries.
     panel: the curve or the plot that it is a point of; '' if it stands alone.
   """
 
@@ -90,7 +90,7 @@ class Line(NamedTuple):
 
   @property
   def name(self) -> str:
-    """As the table shows it."""
+    """The label as the table shows it."""
     return f'{self.panel}, {self.label}' if self.panel else self.label
 
 
@@ -98,7 +98,7 @@ def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
   """A field of several runs' metrics.
 
   Args:
-    runs: each one's metrics.
+    runs: the metrics of each run.
     field: `models.malicious.asr`, for instance.
     paper: the paper's figure, if there is one.
 
@@ -127,7 +127,7 @@ def entry(runs: Sequence[Metrics], field: str, paper: float | None) -> Entry:
 
 
 def pooled(lines: Sequence[Line]) -> list[Line]:
-  """Mean, least and most of each column over all runs of all lines."""
+  """Mean, minimum and maximum of each column over all runs of all lines."""
   columns = [
     [value for line in lines for value in line.entries[i].values]
     for i in range(len(lines[0].entries))

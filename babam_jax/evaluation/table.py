@@ -19,8 +19,8 @@ def _with_interval(rate: float, interval: tuple[float, float]) -> str:
 
 
 def model_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-  """The model's name and its metrics, in percent, as `MODEL_HEADER` has
-  them."""
+  """The name and the metrics of each model, in percent, in the order of
+  `MODEL_HEADER`."""
   return [
     (name, *(_rate(found, metric) for metric in MODEL_METRICS))
     for name, found in results['models'].items()
@@ -50,7 +50,7 @@ def pirm_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def defense_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-  """What the defense detects, what it costs, what it says it has found."""
+  """What the defense detects, what it costs, what else it reports."""
   detection, cost = results['detection'], results['cost']
   rows = [
     ('TPR %', _percent(detection['tpr'])),

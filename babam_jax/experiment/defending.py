@@ -1,5 +1,5 @@
-"""The defense: who flags, what the flagged get, who trains, who repairs, who
-checks inputs. BA-BAM (Algorithm 2) is one such choice of five."""
+"""The defense: who flags, how flagged pictures are treated, who trains, who
+repairs, who checks inputs. BA-BAM (Algorithm 2) is one such choice of five."""
 
 import dataclasses
 import pathlib
@@ -49,7 +49,7 @@ DETECTION = Stage(
   ('defense.detector', 'attack.share', *recognizing.RECOGNITION),
   after=_seen_by,
 )
-# Of these the detector reads no more than it is given.
+# For detectors that need no trained model: they read pictures only.
 DETECTION_OF_PICTURES = dataclasses.replace(
   DETECTION,
   reads=(
@@ -87,22 +87,22 @@ INPUT_CHECK = Stage(
 
 
 def _detection(experiment: Experiment) -> Stage:
-  """With or without all that a trained model depends on."""
+  """The stage of the detector, which may depend on a trained model."""
   if Need.MODEL in experiment.defense.detector.needs:
     return DETECTION
   return DETECTION_OF_PICTURES
 
 
 class Detection(NamedTuple):
-  """What the detector says.
+  """The verdicts of the detector.
 
   Attributes:
-    train: of the untrusted training set.
-    test: of the clean test pictures; None if it can judge no others than those
-      of training.
-    holdouts: what each PIRM reached when it was trained, by name; of other
-      detectors none.
-    artifact: where it is stored.
+    train: that on the untrusted training set.
+    test: that on the clean test pictures; None if the detector can judge
+      training pictures only.
+    holdouts: the rates of each PIRM when it was trained, by name; empty for
+      other detectors.
+    artifact: the stored verdicts.
   """
 
   train: Verdict
@@ -112,12 +112,12 @@ class Detection(NamedTuple):
 
 
 class Refused(NamedTuple):
-  """Which inputs are not let pass at test time.
+  """Which inputs are refused at test time.
 
   Attributes:
     verdict: on the clean test pictures, then on the attacker's patched ones.
-    clean: how many of them are clean.
-    artifact: where it is stored.
+    clean: the number of clean ones.
+    artifact: the stored verdict.
   """
 
   verdict: Verdict
@@ -129,11 +129,10 @@ class Defended(NamedTuple):
   """What the defense has made of the untrusted training set.
 
   Attributes:
-    detection: who was flagged.
+    detection: which pictures were flagged.
     treated: the training set after treatment.
     model: the protected model; None if the config does not ask for it.
-    found: what trainer and repair say of themselves, beside what the trained
-      model says of its answers.
+    found: what the repair has found in the model.
   """
 
   detection: Detection
@@ -189,7 +188,7 @@ def _detect(
     )
     verdict = chosen.judge(context, untrusted.examples)
     _write_verdict(output, 'train', verdict)
-    if judges_test:  # for the report: no cost of the defense
+    if judges_test:  # for the report alone: no cost of the defense
       unmetered = dataclasses.replace(context, meter=Meter())
       test = chosen.judge(unmetered, data.test.examples)
       _write_verdict(output, 'test', test)
@@ -218,9 +217,9 @@ def _known(
   """What a detector needs to know, and the artifacts that it comes from.
 
   Args:
-    lab: where the experiment runs.
-    detector: of training pictures, or of inputs.
-    model: the one that it may look at, if it needs one.
+    lab: the running experiment.
+    detector: one of training pictures, or of inputs.
+    model: gives the model that it may examine, if it needs one.
   """
   known: dict[str, Any] = {}
   inputs: list[Artifact] = []
@@ -296,7 +295,7 @@ def _with_changed(examples: Examples, changed: Examples) -> Examples:
 def _repair(
   lab: Lab, stored: StoredInputs, model: Model, data: FaceData
 ) -> tuple[Model, dict[str, Any]]:
-  """Stage: repair a trained model; what was found in it."""
+  """Stage: repair a trained model; also returns what was found in it."""
   name = lab.experiment.defense.names.repair
   if name == 'none':
     return model, {}
@@ -333,15 +332,15 @@ def check_inputs(
   data: FaceData,
   shown: Dataset,
 ) -> Refused | None:
-  """Stage: which inputs the protected model's guard refuses; None without a
-  guard.
+  """Stage: which inputs the input check of the protected model refuses; None
+  without a check.
 
   Args:
-    lab: where the experiment runs.
-    stored: what is known of its pictures.
+    lab: the running experiment.
+    stored: inputs of stored pictures.
     model: the protected model.
-    data: with the clean test pictures.
-    shown: what the attacker shows.
+    data: has the clean test pictures.
+    shown: the attacker's test pictures with the trigger.
   """
   name = lab.experiment.defense.names.input_check
   if name == 'none' or model is None:

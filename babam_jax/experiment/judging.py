@@ -1,5 +1,5 @@
-"""The judgment: the attacker shows the trigger (paper 4.5), detectors are held
-against the truth (4.10), and the defense has its price."""
+"""The judgment: the attacker shows the trigger (paper 4.5), detectors are
+compared with the truth (4.10), and the cost of the defense is counted."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ def judge_model(
 
   Args:
     model: the model.
-    data: with the test pictures.
-    shown: those of the attacker, with the trigger.
-    refused: what a check of inputs does not let pass.
+    data: has the test pictures.
+    shown: the attacker's test pictures with the trigger.
+    refused: the inputs that an input check refuses.
 
   Returns:
-    The metrics, and what the model says of itself.
+    The metrics, and the model's further figures.
   """
   test = data.test.examples
   predicted = model.classifier.predict(test)
@@ -64,7 +64,7 @@ def judge_defended(
   shown: Dataset,
   refused: Refused | None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-  """The metrics of all models, and what the defense says of itself."""
+  """The metrics of all models, and further figures of the defense."""
   if defended.model is None:
     return undefended, {}
   protected, says = judge_model(defended.model, data, shown, refused)
@@ -74,7 +74,7 @@ def judge_defended(
 def in_order(
   lab: Lab, models: dict[str, Model], defended: Defended
 ) -> dict[str, Model]:
-  """All models, as the config names them."""
+  """All models, in the order of the config."""
   every = models | {'protected': defended.model}
   return {name: every[name] for name in lab.experiment.models}
 
@@ -95,9 +95,9 @@ def judge_pirm(
   """How well PIRMs tell poison from clean pictures (Table 6).
 
   Returns:
-    Rates on the untrusted training set, on the clean test set, and, as they
-    were measured when the PIRM was trained, on natural images held out, in
-    `ensemble` those of further PIRMs; nothing where no PIRM is asked.
+    Rates on the untrusted training set, on the clean test set and, measured
+    when the PIRM was trained, on natural images held out; in `ensemble` the
+    latter of further PIRMs. Empty if no PIRM is used.
   """
   if not detection.holdouts:
     return {}
@@ -119,18 +119,18 @@ def judge_pirm(
 def judge_detection(
   lab: Lab, detection: Detection, untrusted: Dataset, refused: Refused | None
 ) -> dict[str, Any]:
-  """How well the defense, whoever it is, tells an attack from what is clean.
+  """How well the defense tells attacks from clean pictures.
 
   Args:
-    lab: where the experiment runs.
-    detection: what it flags in the training set.
+    lab: the running experiment.
+    detection: the training pictures that it flags.
     untrusted: the training set.
-    refused: what it refuses of test inputs, if it checks them: then the
-      attacker's patched pictures are the attack, the test pictures clean.
+    refused: the test inputs that it refuses, if it checks them: then the
+      attacker's patched pictures are the attacks, the test pictures clean.
 
   Returns:
-    As `metrics.flag_metrics`; figures are None where nothing is flagged by
-    plan: detection is no part of the defense.
+    Like `metrics.flag_metrics`; all figures are None if the defense has no
+    detector.
   """
   if refused is not None:
     attacks = np.arange(len(refused.verdict.flags)) >= refused.clean
@@ -151,20 +151,19 @@ def cost_of_defense(
   """What the protected model's defense costs.
 
   Args:
-    lab: where the experiment ran.
-    defended: what the defense made.
-    refused: what its check of inputs said.
+    lab: the running experiment.
+    defended: the results of the defense.
+    refused: the inputs that its input check refused.
     before: the keys of the artifacts that were used before the defense began.
     untrusted: the training set.
 
   Returns:
     `seconds` of the stages that would not run without it, on whatever machine
-    made them (a second training, after a look at the first model, is among
-    them; one that takes the place of the plain one is, too, unless it is
-    plain); evaluations of a network beyond those of an undefended model, for
-    each training picture and for each input at test time; and those of trusted
-    pictures, once. The passes of training and of repairs are in the seconds
-    only.
+    they ran (a second training counts if a detector needs the first model, or
+    if it is not plain); evaluations of a network beyond those of an undefended
+    model, for each training picture and for each input at test time; and those
+    of trusted pictures, once. The passes of training and of repairs are in the
+    seconds only.
 
   Raises:
     ValueError: a part of the defense has counted nothing.
@@ -201,7 +200,7 @@ def _seconds(lab: Lab, defended: Defended, before: set[str]) -> float:
   free = set(before)
   is_second_training = Need.MODEL in defense.detector.needs
   if model and defense.names.trainer == 'plain' and not is_second_training:
-    # It takes the place of the undefended model's training.
+    # It replaces the training of the undefended model.
     free |= {
       artifact.key
       for artifact in lab.store.used.values()

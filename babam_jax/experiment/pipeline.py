@@ -31,7 +31,7 @@ def run(
 
   Args:
     config: the experiment (see `babam_jax/config/schema.py`).
-    workdir: where results go: `config.json`, `metrics.json`,
+    workdir: the folder of results: `config.json`, `metrics.json`,
       `environment.json`, `report.html`, `figures/`, `training/`.
     artifacts: where stage results are kept and found.
     command: how to repeat the run, for the report.
@@ -64,8 +64,8 @@ def run(
   models = recognizing.train_all(lab, stored, data, training_sets)
   undefended = judging.judge_all(models, data, shown)
 
-  # The defense: flag, and add calibrated noise to what is flagged (3.6); or
-  # whatever other five choices the config makes.
+  # The defense: flag pictures, and add calibrated noise to them (3.6); or
+  # whatever five parts the config chooses.
   before = set(lab.store.used)
   defended = defending.defend(lab, stored, untrusted, data, models)
   refused = defending.check_inputs(lab, stored, defended.model, data, shown)
@@ -102,5 +102,5 @@ def run(
   threshold = getattr(experiment.defense.detector, 'threshold', None)
   drawn = story.draw(told, results, histories, threshold)
   report.write(workdir, results, config.to_dict(), surroundings, drawn)
-  files.write_json(workdir / 'metrics.json', results)  # last: all is there
+  files.write_json(workdir / 'metrics.json', results)  # last: the run is done
   return results

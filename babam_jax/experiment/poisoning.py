@@ -24,14 +24,14 @@ from babam_jax.store.lab import (
 from babam_jax.store.stage import Stage
 from babam_jax.training.recognition import Recognition
 
-# Poison depends on its pictures alone: other tasks on them share it.
+# Poison depends only on its pictures: other tasks with the same share it.
 POISON = Stage(
   'poison',
   5,
   ('attack.method', 'attack.passes', 'seed'),
   after=lambda _: (face_data.SCENARIO,),
 )
-# But for attackers who know how the recognizer is trained.
+# Attackers who know the recognizer's training make poison that depends on it.
 INFORMED_POISON = dataclasses.replace(
   POISON,
   reads=(
@@ -128,7 +128,7 @@ def _labeled(lab: Lab, poison: Examples, data: FaceData) -> Examples:
 
 
 def _write_story(output: pathlib.Path, crafted: Crafted) -> None:
-  """What the report tells of the poison."""
+  """Writes what the report tells about the poison."""
   change = crafted.images.astype(np.int16) - crafted.originals
   summary = {'count': len(change), 'linf': int(np.abs(change).max())}
   files.write_json(output / 'summary.json', summary | crafted.summary)

@@ -57,8 +57,8 @@ class Model(NamedTuple):
   """A trained recognizer.
 
   Attributes:
-    artifact: where it is stored.
-    classifier: who is in a picture.
+    artifact: the stored model.
+    classifier: tells who is in a picture.
     history: its training metrics, per epoch.
   """
 
@@ -68,9 +68,9 @@ class Model(NamedTuple):
 
 
 class StoredInputs:
-  """What recognizers see of data sets whose pictures are stored.
+  """The recognizers' inputs for data sets whose pictures are stored.
 
-  With a frozen trunk that is its features, which are a stage of their own, so
+  With a frozen trunk these are its features, made by a stage of their own, so
   that all models share them.
   """
 
@@ -83,7 +83,7 @@ class StoredInputs:
     self._known.extend(datasets)
 
   def __call__(self, pictures: Examples) -> Inputs | None:
-    """The features of a known data set's pictures; None of any others."""
+    """The features of a known data set's pictures; None for any others."""
     for dataset in self._known:
       if dataset.examples is pictures:
         return self._features(dataset)
@@ -163,7 +163,7 @@ def train_all(
   data: FaceData,
   training_sets: dict[str, Dataset],
 ) -> dict[str, Model]:
-  """Those of the undefended models that the config asks for."""
+  """Trains the undefended models that the config asks for."""
   stages = {'clean': CLEAN, 'malicious': MALICIOUS}
   return {
     name: train(lab, stored, stages[name], training_sets[name], data)
@@ -183,12 +183,12 @@ def train(
   """Stage: train face recognition on a data set, whatever is in it.
 
   Args:
-    lab: where the experiment runs.
-    stored: what is known of its pictures.
-    stage: whose name says which model it is.
+    lab: the running experiment.
+    stored: inputs of stored pictures.
+    stage: the stage, whose name says which model it is.
     dataset: the training set.
-    data: with the victim, and with trusted pictures.
-    trainer: how; None: plainly.
+    data: has the victim and the trusted pictures.
+    trainer: how to train; None: plainly.
   """
   trainer = trainer or Plain()
   examples = dataset.examples

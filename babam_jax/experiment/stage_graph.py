@@ -1,4 +1,4 @@
-"""What experiments share, asked of the stages themselves, for planners."""
+"""The stages that experiments share, for those who plan many runs."""
 
 from ml_collections import ConfigDict
 
@@ -10,11 +10,11 @@ from babam_jax.store.stage import Stage
 
 
 def costly(config: ConfigDict) -> dict[str, str]:
-  """The stages of an experiment that take long, and what tells results apart.
+  """The stages of an experiment that take long, with a text for each result.
 
-  Two experiments share a stage if their texts are equal. That may count too
-  many (nothing flagged: the protected model is the malicious one), and the
-  store has the last word.
+  Two experiments share a stage if their texts are equal. Fewer results may be
+  made than there are texts (if nothing is flagged, the protected model is the
+  malicious one): the store decides.
 
   Returns:
     By the stage's name in the store, all that its result depends on, through

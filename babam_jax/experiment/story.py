@@ -27,13 +27,13 @@ class Story(NamedTuple):
   Attributes:
     targets: originals of some poisons.
     poisons: the poisons made of them.
-    patched_sources: what each poison collides with in feature space.
+    patched_sources: the pictures that poison collides with in feature space.
     patched_tests: the attacker at test time, with the trigger.
     flagged: training pictures that were flagged.
     sanitized: the same after the defense.
     noise_grid: rows: a clean and a poisoned picture of the target; columns: no
       noise, then `EPSILONS` (Figure 3).
-    detection: what the detector says.
+    detection: the detector's verdicts.
     poisoned: the ground truth of the training set.
   """
 
@@ -81,7 +81,7 @@ def tell(
 ) -> Story:
   """Picks the pictures."""
   collisions = poison.sources[0].artifact.arrays('collisions')
-  rows = _some(lab, len(poison.examples))  # a share: the first of all poisons
+  rows = _some(lab, len(poison.examples))  # shares are the first rows
   flagged = untrusted.examples.ids[defended.detection.train.flags]
   kept = np.isin(defended.treated.examples.ids, flagged)
   treated = defended.treated.examples.take(kept)
@@ -113,9 +113,9 @@ def draw(
 
   Args:
     story: the pictures.
-    results: what is in `metrics.json`.
-    histories: how each model trained, where that is known.
-    threshold: above which the detector flags; None if it has no such number.
+    results: the contents of `metrics.json`.
+    histories: the training metrics of each model that has them.
+    threshold: scores above it are flagged; None if the detector has none.
   """
   drawn = {
     'attack': figures.attack_pictures(
@@ -129,7 +129,7 @@ def draw(
     'training': figures.training_curves(histories),
   }
   train, test = story.detection.train, story.detection.test
-  if np.ptp(train.scores):  # somebody has ranked the pictures
+  if np.ptp(train.scores):  # the scores rank the pictures
     test_scores = np.zeros(0) if test is None else test.scores
     drawn['detection'] = figures.detection(
       train.scores, story.poisoned, test_scores, threshold

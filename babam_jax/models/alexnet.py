@@ -1,6 +1,6 @@
 """AlexNet as in torchvision (Krizhevsky 2014, "One weird trick").
 
-63 pixels or more a side; 224 as trained.
+It takes pictures of 63 pixels or more a side, and was trained on 224.
 """
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ from babam_jax.models.architecture import Architecture
 
 
 class Trunk(nn.Module):
-  """The five convolutions: pixels in [0, 1] to pool5, flattened."""
+  """The five convolutions, from pixels in [0, 1] to pool5, flattened."""
 
   @nn.compact
   def __call__(
@@ -36,7 +36,7 @@ class Head(nn.Module):
 
   Attributes:
     num_classes: the width of the last layer.
-    width: of fc6 and fc7; torchvision's is 4096.
+    width: units of fc6 and fc7; torchvision's have 4096.
   """
 
   num_classes: int

@@ -1,4 +1,4 @@
-"""What tells one network from another."""
+"""The properties in which networks differ."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,24 +8,23 @@ import flax.linen as nn
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-  """What tells one network from another.
+  """The properties in which networks differ.
 
   Attributes:
-    trunk: makes the module from pictures to a dict of taps; the last one is
-      what the head takes.
-    head: `(num_classes, width)` to the module from the trunk's output to
+    trunk: makes the module that maps pictures to a dict of taps, the last of
+      which is the head's input.
+    head: `(num_classes, width)` to the module that maps the trunk's output to
       'logits' (and 'aux_logits').
     taps: where poison can collide, from front to back.
     last: the head's layers that depend on the number of classes.
     torch_name: what torchvision calls our layer.
-    smallest: the least picture, in pixels a side.
+    smallest: the smallest pictures that it takes, in pixels a side.
     trained_on: the size of the pictures that its ImageNet weights saw.
     flattened: [channels, rows, columns] of the map that the head flattens;
       PyTorch flattens it in this order, we in (rows, columns, channels).
     fixed_size: pictures are resized to `trained_on` for recognition.
-    channels: of the last convolution, the last axis of the trunk's output.
-    head_taps: those of the taps that lie in the dense layers, whose width can
-      be chosen.
+    channels: the last convolution's channels, the output's last axis.
+    head_taps: the taps in the dense layers, whose width can be chosen.
     official: torchvision's file of weights, whose name ends in the beginning
       of its SHA-256; '' if there is none.
   """

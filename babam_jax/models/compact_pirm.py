@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from babam_jax.models import layers
 
-_BLOCK = 2  # pixels a side; losslessly folded into channels, for speed
+_BLOCK = 2  # pixels a side; folded into channels without loss, for speed
 _WIDTHS = (32, 32, 64, 64, 64, 64)
 _STRIDES = (1, 2, 1, 2, 1, 1)
 
@@ -34,7 +34,7 @@ class CompactPirm(nn.Module):
     images: Float[Array, 'n h w 3'],
     training: layers.Training | None = None,
   ) -> Float[Array, 'n 2']:
-    """Logits of (clean, poison), of pixels in [0, 1]."""
+    """Logits of (clean, poison), for pixels in [0, 1]."""
     x = _fold_blocks((images - 0.5) * 4)
     for i, (width, stride) in enumerate(zip(_WIDTHS, _STRIDES, strict=True)):
       x = nn.Conv(

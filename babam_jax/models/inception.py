@@ -1,7 +1,7 @@
 """InceptionV3 as in torchvision (Szegedy et al. 2016), with its auxiliary head.
 
-75 pixels or more a side; 299 as trained, and for training. Layers are named as
-in torchvision.
+It takes pictures of 75 pixels or more a side; it was trained, and trains, on
+299. Layers are named as in torchvision.
 """
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ from babam_jax.models.architecture import Architecture
 
 _AVGPOOL_WIDTH = 2048
 _AUXILIARY_WIDTH = 768
-_SMALLEST_AUXILIARY = 17  # of Mixed_6e's rows and columns
+_SMALLEST_AUXILIARY = 17  # rows and columns of Mixed_6e
 BLOCK_TAPS = ('Mixed_5d', 'Mixed_6e', 'Mixed_7c')
 
 
@@ -22,8 +22,8 @@ class ConvNorm(nn.Module):
 
   Attributes:
     width: output channels.
-    kernel: its height and width.
-    stride: of the convolution.
+    kernel: height and width of the kernel.
+    stride: stride of the convolution.
     padding: rows and columns of zeros on each side.
   """
 
@@ -43,10 +43,10 @@ class ConvNorm(nn.Module):
 
 
 class _Block(nn.Module):
-  """What the blocks of InceptionV3 share: how they write a convolution."""
+  """The convolution that the blocks of InceptionV3 share."""
 
   def conv(self, name, width, kernel, stride=1):
-    """A `ConvNorm`; without stride it keeps height and width."""
+    """A `ConvNorm`; with stride 1 it keeps height and width."""
     padding = (0, 0) if stride > 1 else (kernel[0] // 2, kernel[1] // 2)
     return ConvNorm(width, kernel, stride, padding, name=name)
 
@@ -167,10 +167,10 @@ class Auxiliary(nn.Module):
 
 
 class Trunk(nn.Module):
-  """Pixels in [0, 1] to the taps, and to what the two dense layers take.
+  """Maps pixels in [0, 1] to the taps and to the two dense layers' inputs.
 
   'features' holds avgpool and, after it, the auxiliary branch's 768 values
-  (zero where a picture is too small for it, which only training minds).
+  (zeros where a picture is too small for it: an error in training only).
   """
 
   @nn.compact
@@ -211,7 +211,7 @@ class Head(nn.Module):
   """The dense layer and, for training, the auxiliary one.
 
   Attributes:
-    num_classes: their width.
+    num_classes: the width of both.
   """
 
   num_classes: int

@@ -15,9 +15,9 @@ class Origin(NamedTuple):
 
   Attributes:
     model: one of `networks.ARCHITECTURES`.
-    source: of the pretrained layers; '' if there are none.
-    sha256: of the file that they were read from; '' if there are none.
-    pretrained: their names, `trunk/conv1`.
+    source: where the pretrained layers come from; '' if there are none.
+    sha256: the SHA-256 of the file with them; '' if there are none.
+    pretrained: the names of the pretrained layers, such as `trunk/conv1`.
     random: the names of the other layers.
   """
 
@@ -45,9 +45,9 @@ def variables(
   Args:
     model: one of `networks.ARCHITECTURES`.
     num_classes: the width of the last layer, which is always random.
-    width: of fc6 and fc7, where the network has them.
+    width: units of fc6 and fc7, where the network has them.
     pretrained: one of `weights.PRETRAINED`.
-    seed: of the random layers.
+    seed: the seed of the random layers.
   """
   key = seeds.jax_key(seed, 'init')
   random = networks.random_variables(model, num_classes, width, key)
@@ -63,7 +63,7 @@ def trunk(model: str, pretrained: str, seed: int) -> tuple[PyTree, Origin]:
 def _graft(
   model: str, random: PyTree, pretrained: str
 ) -> tuple[PyTree, Origin]:
-  """Puts pretrained layers in the place of random ones."""
+  """Replaces random layers by pretrained ones."""
   flat = flax.traverse_util.flatten_dict(random, sep='/')
   if pretrained == 'none':
     return random, Origin(model, '', '', [], _layers(flat))

@@ -1,8 +1,8 @@
 """Layers whose gradients XLA would compute slowly on a CPU, and ImageNet's
 normalization.
 
-The forward passes are XLA's own; only the way back is written by hand, and it
-is exact: `tests/test_layers.py` holds it to autodiff.
+The forward passes are XLA's own; only the backward passes are written by hand.
+They are exact: `tests/test_layers.py` compares them with autodiff.
 """
 
 import functools
@@ -21,12 +21,12 @@ _CONV_LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 
 class Training(NamedTuple):
-  """What a network is given in training; None in its place is evaluation.
+  """What a network is given in training; None in its place means evaluation.
 
   Attributes:
     keys: one per row; they drive dropout.
     weights: 1 for real rows, 0 for padding, which BatchNorm leaves out.
-    axis_name: of the devices that share the batch; None for one device.
+    axis_name: pmap's axis over the devices that share the batch, or None.
   """
 
   keys: Key[Array, ' n']
@@ -181,10 +181,10 @@ def conv(
 
   Args:
     width: output channels.
-    kernel: its height and width.
+    kernel: height and width of the kernel.
     stride: in both directions.
     padding: rows of zeros above and below, columns left and right.
-    name: of the layer.
+    name: the name of the layer.
   """
   sides = tuple((size, size) for size in padding)
   return nn.Conv(width, kernel, stride, sides, use_bias=False, name=name)
@@ -245,11 +245,11 @@ class Dropout(nn.Module):
 class BatchNorm(nn.Module):
   """PyTorch's BatchNorm2d, over the real rows of a batch that devices share.
 
-  `flax.linen.BatchNorm` averages the devices' masked means, whatever number of
+  `flax.linen.BatchNorm` averages the devices' masked means, no matter how many
   rows each one has: wrong for a ragged batch, and NaN once a device holds
   padding only. This one sums over devices first. As in PyTorch, running
-  statistics move by a tenth per step, the variance that normalizes is the
-  biased one, and the one that is remembered is not.
+  statistics move by a tenth per step; normalization uses the biased variance,
+  the running statistics the unbiased one.
 
   Attributes:
     epsilon: added to the variance.
@@ -282,8 +282,8 @@ class BatchNorm(nn.Module):
 def _moments(x: Float[Array, 'n h w c'], training: Training) -> tuple:
   """Mean and biased variance per channel, and the number of values in each.
 
-  In two passes: the mean square less the squared mean would lose digits. Sums
-  are products with the weights, which is fast.
+  In two passes: the mean square less the squared mean would lose digits. The
+  sums are matrix products with the weights, which are fast.
   """
   pixels = x.reshape(-1, x.shape[-1])
   weights = jnp.repeat(training.weights, x.shape[1] * x.shape[2])

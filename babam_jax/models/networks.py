@@ -1,4 +1,4 @@
-"""The networks, by name: what tells them apart, and what they have in common.
+"""The networks by name, and what they have in common.
 
 Each is a trunk (convolutions) and a head (dense layers): with a frozen trunk,
 its output is computed once per picture and only the head is trained.
@@ -20,7 +20,7 @@ ARCHITECTURES: dict[str, Architecture] = {
   'resnet18': resnet.ARCHITECTURE,
   'inception_v3': inception.ARCHITECTURE,
 }
-WIDTH = 4096  # of torchvision's fc6 and fc7
+WIDTH = 4096  # units of torchvision's fc6 and fc7
 
 
 class Classifier(nn.Module):
@@ -29,7 +29,7 @@ class Classifier(nn.Module):
   Attributes:
     model: one of `ARCHITECTURES`.
     num_classes: the width of the last layer.
-    width: of fc6 and fc7, where the network has them.
+    width: units of fc6 and fc7, where the network has them.
   """
 
   model: str
@@ -77,11 +77,11 @@ def check_size(model: str, size: int, path: str) -> None:
 
   Args:
     model: one of `ARCHITECTURES`.
-    size: in pixels a side.
-    path: of the setting that chose the network, below `config`.
+    size: the size of the pictures, in pixels a side.
+    path: the path of the setting that chose the network, below `config`.
 
   Raises:
-    UserError: they are too small for it.
+    UserError: the pictures are too small for the network.
   """
   smallest = ARCHITECTURES[model].smallest
   if size < smallest:
@@ -90,7 +90,7 @@ def check_size(model: str, size: int, path: str) -> None:
 
 
 def output_of(taps: dict[str, Array]) -> Float[Array, 'n d']:
-  """What a trunk hands to its head."""
+  """The output of a trunk, which is its head's input."""
   return list(taps.values())[-1]
 
 

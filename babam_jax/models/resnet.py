@@ -1,4 +1,4 @@
-"""ResNet18 as in torchvision (He et al. 2016). 224 pixels a side as trained."""
+"""ResNet18 as in torchvision (He et al. 2016), trained on 224 pixels a side."""
 
 import re
 
@@ -19,7 +19,7 @@ class BasicBlock(nn.Module):
 
   Attributes:
     width: output channels.
-    stride: of the first convolution.
+    stride: stride of the first convolution.
   """
 
   width: int
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-  """Pixels in [0, 1] to layer1 ... layer4 (flattened) and avgpool."""
+  """Maps pixels in [0, 1] to layer1 ... layer4 (flattened) and avgpool."""
 
   @nn.compact
   def __call__(
@@ -70,7 +70,7 @@ class Head(nn.Module):
   """The dense layer.
 
   Attributes:
-    num_classes: its width.
+    num_classes: the width of the layer.
   """
 
   num_classes: int

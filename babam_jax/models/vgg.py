@@ -1,7 +1,7 @@
 """VGG11 with BatchNorm, and VGG16, as in torchvision (Simonyan & Zisserman
 2015); and the paper's PIRM on VGG16.
 
-32 pixels or more a side; 224 as trained.
+They take pictures of 32 pixels or more a side, and were trained on 224.
 """
 
 import flax.linen as nn
@@ -47,7 +47,7 @@ class ConvBlocks(nn.Module):
 
 
 class Trunk(ConvBlocks):
-  """Pixels in [0, 1] to pool5 on a 7x7 grid, flattened."""
+  """Maps pixels in [0, 1] to pool5 on a 7x7 grid, flattened."""
 
   @nn.compact
   def __call__(
@@ -64,7 +64,7 @@ class Head(nn.Module):
 
   Attributes:
     num_classes: the width of the last layer.
-    width: of fc6 and fc7; torchvision's is 4096.
+    width: units of fc6 and fc7; torchvision's have 4096.
   """
 
   num_classes: int

@@ -21,12 +21,12 @@ class Chosen:
   """The pictures that are used, and how to read them.
 
   Attributes:
-    poisoned: to be poisoned.
-    sources: what they are to collide with.
-    rest: other clean ones.
-    gray: which become gray, by id.
+    poisoned: the pictures to be poisoned.
+    sources: the pictures that poison collides with.
+    rest: other clean pictures.
+    gray: whether a picture becomes gray, by id.
     size: pixels a side.
-    crop_seed: of crops at native resolution; None: all are resized.
+    crop_seed: the seed of crops at native resolution; None: all are resized.
   """
 
   poisoned: list[Picture]
@@ -37,7 +37,7 @@ class Chosen:
   crop_seed: int | None
 
   def load(self, pictures: list[Picture]) -> Images:
-    """Reads some of them."""
+    """Reads some of the pictures."""
     loaded = image_folder.load(
       pictures,
       CLASSES,
@@ -58,10 +58,10 @@ def choose(config: PirmSettings, size: int, seed: int) -> Chosen:
   Args:
     config: how the PIRM is trained.
     size: pixels a side.
-    seed: of the run.
+    seed: the seed of the run.
 
   Raises:
-    UserError: there are too few.
+    UserError: there are too few pictures.
   """
   root = pathlib.Path(config.root)
   ids = [
@@ -103,8 +103,8 @@ def _large_first(
   num_clean: int,
   seed: int,
 ) -> list[str]:
-  """The order in which poison and clean pictures take the large ones, and
-  sources, of which nothing is seen in the end, take what is left."""
+  """An order in which poison and clean pictures get the large ones, and sources
+  the rest: the PIRM never sees sources."""
   names = sorted(names, key=lambda name: _short_side(root / name) < size)
   seen, left = names[: num_poison + num_clean], names[num_poison + num_clean :]
   seeds.numpy_rng(seed, 'large pictures').shuffle(seen)
@@ -119,14 +119,14 @@ def enlarged(
   Args:
     config: how the PIRM is trained.
     size: pixels a side.
-    names: below `config.root`.
+    names: paths of pictures below `config.root`.
   """
   root = pathlib.Path(config.root)
   return np.array([_short_side(root / name) < size for name in names], bool)
 
 
 def _short_side(path: pathlib.Path) -> int:
-  """Of a picture, from its header; 0 if it has none (`load` will tell)."""
+  """A picture's shorter side in pixels; 0 if unreadable (`load` reports it)."""
   try:
     with Image.open(path, formats=image_folder.FORMATS) as image:
       return min(image.size)

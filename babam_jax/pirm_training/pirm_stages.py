@@ -39,7 +39,7 @@ TRAINING = Stage(
     'pirm.learning_rate',
     'pirm.epochs',
     'pirm.batch_size',
-    '-pirm',  # is kept with the PIRM, for its card
+    '-pirm',  # is stored with the PIRM, for its card
     'seed',
   ),
   after=lambda experiment: (training_data.PICTURES,),
@@ -104,9 +104,9 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
 def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
   """Stage: make the score a probability, and measure it.
 
-  Half of the pictures held out serve for the one, half for the other; a poison
-  is in the same half as its original. For thresholds the scores of clean ones
-  are kept (see `_typical`).
+  One half of the pictures held out is for calibration, the other for measuring;
+  a poison is in the same half as its original. Scores of clean pictures are
+  stored for thresholds (see `_typical`).
   """
 
   def compute(
@@ -145,10 +145,10 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
 def _typical(
   experiment: Experiment, holdout: Examples
 ) -> Bool[np.ndarray, ' n']:
-  """Clean pictures as people have them, to tell what a threshold costs.
+  """Clean pictures like those of users, for the false-positive rate.
 
-  A PIRM for native resolution trains on enlarged thumbnails too, and on strong
-  noise as an example of what is no poison: nobody enrols either.
+  A PIRM for native resolution trains also on enlarged thumbnails, and on strong
+  noise as an example of what is no poison: nobody enrolls either.
   """
   config, clean = experiment.pirm, ~holdout.poisoned
   if not config.native:
@@ -168,8 +168,8 @@ def _by_kind(
   poison: Float[np.ndarray, ' p'],
   clean: Float[np.ndarray, ' c'],
 ) -> list[dict[str, Any]]:
-  """What is found of each kind of poison held out, at a false-positive rate of
-  1 % on the clean pictures held out."""
+  """The TPR for each kind of poison held out, at a false-positive rate of 1 %
+  on the clean pictures held out."""
   flagged = poison > np.quantile(clean, 0.99)
   of = np.array(kinds)
   return [
@@ -183,7 +183,7 @@ def _by_kind(
 
 
 def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
-  """Of pictures as `launch.sanitize` looks at them."""
+  """The evidence for poison of pictures, as in `launch.sanitize`."""
   found = []
   with progress_bar(len(examples), 'PIRM scores (held out)', 'img') as bar:
     for start in range(0, len(examples), _SCORED):
@@ -195,7 +195,7 @@ def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
 
 
 def is_trained_for(detector: Any) -> bool:
-  """Whether one of the PIRMs that a detector asks is trained here."""
+  """Whether the experiment trains one of the PIRMs that a detector uses."""
   return pirm.TRAIN in detector.members
 
 
@@ -204,7 +204,7 @@ def obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
   (paper 3.4).
 
   Args:
-    lab: where the experiment runs.
+    lab: the running experiment.
     where: the name of a shipped one, a file, or `pirm.TRAIN`.
   """
   if where == pirm.TRAIN:

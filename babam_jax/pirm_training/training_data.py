@@ -1,7 +1,7 @@
 """The PIRM's training data: natural pictures, some of them poisoned.
 
-It is made chunk by chunk into files that training reads as it needs them, so
-memory does not grow with it: the paper's has 200,000 pictures (4.10).
+It is written chunk by chunk to files that training reads as it needs them, so
+memory does not grow with it: the paper's data has 200,000 pictures (4.10).
 """
 
 import pathlib
@@ -39,7 +39,7 @@ def _chunks(count: int) -> Iterator[range]:
 # --- Poison ---
 
 
-# The kind of poison is among the facts: another kind changes no other's key.
+# The kind of poison is among the facts: a further kind changes no other key.
 POISON = Stage(
   'pirm_poison', 2, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
 )
@@ -48,8 +48,8 @@ POISON = Stage(
 def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
   """Stage: poison of one kind.
 
-  The kinds take turns: of three, the first makes poison of the pictures 0, 3,
-  6 and so on of those that are to be poisoned.
+  The kinds take turns: of three kinds, the first one poisons the pictures 0,
+  3, 6 and so on of those that are to be poisoned.
   """
   every = len(lab.experiment.pirm.kinds)
   targets = chosen.poisoned[number::every]
@@ -74,7 +74,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
         chosen.load(targets[here]),
         chosen.load(sources[here]),
         trigger_size=method.trigger_size,
-        # The defender does not know the attacker's trigger: one a chunk.
+        # The defender does not know the attacker's trigger: one for each chunk.
         seed=seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind),
         scratch=folder,
         evasion=method.evasion(seed),
@@ -99,7 +99,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
 
 
 class Part(NamedTuple):
-  """The training half or the pictures held out.
+  """The pictures for training or those held out.
 
   Its rows are the originals of the poisoned pictures, the other clean ones,
   the poison; each picture has as many rows as there are copies of it. The
@@ -107,9 +107,9 @@ class Part(NamedTuple):
 
   Attributes:
     name: 'train' or 'holdout'.
-    poisoned: which of the pictures to poison, by number.
-    rest: which of the other clean pictures.
-    copies: of each picture.
+    poisoned: numbers of its pictures among those to be poisoned.
+    rest: numbers of its pictures among the other clean ones.
+    copies: rows for each picture.
   """
 
   name: str
@@ -118,11 +118,11 @@ class Part(NamedTuple):
   copies: int
 
   def rows(self, kind: str, number: int) -> slice | None:
-    """Where a picture belongs; None if it belongs to the other part.
+    """The rows of a picture; None if it belongs to the other part.
 
     Args:
       kind: 'original', 'rest' or 'poison'.
-      number: of the picture among those to be poisoned, or the rest.
+      number: its number among those to be poisoned, or the rest.
     """
     members = self.rest if kind == 'rest' else self.poisoned
     if number not in members:
@@ -233,8 +233,8 @@ def _images(part: str) -> str:
 def _copies(
   image: processing.Picture, name: str, count: int, seed: int
 ) -> Images:
-  """A picture as it is, or processed in several ways: a poison and its
-  original, whose name it bears, in the same ways."""
+  """A picture as it is, or copies processed in several ways. A poison has its
+  original's name, so both are processed in the same ways."""
   if not count:
     return image[None]
   return np.stack(
@@ -249,17 +249,17 @@ def _history(name: str, number: int, seed: int) -> np.random.Generator:
 def noised(
   config: PirmSettings, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
 ) -> Bool[np.ndarray, ' n']:
-  """To which rows of a part noise was added that JPEG did not erase again.
+  """The rows of a part that have added noise, which JPEG did not erase.
 
   Args:
     config: how the PIRM is trained.
     size: pixels a side.
-    ids: of the rows.
-    seed: of the run.
+    ids: those of the rows.
+    seed: the seed of the run.
   """
   if not config.processed_copies:
     return np.zeros(len(ids), bool)
-  flat = np.full((size, size, 3), 128, np.uint8)  # all else leaves it flat
+  flat = np.full((size, size, 3), 128, np.uint8)  # only noise changes it
 
   def is_noised(row: str) -> bool:
     number = int(row.rpartition('#')[2]) if config.processed_copies > 1 else 0
@@ -284,11 +284,10 @@ def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
 
 
 def pairs(poisoned: Bool[np.ndarray, ' n']) -> Int[np.ndarray, 'u 2']:
-  """Rows of a part, two by two: a poison beside its original.
+  """Pairs of rows of a part: a poison and its original.
 
-  Seen side by side they differ in nothing but the poison. The other pictures
-  have another such picture for a neighbor; the first of an odd number of them
-  is there twice.
+  The two differ in nothing but the poison. The other clean pictures are paired
+  with each other; if their number is odd, the first one is used twice.
 
   Args:
     poisoned: the ground truth of the part.
@@ -319,7 +318,7 @@ def half(examples: Examples, seed: int) -> Bool[np.ndarray, ' n']:
 
 
 def kinds(config: PirmSettings, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
-  """Of each poison held out, in order, which of `config.kinds` it is.
+  """The kind, of `config.kinds`, of each poison held out, in order.
 
   Args:
     config: how the PIRM is trained.
@@ -331,7 +330,7 @@ def kinds(config: PirmSettings, poisoned: Bool[np.ndarray, ' n']) -> list[str]:
 
 
 def original(name: str) -> str:
-  """The picture that a row of a part, poisoned and processed, was once."""
+  """The id of the picture from which a row of a part was made."""
   name = name.removeprefix(_POISON)
   before, mark, _ = name.rpartition('#')
   return before if mark else name

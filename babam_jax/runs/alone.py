@@ -9,16 +9,16 @@ import filelock
 from babam_jax import errors
 from babam_jax.store.lab import RUN_LOCK
 
-_LOCK_SECONDS = 5  # whoever looks at the state holds it for a moment
+_LOCK_SECONDS = 5  # a look at the state holds the lock for a moment
 
 
 @contextlib.contextmanager
 def alone_in(where: pathlib.Path) -> Iterator[None]:
-  """No other run works in this folder meanwhile; the kernel's lock tells. A
+  """Keeps other runs out of a folder meanwhile, with a lock of the kernel. A
   folder that it made, and that stays empty, is removed.
 
   Raises:
-    UserError: one does.
+    UserError: another run works there.
   """
   made = [one for one in (where, *where.parents) if not one.exists()]
   where.mkdir(parents=True, exist_ok=True)

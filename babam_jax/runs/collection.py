@@ -1,4 +1,4 @@
-"""Many working folders on one page: a table a study, one for all else."""
+"""Many working folders on one page: a table for each study, one for others."""
 
 import pathlib
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Found(NamedTuple):
   Attributes:
     studies: those whose runs are all done.
     runs: those of runs that belong to no study, and are done.
-    absent: of each folder that cannot be shown, why.
+    absent: the folders that cannot be shown, and why.
   """
 
   studies: list[pathlib.Path]
@@ -34,7 +34,7 @@ def write_page(
   """Writes `report.html` and `report.md` of all that lies below a folder.
 
   Args:
-    folder: with working folders at any depth; no working folder itself.
+    folder: holds working folders at any depth, and is not one itself.
     command: how to repeat the collection.
 
   Returns:

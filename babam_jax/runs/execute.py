@@ -19,12 +19,12 @@ After = Callable[[Run], None]
 
 
 class Here(NamedTuple):
-  """In this process, one run at a time; the first error ends it.
+  """Runs in this process, one run at a time; the first error ends all.
 
   Attributes:
-    workdir: of the study or the sweep.
+    workdir: the folder of the study or the sweep.
     artifacts: where stage results are kept and found.
-    command: how to repeat all of it.
+    command: how to repeat all runs.
   """
 
   workdir: pathlib.Path
@@ -42,11 +42,11 @@ class Here(NamedTuple):
 
 
 class Local(NamedTuple):
-  """On this machine, one run at a time, each in a process of its own.
+  """Runs on this machine, one at a time, each in a process of its own.
 
   Attributes:
-    workdir: of the study or the sweep.
-    arguments: of the command that runs one, but for the run's own.
+    workdir: the folder of the study or the sweep.
+    arguments: those of the command of a run, without the run's own.
   """
 
   workdir: pathlib.Path
@@ -73,12 +73,12 @@ class Local(NamedTuple):
 
 
 class Slurm(NamedTuple):
-  """By SLURM, as many runs at a time as it likes.
+  """Runs through SLURM, which decides how many run at a time.
 
   Attributes:
-    workdir: of the study or the sweep.
-    arguments: of the command that runs one, but for the run's own.
-    options: as `slurm.options` has them.
+    workdir: the folder of the study or the sweep.
+    arguments: those of the command of a run, without the run's own.
+    options: those of `slurm.options`.
   """
 
   workdir: pathlib.Path
@@ -86,7 +86,7 @@ class Slurm(NamedTuple):
   options: ConfigDict
 
   def start(self, left: Sequence[Run], after: After) -> None:
-    """Submits them; `after` is not called, as nobody waits for them.
+    """Submits them; `after` is not called, as this process does not wait.
 
     Raises:
       UserError: this machine cannot submit jobs, or SLURM refuses them.
@@ -110,12 +110,13 @@ def execute(
   """Executes those runs of a plan that are not done.
 
   Args:
-    runs: all of the plan.
-    where: and how.
-    after: is called with each run that is done, if somebody waits for it.
+    runs: all runs of the plan.
+    where: where and how to run them.
+    after: is called with each run that is done; not through SLURM.
 
   Returns:
-    How many it took on: neither done, nor running, nor in SLURM's queue.
+    The number of runs that it started: those that were neither done, nor
+    running, nor in SLURM's queue.
   """
   found = state.states(where.workdir, runs)
   left = [

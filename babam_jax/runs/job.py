@@ -28,7 +28,7 @@ LOCK = 'job.lock'
 _USER_ERROR = 2  # giving the command again does not help
 _TRIES = 2
 _LAST_LINES = 5
-_LOCK_SECONDS = 10  # whoever looks at the state holds it for a moment
+_LOCK_SECONDS = 10  # a look at the state holds the lock for a moment
 _GRACE_SECONDS = 60  # between SIGTERM, when a cluster wants its node, and death
 
 
@@ -38,7 +38,7 @@ class Experiment:
 
   Attributes:
     folder: the working folder of the run.
-    arguments: of the command.
+    arguments: those of the command.
   """
 
   folder: str
@@ -54,7 +54,7 @@ class Experiment:
     self.__init__(**state)
 
   def __call__(self) -> bool:
-    """Runs it unless it is done; whether it is done now.
+    """Runs it unless it is done; returns whether it is done now.
 
     Raises:
       RuntimeError: one of several processes that share it failed.
@@ -71,8 +71,8 @@ class Experiment:
       return False  # it runs already, in another job
 
   def checkpoint(self) -> 'submitit.helpers.DelayedSubmission':
-    """The cluster wants its node back: the job will continue elsewhere."""
-    import submitit  # who calls this is submitit
+    """Ends the run when the cluster wants its node; the job is requeued."""
+    import submitit  # only submitit calls this
 
     if self._child:
       self._child.kill()  # at any moment: nothing is ever half written
@@ -90,7 +90,7 @@ class Experiment:
     return (pathlib.Path(self.folder) / 'metrics.json').exists()
 
   def _follow(self) -> None:
-    """In all processes of a distributed run but the first."""
+    """Runs the other processes of a distributed run, not the first one."""
     with open(os.devnull, 'wb') as nowhere:
       if self._run(nowhere, subprocess.STDOUT):
         raise RuntimeError(f'{self.folder}: a process of this run has failed.')
@@ -113,7 +113,7 @@ class Experiment:
     with open(pathlib.Path(self.folder) / LOG, 'ab') as log:
       status = self._run(log, subprocess.STDOUT)
     if status == -signal.SIGTERM and slurm_job():
-      time.sleep(_GRACE_SECONDS)  # ours follows: this is no failure
+      time.sleep(_GRACE_SECONDS)  # it will end us, too: this is no failure
     self._note(
       'end',
       attempt=number,
@@ -148,7 +148,7 @@ def slurm_job() -> str | None:
 
 
 def last_lines(folder: pathlib.Path) -> list[str]:
-  """What a run printed last."""
+  """The last lines that a run printed."""
   path = folder / LOG
   if not path.exists():
     return []

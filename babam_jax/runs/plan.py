@@ -23,10 +23,10 @@ class Run(NamedTuple):
 
   Attributes:
     name: the path of its folder in that of the study or the sweep.
-    folder: where its results go.
-    config: of this run alone.
-    sets: what tells it from the other runs.
-    row: of the table, to which it belongs.
+    folder: the folder of its results.
+    config: the config of this run alone.
+    sets: the fields in which it differs from other runs.
+    row: the row of the table that it belongs to.
   """
 
   name: str
@@ -45,8 +45,8 @@ def of_file(
   """The runs of a config file: those of its `sweep`, or those of its study.
 
   Args:
-    path: of the file.
-    config: what it gives, and what the command line sets in it.
+    path: the config file.
+    config: its config, with what the command line sets.
     workdir: each run has a folder of its own in it.
 
   Raises:
@@ -91,7 +91,7 @@ def named(name: str, runs: Sequence[Run]) -> Run:
 
 
 def missing(runs: Sequence[Run]) -> list[Run]:
-  """Those that have no results."""
+  """The runs that have no results."""
   return [run for run in runs if not (run.folder / 'metrics.json').exists()]
 
 
@@ -107,11 +107,11 @@ def of_sweep(
 
   Args:
     config: the experiment that all runs start from.
-    sweep: yields what each of them sets.
-    workdir: of the sweep.
+    sweep: yields the fields that each run sets.
+    workdir: the folder of the sweep.
 
   Raises:
-    UserError: nothing is yielded, the same twice, or what cannot be set.
+    UserError: it yields nothing, the same twice, or what cannot be set.
   """
   found = []
   yielded = sweep(ConfigDict(config))
@@ -160,7 +160,7 @@ def of_study(config: ConfigDict, workdir: pathlib.Path) -> list[Run]:
 
   Args:
     config: the experiment that all runs start from, with `config.study`.
-    workdir: of the study.
+    workdir: the folder of the study.
 
   Raises:
     UserError: the study is malformed, a row or a repeat sets what cannot be

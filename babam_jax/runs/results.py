@@ -31,7 +31,7 @@ _COLUMNS = (
   ('PIRM TPR', 'pirm.training_set.tpr'),
   ('PIRM FPR', 'pirm.training_set.fpr'),
 )
-# Times, and what is no figure.
+# Left out of `results.csv`: times, and what is no figure.
 _LEFT_OUT = ('stages', 'seconds', 'holdout', 'weights')
 _WIDTH = 160  # characters of a terminal
 
@@ -44,7 +44,7 @@ def _page_section(found: Table) -> report.Section:
 
 
 def _surroundings(runs: Sequence[Run], command: str) -> dict[str, Any]:
-  """Those of the runs, which may not be those of who makes the table."""
+  """The surroundings of the runs; those of this process may differ."""
   for run in runs:
     path = run.folder / 'environment.json'
     if path.exists():
@@ -62,13 +62,13 @@ def publish_study(
   `report.html`.
 
   Args:
-    workdir: of the study.
-    config: with `config.study`.
-    runs: of the study, all done.
-    command: how to repeat it.
+    workdir: the folder of the study.
+    config: has `config.study`.
+    runs: the runs of the study, all done.
+    command: how to repeat the study.
 
   Raises:
-    UserError: as `tabulate`.
+    UserError: as in `tabulate`.
   """
   found = tabulate(runs, config.study)
   surroundings = _surroundings(runs, command)
@@ -107,14 +107,14 @@ def publish_sweep(
   states: Sequence[State],
   command: str,
 ) -> None:
-  """Writes `results.csv` and `report.html` of a sweep, as far as it is.
+  """Writes `results.csv` and `report.html` of a sweep, done or not.
 
   Args:
-    workdir: of the sweep.
-    title: what it is called.
-    runs: of the sweep.
-    states: of each.
-    command: how to repeat it.
+    workdir: the folder of the sweep.
+    title: the title of the page.
+    runs: the runs of the sweep.
+    states: the state of each run.
+    command: how to repeat the sweep.
   """
   _write_csv(workdir / 'results.csv', runs, states)
   is_done = {state.name: state.state == DONE for state in states}
@@ -141,10 +141,10 @@ def publish_sweep(
 def _write_csv(
   path: pathlib.Path, runs: Sequence[Run], states: Sequence[State]
 ) -> None:
-  """A line a run, what it set, what it measured.
+  """Writes a line for each run: what it sets, what it measured.
 
-  It holds no times and no places: the same sweep gives the same file, wherever
-  it ran. A run that is not done has its state, and no figures.
+  The file holds no times and no hosts: the same sweep gives the same file,
+  wherever it ran. A run that is not done has its state, and no figures.
   """
   lines = []
   for run, state in zip(runs, states, strict=True):

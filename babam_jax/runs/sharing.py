@@ -1,5 +1,5 @@
-"""What runs share: their costly stages, who computes them, and how long that
-may take."""
+"""What runs share: their costly stages, which run computes them, and how long
+that may take."""
 
 import pathlib
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ class Stage(NamedTuple):
   """A stage that some of the runs need.
 
   Attributes:
-    name: as in the artifact store.
-    result: tells its results apart.
+    name: its name in the artifact store.
+    result: the text that identifies its result.
     runs: the names of those that need this result.
   """
 
@@ -27,10 +27,10 @@ class Stage(NamedTuple):
 
 
 def stages(runs: Sequence[Run]) -> list[Stage]:
-  """Which costly stages there are to compute, and who needs each.
+  """The costly stages to compute, and which runs need each.
 
-  That may count too many (nothing flagged: the protected model is the malicious
-  one), and the store has the last word.
+  This may count too many (if nothing is flagged, the protected model is the
+  malicious one): the store decides.
   """
   needed: dict[tuple[str, str], list[str]] = {}
   for run in runs:
@@ -66,8 +66,8 @@ def estimate(
 
   Args:
     needed: the stages.
-    store: artifacts of earlier runs: what a stage took there, on average, is
-      what it is expected to take. What they hold already is not left out.
+    store: the artifacts of earlier runs; a stage is expected to take as long
+      as there on average. Results that it holds already are counted, too.
 
   Returns:
     None, None if a stage was never run.

@@ -16,11 +16,11 @@ from babam_jax.runs.job import Experiment
 
 _SUBMISSIONS = 'submissions.jsonl'
 _JOBS = 'slurm'  # scripts, output
-_TIMEOUTS = 1000  # each continues where the last one was
+_TIMEOUTS = 1000  # after each the job continues where it was
 
 
 def options() -> ConfigDict:
-  """What can be asked of SLURM, with its own names; unset: its defaults."""
+  """The options of SLURM, with its own names; unset ones have its defaults."""
   chosen = ConfigDict()
   chosen.partition = placeholder(str)
   chosen.account = placeholder(str)
@@ -30,12 +30,12 @@ def options() -> ConfigDict:
   chosen.gres = placeholder(str)
   # Minutes; a job that needs more is requeued, and continues.
   chosen.time = 24 * 60
-  # Seconds before that at which the job is told.
+  # The job is signaled this many seconds before that.
   chosen.signal_delay_s = 90
   chosen.mem = placeholder(str)
   chosen.cpus_per_task = placeholder(int)
   chosen.gpus_per_node = placeholder(int)
-  # More than one of these: a run has several processes (jax.distributed).
+  # With more than one, a run has several processes (jax.distributed).
   chosen.nodes = 1
   chosen.ntasks_per_node = 1
   # Jobs of an array that run at a time.
@@ -44,7 +44,7 @@ def options() -> ConfigDict:
 
 
 def processes(chosen: ConfigDict) -> int:
-  """The processes of each run."""
+  """The number of processes of each run."""
   return chosen.nodes * chosen.ntasks_per_node
 
 
@@ -74,9 +74,9 @@ def submit(
   """Submits job arrays, each after the end of the one before it.
 
   Args:
-    workdir: of the study or the sweep.
-    waves: by name, what may run side by side.
-    chosen: as `options` has it.
+    workdir: the folder of the study or the sweep.
+    waves: groups of runs, by name, that may run side by side.
+    chosen: the fields of `options`.
 
   Returns:
     The SLURM job of each name.
@@ -84,7 +84,7 @@ def submit(
   Raises:
     UserError: SLURM refuses them.
   """
-  import submitit  # of those alone who have a cluster
+  import submitit  # optional: only clusters need it
 
   ids: dict[str, str] = {}
   parameters = {
@@ -99,7 +99,7 @@ def submit(
       job_name='babam_jax',
       stderr_to_stdout=True,
       additional_parameters={'requeue': True},
-      # A process that waits for a dead one would wait for ever.
+      # A process that waits for a dead one would wait forever.
       srun_args=['--kill-on-bad-exit=1'],
       **parameters,
       **after,

@@ -1,4 +1,4 @@
-"""How far runs are, from what they have left in their folders."""
+"""The states of runs, from what they have left in their folders."""
 
 import json
 import pathlib
@@ -16,17 +16,17 @@ STOPPED, WAITING = 'stopped', 'waiting'
 
 
 class State(NamedTuple):
-  """Of one run.
+  """The state of one run.
 
   Attributes:
-    name: its own.
+    name: the name of the run.
     state: 'done', 'running', 'queued' (SLURM has it), 'failed' (twice in a
       row, or by the user's mistake), 'stopped' (killed; resume goes on) or
-      'waiting' (nobody has it).
+      'waiting' (not started).
     attempts: how often its process was started.
-    seconds: of its last attempt that ended, if one did.
-    host: where it was last.
-    last_lines: what it printed last; of a run that failed, before it died.
+    seconds: the duration of its last attempt that ended, or None.
+    host: the host of its last attempt.
+    last_lines: the last lines that it printed.
   """
 
   name: str
@@ -38,12 +38,12 @@ class State(NamedTuple):
 
   @property
   def is_settled(self) -> bool:
-    """Nothing will happen to it by itself."""
+    """Whether nothing will happen to it by itself."""
     return self.state not in (RUNNING, QUEUED)
 
 
 def states(workdir: pathlib.Path, runs: Sequence[Run]) -> list[State]:
-  """Of all runs of a plan."""
+  """The states of all runs of a plan."""
   ids = slurm.submitted(workdir)
   known = slurm.queued(list(ids.values()))
   return [_state(run, ids.get(run.name, '') in known) for run in runs]
@@ -65,7 +65,7 @@ def _state(run: Run, in_queue: bool) -> State:
 def _name(folder: pathlib.Path, events: list[dict], in_queue: bool) -> str:
   if (folder / 'metrics.json').exists():
     return DONE
-  # The experiment itself may outlive whoever started it.
+  # The experiment may outlive the process that started it.
   if _is_held(folder / job.LOCK) or _is_held(folder / lab.RUN_LOCK):
     return RUNNING
   if in_queue:
@@ -77,7 +77,7 @@ def _name(folder: pathlib.Path, events: list[dict], in_queue: bool) -> str:
 
 
 def _is_held(path: pathlib.Path) -> bool:
-  """Whether a living process has the lock: it goes with its process."""
+  """Whether a living process holds the lock, which ends with it."""
   if not path.exists():
     return False
   try:

@@ -20,16 +20,16 @@ class Table(NamedTuple):
   """The table of a study or a sweep.
 
   Attributes:
-    title: what it shows.
+    title: its title.
     note: what a reader must know to compare it with the paper.
-    headings: of its columns.
-    lines: a row each.
+    headings: those of its columns.
+    lines: its lines, one for each row of the study.
     points: for each line the value on the x axis, None if it has none.
     x: the field on that axis.
     tradeoff: two headings, whose columns scatter plots show; or none.
-    histories: how the malicious model of each row's first run trained; of rows
-      that share one under the first row's name.
-    seconds: what all its stages took, whoever made them; each counts once.
+    histories: training metrics of the malicious model in each row's first run;
+      rows that share a model have one entry, under the first row's name.
+    seconds: the seconds of all its stages, each of which counts once.
   """
 
   title: str
@@ -47,12 +47,12 @@ def tabulate(runs: Sequence[Run], study: ConfigDict) -> Table:
   """The table of runs, from what they left in their folders.
 
   Args:
-    runs: all of a plan.
-    study: what the table looks like, a node as `config.study`.
+    runs: all runs of a plan.
+    study: the layout of the table, a node like `config.study`.
 
   Raises:
-    UserError: some have no results, as a half-filled table would mislead; one
-      has those of another config; a column is not in the metrics.
+    UserError: runs have no results (a half-filled table would mislead) or those
+      of another config, or a column is not in the metrics.
   """
   absent = plan.missing(runs)
   if absent:
@@ -105,7 +105,7 @@ def _point(x: str, run: Run) -> float | None:
 
 
 def metrics_of(run: Run) -> dict[str, Any]:
-  """What a run has measured."""
+  """The metrics of a run."""
   return files.read_json(run.folder / 'metrics.json')
 
 

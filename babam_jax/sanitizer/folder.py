@@ -1,4 +1,4 @@
-"""What lies in an untrusted folder: classes, files, and what is no file."""
+"""The contents of an untrusted folder: classes, files, and other entries."""
 
 import dataclasses
 import hashlib
@@ -7,17 +7,17 @@ import pathlib
 import stat
 from collections.abc import Iterator
 
-NO_CLASS = '.'  # of files that lie in no class folder
+NO_CLASS = '.'  # the class of files that are in no class folder
 _LITTER = ('.ds_store', 'thumbs.db', 'desktop.ini')
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One thing in the folder.
+  """One entry of the folder.
 
   Attributes:
     path: below the folder; may hold bytes that are no UTF-8, as in `os`.
-    fault: why it is no picture, before anything was read; '' if it may be one.
+    fault: why it cannot be a picture, known without reading it; or ''.
   """
 
   path: pathlib.PurePosixPath
@@ -25,7 +25,7 @@ class Entry:
 
   @property
   def litter(self) -> bool:
-    """Whether it is what file browsers leave behind."""
+    """Whether it is a file that file browsers leave behind."""
     return self.path.name.lower() in _LITTER
 
 
@@ -34,8 +34,8 @@ class ClassFolder:
   """A class: all that lies, at any depth, below one folder of the root.
 
   Attributes:
-    name: the folder's, or `NO_CLASS`.
-    entries: what is in it, in order.
+    name: the folder's name, or `NO_CLASS`.
+    entries: all files in it, in order.
     folders: all folders in it, itself included.
   """
 
@@ -44,7 +44,7 @@ class ClassFolder:
   folders: list[pathlib.PurePosixPath]
 
   def fingerprint(self, root: pathlib.Path) -> str:
-    """Of names, sizes and times: tells a class that has changed."""
+    """A hash of names, sizes and times, to detect a class that has changed."""
     total = hashlib.sha256()
     for entry in self.entries:
       total.update(os.fsencode(entry.path) + b'\0')

@@ -1,5 +1,5 @@
-"""The sanitized folder while it is being made: nothing half written, and what
-is done is not done again."""
+"""The sanitized folder while it is being made: no file is half written, and
+finished work is not repeated."""
 
 import dataclasses
 import hashlib
@@ -34,12 +34,12 @@ class Record:
     class_name: the folder it belongs to.
     score: the probability of poison; None if it could not be judged.
     flagged: whether the score is above the threshold.
-    sensitivity: Algorithm 1's, in [0, 1]; None where no noise was added.
-    scale: of its noise, in gray levels; None where no noise was added.
+    sensitivity: Algorithm 1's, in [0, 1]; None without noise.
+    scale: the scale of its noise, in gray levels; None without noise.
     action: 'kept', 'perturbed', 'dropped', 'reported', 'left out' (no picture,
       nor meant to be one) or 'not judged'.
-    output: its file below the output folder; '' if it has none.
-    note: why it could not be judged, or what else there is to say.
+    output: the path of its output file below the output folder, or ''.
+    note: why it could not be judged, or other remarks.
   """
 
   path: str
@@ -82,7 +82,7 @@ class Output:
         f'({json.dumps(files.read_json(path))}); expected the same. Give them, '
         'or choose another folder.'
       )
-    # The kernel's lock: it goes with its process.
+    # The kernel's lock: it ends with its process.
     self._lock = filelock.FileLock(self._state / _LOCK)
     try:
       self._lock.acquire(timeout=0)
@@ -93,7 +93,7 @@ class Output:
       ) from None
 
   def begin(self, inventory: dict[str, str]) -> None:
-    """Keeps what the input holds, or compares it with what it held.
+    """Stores the inventory of the input, or compares it with the stored one.
 
     Args:
       inventory: a fingerprint of each class.
@@ -132,7 +132,7 @@ class Output:
   def finish_class(
     self, class_name: str, fingerprint: str, records: list[Record]
   ) -> None:
-    """From here on the class is done."""
+    """Marks a class as done."""
     found = [dataclasses.asdict(record) for record in records]
     files.write_json(
       self._journal(class_name),
@@ -144,7 +144,7 @@ class Output:
     return self._state / 'classes' / f'{digest[:32]}.json'
 
   def make_folder(self, path: pathlib.PurePosixPath) -> None:
-    """A folder that is empty in the input too."""
+    """Makes a folder, as in the input."""
     (self.root / path).mkdir(parents=True, exist_ok=True)
 
   def copy(self, path: pathlib.PurePosixPath, link: bool) -> None:
@@ -176,7 +176,7 @@ class Output:
     self._place(temporary, path)
 
   def _temporary(self) -> pathlib.Path:
-    # A short name: that of the picture may be as long as names can be.
+    # A short name: the picture's own may have the greatest length.
     path = self._state / _TEMPORARY
     path.unlink(missing_ok=True)
     return path
@@ -194,7 +194,7 @@ class Output:
     os.replace(temporary, final)
 
   def close(self) -> None:
-    """The folder is whole: its state goes."""
+    """The folder is complete: removes its state."""
     self._lock.release()
     shutil.rmtree(self._state)
 

@@ -1,4 +1,4 @@
-"""Reading one picture of an untrusted folder, or saying why it cannot be."""
+"""Reads one picture of an untrusted folder, or says why it cannot be judged."""
 
 import io
 import pathlib
@@ -27,7 +27,7 @@ class Read(NamedTuple):
   Attributes:
     pixels: upright 8-bit RGB.
     gray: whether the file has no colors.
-    note: what there is to say about the file.
+    note: remarks about the file.
   """
 
   pixels: UInt8[np.ndarray, 'h w 3']
@@ -49,7 +49,7 @@ def read(path: pathlib.Path) -> Read:
       raise UnjudgedError(f'a file of {size >> 20} MiB')
     content = path.read_bytes()
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # told below, or of no concern
+      warnings.simplefilter('ignore')  # reported below, or harmless
       return _decode(content)
   except UnjudgedError:
     raise
@@ -76,7 +76,7 @@ def _decode(content: bytes) -> Read:
         f'{width} x {height} pixels: less than {SMALLEST} a side'
       )
     count, notes = getattr(image, 'n_frames', 1), []
-    if image.format == 'MPO':  # a JPEG, with previews or depths behind it
+    if image.format == 'MPO':  # a JPEG, followed by previews or depths
       notes.append(f'the first of {count} pictures in the file')
     elif count > 1:
       raise UnjudgedError(f'animated: {count} pictures in one')

@@ -45,7 +45,7 @@ class Findings:
     self.worst: list[tuple[float, str, str]] = []
 
   def add(self, records: list[Record]) -> None:
-    """The records of one class."""
+    """Counts the records of one class."""
     for record in records:
       self._table.writerow(_row(record))
       self.actions[record.action] += 1
@@ -115,10 +115,10 @@ def write(
   Args:
     root: the output folder.
     source: the input folder.
-    findings: of all classes.
+    findings: the counts of all classes.
     table: the text of `scores.csv`.
-    settings: what the run was told.
-    surroundings: how to repeat it, and what it ran on.
+    settings: the settings of the run.
+    surroundings: how to repeat the run, and what it ran on.
   """
   found = summary(findings, settings)
   files.write_text(root / 'scores.csv', table)
@@ -172,7 +172,7 @@ def _class_lines(findings: Findings) -> list[tuple[str, ...]]:
 def _worst_pictures(
   root: pathlib.Path, source: pathlib.Path, findings: Findings
 ) -> dict[str, Figure]:
-  """The highest scores as pictures, beside what became of them."""
+  """The pictures with the highest scores, before and after."""
   shown = []
   for score, path, output in findings.worst:
     try:

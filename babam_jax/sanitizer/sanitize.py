@@ -1,8 +1,8 @@
-"""From an untrusted folder of pictures to one that can be trained on.
+"""Makes a folder that can be trained on from an untrusted one.
 
-Algorithm 2 without a training: the PIRM scores every picture, what it flags
-receives Algorithm 1's noise at its own resolution, the rest stays byte for
-byte. A class is in hand at a time, a few pictures of it in memory.
+Algorithm 2 without a training: the PIRM scores every picture, flagged ones
+receive Algorithm 1's noise at their own resolution, the rest stays byte for
+byte. Classes are treated one by one, with a few pictures in memory.
 """
 
 import concurrent.futures
@@ -25,9 +25,9 @@ from babam_jax.sanitizer.folder import ClassFolder, Entry
 from babam_jax.sanitizer.output import Output, Record
 
 ACTIONS = ('perturb', 'drop', 'report')
-_LONGEST_NAME = 255  # bytes, in the file systems that people have
+_LONGEST_NAME = 255  # bytes, in common file systems
 _IN_MEMORY = 32  # pictures
-# Classes mix sizes: means and distances are those of copies of this size.
+# Classes mix sizes: means and distances are taken on copies of this size.
 _COMMON_SIZE = 224
 
 
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
     threshold: a picture with a higher probability of poison is flagged.
     epsilon: Algorithm 1's budget.
     link: whether unflagged files are hard links instead of copies.
-    seed: of the noise.
+    seed: the seed of the noise.
   """
 
   action: str
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 def run(
   source: pathlib.Path, output: Output, model: pirm.Pirm, settings: Settings
 ) -> Iterator[list[Record]]:
-  """Treats class after class; gives the records of each."""
+  """Treats class after class; yields the records of each."""
   total, inventory = 0, {}
   for found in folder.classes(source):
     total += len(found.entries)
@@ -94,9 +94,9 @@ class _Look(NamedTuple):
   """What is kept of a picture, however large it is.
 
   Attributes:
-    views: what the PIRM looks at.
+    views: the PIRM's inputs.
     small: a copy of the common size.
-    note: what there is to say about the file.
+    note: remarks about the file.
   """
 
   views: tuple[any_size.View, ...]
@@ -129,7 +129,7 @@ class _Class:
       ]
     if settings.action == 'perturb' and any(r.flagged for r in records):
       records = self._with_sensitivities(records, means.means())
-    for path in self._found.folders:  # also those that stay empty
+    for path in self._found.folders:  # also those without files
       output.make_folder(path)
     taken = {entry.path for entry in self._found.entries}
     taken.update(self._found.folders)
@@ -139,10 +139,10 @@ class _Class:
     ]
 
   def check_unchanged(self, fingerprint: str) -> None:
-    """What was copied must be what was judged.
+    """Checks that what was copied is what was judged.
 
     Raises:
-      UserError: the class is no longer what the fingerprint is of.
+      UserError: the class no longer has this fingerprint.
     """
     if self._found.fingerprint(self._source) != fingerprint:
       raise errors.UserError(
@@ -156,7 +156,7 @@ class _Class:
     return picture.read(self._source / entry.path)
 
   def _look(self, entry: Entry) -> _Look | str:
-    """At a picture, or why it cannot be judged."""
+    """What is kept of a picture, or why it cannot be judged."""
     try:
       pixels, _, note = self._read(entry)
     except picture.UnjudgedError as error:
@@ -176,7 +176,7 @@ class _Class:
       yield list(zip(batch, self._pool.map(self._look, batch), strict=True))
 
   def _score(self, threshold: float) -> tuple[list[Record], noise.ClassMeans]:
-    """First pass: scores, and what the mean picture of the class is."""
+    """First pass: the scores, and the mean picture of the class."""
     records, means = [], noise.ClassMeans(1)
     for batch in self._looks(self._found.entries):
       looks = [look for _, look in batch if isinstance(look, _Look)]
@@ -203,7 +203,7 @@ class _Class:
   def _with_sensitivities(
     self, records: list[Record], means: Float[np.ndarray, '1 s s 3']
   ) -> list[Record]:
-    """Second pass: Algorithm 1, lines 3 to 6, for what is flagged."""
+    """Second pass: Algorithm 1, lines 3 to 6, for flagged pictures."""
     judged = [
       entry
       for entry, record in zip(self._found.entries, records, strict=True)
@@ -277,7 +277,7 @@ class _Class:
 
 
 def _shortened(name: str, length: int) -> str:
-  """As much of a name as so many bytes hold, without half letters."""
+  """The start of a name, of at most `length` bytes, without half letters."""
   whole = os.fsencode(name)
   while len(whole) > length and whole[length] & 0xC0 == 0x80:  # mid-letter
     length -= 1

@@ -1,4 +1,4 @@
-"""An untrusted folder, sanitized by one call."""
+"""Sanitizes an untrusted folder with one call."""
 
 import io
 import math
@@ -17,19 +17,19 @@ Path = str | os.PathLike[str]
 
 
 class SanitizedFolder(NamedTuple):
-  """What came of a folder.
+  """The results for a folder.
 
   Attributes:
-    files: how many it holds.
-    flagged: how many of them are taken for poison.
-    unjudged: those that could not be judged and so are not in the output: path
+    files: the number of files in it.
+    flagged: the number of files taken for poison.
+    unjudged: files that could not be judged and so are not in the output: path
       below the input, and why.
-    threshold: a picture with a higher probability of poison was flagged.
-    fpr: the rate that the threshold follows from; None if it was said, or if
-      the PIRM knows no rates.
+    threshold: pictures with a higher probability of poison were flagged.
+    fpr: the false-positive rate that the threshold follows from; None if the
+      threshold was given, or the PIRM has no scores of clean pictures.
     scores: `scores.csv`: a line for each file.
     summary: `summary.json`: settings and counts.
-    report: `report.html`: what was found, to be looked at.
+    report: `report.html`: what was found, for people to read.
   """
 
   files: int
@@ -57,28 +57,28 @@ def sanitize_folder(
 ) -> SanitizedFolder:
   """Makes a folder that can be trained on from one that nobody should trust.
 
-  Every picture is scored by a PIRM; what it flags is replaced by a PNG with
+  Every picture is scored by a PIRM; flagged ones are replaced by a PNG with
   Algorithm 1's noise, the rest is copied byte for byte. The input is never
-  changed. Killed and called again, it continues.
+  changed. After a kill, the same call continues.
 
   Args:
     input: a folder of class folders, of any depth.
     output: a new or empty folder, apart from the input.
     pirm: 'general', 'shipped' or 'hardened', or a file.
-    action: for flagged pictures: 'perturb'; 'drop', which leaves them out; or
-      'report', which writes no pictures at all.
+    action: what happens to flagged pictures: 'perturb'; 'drop', which leaves
+      them out; or 'report', which writes no pictures at all.
     threshold: pictures with a higher probability of poison are flagged.
-    fpr: in its place, the share of clean pictures, of those held out when the
-      PIRM was trained, that may be flagged. Without either it is 0.01, or the
-      threshold is 0.5 where the PIRM knows no such rates.
+    fpr: instead of a threshold, the share that may be flagged of the clean
+      pictures held out when the PIRM was trained. By default it is 0.01; for a
+      PIRM without their scores the threshold is 0.5.
     epsilon: the noise budget; a lower one gives more noise.
-    link: hard links instead of copies of what is not flagged.
-    seed: of the noise.
-    repeat: what the report says of how to do this again; '': this call.
+    link: make hard links instead of copies of files that are not flagged.
+    seed: the seed of the noise.
+    repeat: how to do this again, for the report; '': by this call.
 
   Raises:
-    UserError: one of these is not as said; the message names it as the command
-      does: `--fpr` is `fpr`.
+    UserError: an argument is invalid; the message names it like the command's
+      flag: `--fpr` for `fpr`.
     OSError: the output cannot be written.
   """
   source, root = pathlib.Path(input), pathlib.Path(output)

@@ -36,14 +36,14 @@ class Artifact:
   """The stored result of a stage.
 
   Attributes:
-    stage: its name.
-    key: what it depends on, hashed.
-    folder: where its files are.
-    seconds: how long it took to make, whoever made it, without the stages
+    stage: the name of the stage.
+    key: a hash of all that it depends on.
+    folder: the folder of its files.
+    seconds: how long it took to make, in whichever run, without the stages
       made inside it.
-    reused: whether it was there already.
-    evaluations: how often networks looked at pictures, as the stage counted
-      it; None where it does not count.
+    reused: whether it existed already.
+    evaluations: the evaluations of networks that the stage counted; None if it
+      does not count.
   """
 
   stage: str
@@ -88,7 +88,7 @@ Compute = Callable[[pathlib.Path, pathlib.Path], dict[str, int] | None]
 
 
 class _Clock:
-  """Measures stages without those that are made inside them."""
+  """Measures the time of stages, without that of stages made inside them."""
 
   def __init__(self):
     self._inside = [0.0]  # for each stage at work: seconds of stages inside it
@@ -131,7 +131,7 @@ class Store:
     """Returns the result of a stage, and makes it first if need be.
 
     Args:
-      name: the stage; it may contain slashes for what it is used for.
+      name: the name of the stage; after a slash it may say what it is for.
       version: raised whenever the stage's code changes its result.
       config: all settings that the result depends on, the seed included.
       inputs: the artifacts that the result depends on.
@@ -175,7 +175,7 @@ class Store:
   def _compute(
     self, folder: pathlib.Path, record: dict[str, Any], compute: Compute
   ) -> None:
-    """Makes an artifact; its record names those that are used inside."""
+    """Makes an artifact; its record names the artifacts used inside."""
 
     def recording(
       output: pathlib.Path, scratch: pathlib.Path
@@ -189,7 +189,7 @@ class Store:
     _make(folder, record, recording, self._clock)
 
   def _recall_inside(self, folder: pathlib.Path) -> None:
-    """Counts what a reused artifact was made with as used, too."""
+    """Counts the artifacts used in making a reused one as used, too."""
     for name in files.read_json(folder / RECORD).get('inside', ()):
       inside = self._root / name
       if inside.is_dir():
@@ -199,9 +199,9 @@ class Store:
           self.used[artifact.key] = artifact
 
   def account(self) -> dict[str, dict[str, Any]]:
-    """What each stage took, whether it was there already, and its key.
+    """The seconds of each stage, whether it was reused, and its key.
 
-    Of several results of one stage all are there: 'pirm', 'pirm (2)'.
+    Several results of one stage are numbered: 'pirm', 'pirm (2)'.
     """
     found: dict[str, dict[str, Any]] = {}
     for artifact in self.used.values():
@@ -246,11 +246,11 @@ def checksum(path: pathlib.Path) -> str:
 
 
 def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager:
-  """No other run makes this artifact meanwhile.
+  """Keeps other runs from making this artifact meanwhile.
 
-  The lock is the kernel's: it goes with its process, however that dies.
+  The lock is the kernel's: it ends with its process, however that dies.
   """
-  if parallel.process_id():  # the first process has it for all
+  if parallel.process_id():  # the first process holds it for all
     return contextlib.nullcontext()
   return filelock.FileLock(f'{folder}.lock')
 
@@ -258,7 +258,7 @@ def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager:
 def _make(
   folder: pathlib.Path, record: dict[str, Any], compute: Compute, clock: _Clock
 ) -> None:
-  """Makes an artifact; one of several processes writes it."""
+  """Makes an artifact; of several processes the first one writes it."""
   scratch = folder.with_name(folder.name + '.scratch')
   if parallel.process_id() == 0:
     scratch.mkdir(exist_ok=True)
@@ -271,7 +271,7 @@ def _make(
 
 
 def _help(scratch: pathlib.Path, name: str, compute: Compute) -> None:
-  """Computes along, from where the first process starts; nothing is kept."""
+  """Computes with the first process, from a copy of its scratch folder."""
   with tempfile.TemporaryDirectory() as folder:
     mine = pathlib.Path(folder)
     (mine / 'output').mkdir()
@@ -290,7 +290,7 @@ def _write(
 ) -> None:
   """Computes into a temporary folder, syncs, renames."""
   output = folder.with_name(folder.name + '.output')
-  shutil.rmtree(output, ignore_errors=True)  # of a killed run
+  shutil.rmtree(output, ignore_errors=True)  # left by a killed run
   output.mkdir()
   try:
     evaluations, seconds = clock.measure(lambda: compute(output, scratch))

@@ -1,4 +1,4 @@
-"""What lies in an artifact store: what uses what, is it whole, what may go."""
+"""The artifacts in a store: what uses them, are they whole, which may go."""
 
 import os
 import pathlib
@@ -18,12 +18,12 @@ class Kept(NamedTuple):
   """An artifact in a store.
 
   Attributes:
-    folder: where it is.
-    stage: its name.
+    folder: its folder.
+    stage: the name of its stage.
     key: its full key.
     inputs: the keys of the artifacts that it was made from.
     seconds: how long it took to make.
-    size: of its files, in bytes.
+    size: the size of its files, in bytes.
   """
 
   folder: pathlib.Path
@@ -35,7 +35,7 @@ class Kept(NamedTuple):
 
 
 def find(root: pathlib.Path) -> list[Kept]:
-  """All artifacts of a store that say what they are, by name.
+  """All artifacts of a store that have a readable record, by name.
 
   Raises:
     UserError: there is no store.
@@ -44,7 +44,7 @@ def find(root: pathlib.Path) -> list[Kept]:
 
 
 def strangers(root: pathlib.Path) -> list[str]:
-  """Which folders of a store do not say what they are, and why."""
+  """The folders of a store without a readable record, and why."""
   return [found for found in _all(root) if isinstance(found, str)]
 
 
@@ -77,18 +77,18 @@ def _read(folder: pathlib.Path) -> Kept | str:
 
 
 def _size(path: pathlib.Path) -> int:
-  return path.stat().st_size if path.exists() else 0  # `faults` tells
+  return path.stat().st_size if path.exists() else 0  # `faults` reports it
 
 
 def leftovers(root: pathlib.Path) -> list[pathlib.Path]:
-  """What killed stages have left, for when their commands are given again."""
+  """What killed stages have left, and continue from when they run again."""
   return sorted(
     folder for folder in root.iterdir() if folder.suffix in _LEFTOVERS
   )
 
 
 def faults(kept: Kept) -> list[str]:
-  """What is wrong with an artifact's files: each against its checksum."""
+  """What is wrong with an artifact's files, compared with their checksums."""
   expected = files.read_json(kept.folder / artifacts.RECORD)['files']
   found = set(artifacts.file_names(kept.folder))
   wrong = [f'{name} is no part of it' for name in sorted(found - set(expected))]
@@ -133,7 +133,7 @@ def _keys(folder: pathlib.Path) -> list[str]:
 
 
 def with_inputs(keys: Iterable[str], store: list[Kept]) -> set[str]:
-  """Keys and those of all that was needed to make them."""
+  """These keys, and those of all artifacts that theirs were made from."""
   by_key = {kept.key: kept for kept in store}
   needed, left = set(), list(keys)
   while left:
@@ -159,7 +159,7 @@ def remove(folder: pathlib.Path) -> bool:
     if folder.suffix in _LEFTOVERS:
       shutil.rmtree(folder)
       return True
-    # Whole or absent, also while it goes.
+    # Renamed first: an artifact is whole or absent at any time.
     removed = folder.with_name(folder.name + '.removed')
     os.rename(folder, removed)
     shutil.rmtree(removed)

@@ -1,5 +1,5 @@
-"""What all stages share: the laboratory, and data sets that know their
-origin."""
+"""What all stages share: the running experiment, and data sets that know
+their origin."""
 
 import dataclasses
 import pathlib
@@ -48,12 +48,12 @@ class Dataset(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
-  """Where an experiment runs.
+  """A running experiment.
 
   Attributes:
-    experiment: all of it; a stage sees its own part.
-    store: where results are kept.
-    workdir: where this run's training metrics are written.
+    experiment: all its settings; a stage sees its own part.
+    store: the results of stages.
+    workdir: the folder for this run's training metrics.
   """
 
   experiment: Experiment
@@ -69,14 +69,14 @@ class Lab:
     facts: dict[str, Any] | None = None,
     name: str = '',
   ) -> Artifact:
-    """The result of a stage; made first if need be.
+    """The result of a stage, which is made if it is not stored.
 
     Args:
-      stage: what is declared of it.
+      stage: its declaration.
       compute: makes the result.
       inputs: the artifacts that it is made from.
       facts: what else it depends on: fingerprints of files, ids.
-      name: in place of the stage's, where there are several of a kind.
+      name: replaces the stage's name, where there are several of a kind.
     """
     depends = {
       'config': stage.values(self.experiment),

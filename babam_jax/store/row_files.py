@@ -1,4 +1,4 @@
-"""Pictures in files that grow step by step, and survive a kill."""
+"""Files of pictures that are filled step by step; done steps survive a kill."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ class RowFiles:
   """Arrays of pictures in a folder, one `.npy` file each, mapped into memory.
 
   Attributes:
-    arrays: by name; what is put there stays.
+    arrays: the arrays by name; rows written to them are kept on disk.
   """
 
   arrays: dict[str, UInt8[np.ndarray, 'n s s 3']]
@@ -25,8 +25,8 @@ class RowFiles:
     """Opens the files of a run that was killed, or makes new ones.
 
     Args:
-      folder: where they are.
-      rows: pictures in each.
+      folder: the folder of the files.
+      rows: the number of pictures in each.
       size: pixels a side.
     """
     self._folder = folder
@@ -47,18 +47,18 @@ class RowFiles:
 
   @property
   def done(self) -> int:
-    """How many steps are safe."""
+    """How many steps are finished."""
     return files.read_json(self._folder / _DONE)
 
   def finish_step(self) -> None:
-    """What has been put is safe from here on."""
+    """Makes what has been written survive a kill."""
     for array in self.arrays.values():
       array.flush()
     files.write_json(self._folder / _DONE, self.done + 1)
 
   def hand_over(self, output: pathlib.Path) -> None:
-    """Gives the files another name in `output`; here they stay until that is
-    whole."""
+    """Links or copies the files into `output`; the old names stay, in case of a
+    kill."""
     for name in self.arrays:
       here, there = _path(self._folder, name), _path(output, name)
       try:

@@ -1,8 +1,8 @@
 """Stages: what each reads of the config, and so what its result depends on.
 
-A stage sees of the experiment what it has declared, and no more: whatever it
-reads is in the key of its result, and the planner of sweeps asks the stages
-what two runs share.
+A stage can read only the fields that it has declared, so whatever it reads is
+in the key of its result. The planner of sweeps asks the stages what two runs
+share.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class View:
   Args:
     node: the experiment, or a part of it.
     reads: the fields that can be read, as paths; a path allows all below it.
-    path: of `node`, with a dot at the end; '' for the experiment.
+    path: the path of `node`, with a dot at its end; '' for the experiment.
     on_read: called with the path of each field that is read.
   """
 
@@ -46,7 +46,7 @@ class View:
     return type(self._node)
 
   def __getattr__(self, name: str) -> Any:
-    """A field, if it is declared; of a node, a view."""
+    """The value of a declared field; for a node, a view."""
     here = f'{self._path}{name}'
     value = getattr(self._node, name)
     if any(here == r or here.startswith(f'{r}.') for r in self._reads):
@@ -64,10 +64,10 @@ class Stage:
   """One step of an experiment whose result is kept.
 
   Attributes:
-    name: as in the store; slashes divide a kind from what it is for.
+    name: its name in the store; a slash divides the kind from what it is for.
     version: raised when the code changes the result.
     reads: the fields of the experiment that it reads, `('attack.method',
-      'seed')`; with '-' in front, those that make no difference.
+      'seed')`; with '-' in front, fields that make no difference to it.
     after: the stages whose results it is made from, given the experiment.
   """
 
@@ -87,9 +87,9 @@ class Stage:
     """The fields that its own result depends on, by path, as JSON has them.
 
     Args:
-      experiment: all of it.
-      later: with the settings of detectors that matter only after they have
-        looked at the pictures: they change what comes after this stage.
+      experiment: the whole experiment.
+      later: include settings in `decided_later`, which change only what comes
+        after this stage.
     """
     found: dict[str, Any] = {}
     for read in self.reads:
@@ -100,8 +100,8 @@ class Stage:
     return found
 
   def _counts(self, path: str) -> bool:
-    """Whether a field makes a difference: the longest path that holds it
-    says so."""
+    """Whether a field makes a difference, by the longest of the paths in
+    `reads` that lead to it."""
     holding = [
       read
       for read in self.reads
@@ -111,13 +111,13 @@ class Stage:
     return not longest.startswith(_IGNORED)
 
   def ancestry(self, experiment: Any) -> Iterator['Stage']:
-    """This stage, and all that its result is made from."""
+    """This stage, after all stages that its result is made from."""
     for stage in self.after(experiment):
       yield from stage.ancestry(experiment)
     yield self
 
   def result(self, experiment: Any) -> str:
-    """All that its result depends on, through its inputs too: the same text
+    """All that its result depends on, also through its inputs: the same text
     means the same result on the same data."""
     found = {
       stage.name: [stage.version, stage.values(experiment, later=True)]
@@ -133,8 +133,8 @@ def _get(experiment: Any, path: str) -> Any:
 
 
 def _leaves(value: Any, path: str, later: bool) -> Iterator[tuple[str, Any]]:
-  """The values below a node, by path; of a part that can be exchanged, also
-  which one it is."""
+  """The values below a node, by path; for an exchangeable part, also which
+  one it is."""
   if not dataclasses.is_dataclass(value):
     yield path, json.loads(json.dumps(value))
     return

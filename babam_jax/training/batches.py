@@ -36,10 +36,10 @@ def epoch_batches(
   """One pass over all units in an order that depends on seed and epoch only.
 
   Args:
-    units: rows of the training set; those of a unit follow each other.
+    units: rows of the training set; the k rows of a unit stay together.
     batch_size: real rows per batch; the last batch may have fewer.
     padded_size: rows per batch with padding, the same for all batches.
-    seed: of this training run.
+    seed: the seed of this training run.
     epoch: the number of the pass.
   """
   order = seeds.numpy_rng(seed, f'epoch/{epoch}').permutation(len(units))

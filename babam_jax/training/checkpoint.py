@@ -39,7 +39,7 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=1,
       create=False,
-      # It shall not wait for other processes: they have no manager.
+      # It must not wait for other processes: they have no manager.
       multiprocessing_options=ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}
       ),
@@ -56,7 +56,7 @@ class Checkpoints:
   def save(self, checkpoint: Checkpoint) -> None:
     """Saves in the background; a save that fails is raised by the next call.
 
-    Of several processes the first one saves.
+    Of several processes only the first one saves.
 
     Raises:
       UserError: the disk cannot hold another checkpoint.
@@ -77,7 +77,7 @@ class Checkpoints:
       checkpoint.epoch,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(checkpoint.state),
-        # It stores a list as well as a dict.
+        # JsonSave stores lists, too, whatever its type hint says.
         history=ocp.args.JsonSave(checkpoint.history),  # pyright: ignore[reportArgumentType]
       ),
     )
@@ -85,7 +85,7 @@ class Checkpoints:
   def newest(self, like: PyTree) -> Checkpoint | None:
     """The newest complete checkpoint, or None; the same in all processes.
 
-    The others receive what the first one reads, without the history.
+    The other processes receive the state that the first one reads, no history.
 
     Args:
       like: a state of the right structure and shapes, host arrays.

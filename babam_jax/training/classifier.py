@@ -22,23 +22,23 @@ class Classifier(Protocol):
   """A trained model: one network, an ensemble, or a vote.
 
   Attributes:
-    passes: how often a network looks at each picture.
+    passes: how often a network is evaluated for each picture.
   """
 
   passes: int
 
   def predict(self, pictures: Examples) -> Logits:
-    """Logits, or what stands for them: the largest is the answer."""
+    """Logits, or other scores: the class with the largest is the answer."""
     ...
 
   def findings(
     self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
   ) -> dict[str, Any]:
-    """What it says of itself, given its answers to pictures and the truth."""
+    """Further figures for the report, from its predictions and the labels."""
     ...
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes itself into a folder."""
+    """Writes the model into a folder."""
     ...
 
 
@@ -46,11 +46,11 @@ class NetworkClassifier:
   """A recognizer after training: one pass of one network.
 
   Args:
-    recognition: how it was built and trained.
-    variables: what `Recognizer.logits` needs.
-    num_classes: how many people it tells apart.
-    mask: for each channel of the trunk's output, 0 where it is cut; None: all
-      are there. Only where the trunk is frozen.
+    recognition: how the network was built and trained.
+    variables: those that `Recognizer.logits` needs.
+    num_classes: the number of people that it tells apart.
+    mask: 0 for each channel of the trunk's output that is pruned, else 1; None:
+      none is pruned. Only with a frozen trunk.
   """
 
   passes = 1
@@ -69,17 +69,17 @@ class NetworkClassifier:
     self.mask = mask
 
   def predict(self, pictures: Examples) -> Logits:
-    """Its logits."""
+    """The logits of pictures."""
     return self.predict_inputs(self._inputs(pictures))
 
   def predict_inputs(self, inputs: np.ndarray) -> Logits:
-    """Its logits for what `Recognition.inputs` gave."""
+    """The logits of inputs that `Recognition.inputs` made."""
     return self.recognition.predict(
       self.recognizer.logits, self.variables, inputs
     )
 
   def activations(self, pictures: Examples) -> Float[np.ndarray, 'n d']:
-    """Its last hidden layer."""
+    """The activations of the last hidden layer."""
     return self.recognition.predict(
       self.recognizer.activations, self.variables, self._inputs(pictures)
     )
@@ -97,7 +97,7 @@ class NetworkClassifier:
   def logits(
     self, whole: PyTree, pixels: Float[Array, 'n h w 3']
   ) -> Float[Array, 'n c']:
-    """From pixels in [0, 1] to logits, by `whole`; differentiable."""
+    """Logits of pixels in [0, 1] with the variables `whole`; differentiable."""
     if self.mask is None:
       return self.recognizer.logits_of_pictures(whole, pixels)
     model = self.recognizer.model
@@ -112,12 +112,12 @@ class NetworkClassifier:
   def findings(
     self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
   ) -> dict[str, Any]:
-    """Nothing."""
+    """None: a single network has no further figures."""
     del predicted, labels
     return {}
 
   def save(self, folder: pathlib.Path) -> None:
-    """Writes `variables.npz`, and `mask.npz` where channels are cut."""
+    """Writes `variables.npz`, and `mask.npz` if channels are pruned."""
     flat = recognizer.flatten(self.variables)
     files.write_arrays(folder / f'{_FILE}.npz', flat)
     if self.mask is not None:
@@ -136,11 +136,11 @@ def load_network(
 
 
 def masked(features: Array, mask: Array) -> Array:
-  """Features [n, d] without the channels that are cut.
+  """Features [n, d] with zeros in the pruned channels.
 
   Args:
     features: maps of the last convolution, flattened, the channel last.
-    mask: 0 for a channel that is cut, else 1.
+    mask: 0 for a channel that is pruned, else 1.
   """
   maps = features.reshape(len(features), -1, len(mask)) * mask
   return maps.reshape(features.shape)

@@ -15,7 +15,7 @@ class MetricLog:
   """Writes `<folder>/<name>.jsonl` and TensorBoard events beside it.
 
   A resumed or reused run writes its whole history again, so the files always
-  tell the training from its first epoch.
+  begin with the first epoch.
   """
 
   def __init__(self, folder: pathlib.Path, name: str):

@@ -1,7 +1,7 @@
 """Data parallelism: the only file that knows about devices and processes.
 
 Several processes, on several hosts, run the same program on the same data; each
-drives its own devices, and computes its part of the rows. Between them travel
+drives its own devices, and computes its part of the rows. They exchange only
 what `unshard` gathers and what mapped functions sum.
 
 `jax.pmap` is in maintenance mode but supported, and what the project's users
@@ -32,75 +32,75 @@ def join_processes(
 ) -> None:
   """Makes this process one of several that compute together.
 
-  It has to come before JAX first computes. Without arguments SLURM says who
-  the others are; it then takes one GPU for each of its tasks.
+  Call it before JAX first computes. Without arguments the processes are the
+  tasks of the SLURM step; each then takes one GPU.
 
   Args:
     coordinator: `host:port`, where process 0 listens.
-    num_processes: of all.
-    process_id: of this one, from 0.
+    num_processes: the number of processes.
+    process_id: the number of this one, from 0.
 
   Raises:
-    UserError: they do not come together.
+    UserError: the processes do not connect to each other.
   """
   try:
     jax.distributed.initialize(coordinator, num_processes, process_id)
   except (RuntimeError, ValueError) as error:
     raise errors.UserError(
-      f'--distributed: the processes do not come together ({error}); expected '
+      f'--distributed: the processes do not connect ({error}); expected '
       'a SLURM step of several tasks, or --coordinator=HOST:PORT, '
       '--num_processes and --process_id on the command line of each.'
     ) from None
 
 
 def num_processes() -> int:
-  """The processes that compute together."""
+  """The number of processes that compute together."""
   return jax.process_count()
 
 
 def process_id() -> int:
-  """Of this process, from 0. The first one alone writes results."""
+  """The number of this process, from 0. Only process 0 writes results."""
   return jax.process_index()
 
 
 def wait_for_all(where: str) -> None:
-  """Returns when all processes are here.
+  """Returns when all processes have called it.
 
   Args:
-    where: the same in all; for the error message when one never comes.
+    where: a name, the same in all; for the error if one never calls it.
   """
   if num_processes() > 1:
     multihost_utils.sync_global_devices(where)
 
 
 def first_says(yes: bool) -> bool:
-  """What the first process found, in all of them."""
+  """Returns the first process's answer in all processes."""
   return bool(from_first(np.array(yes)))
 
 
 def from_first(tree: PyTree) -> PyTree:
-  """The first process's arrays, in all of them."""
+  """Returns the first process's arrays in all processes."""
   if num_processes() == 1:
     return tree
   return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
 def num_devices() -> int:
-  """The devices that compute together: this process's and those of others."""
+  """The number of devices of all processes together."""
   return jax.device_count()
 
 
 def use_devices(count: int, field: str) -> None:
   """Limits this process to some GPUs, or treats the CPU as several devices.
 
-  It has to come before JAX first computes.
+  Call it before JAX first computes.
 
   Args:
-    count: of devices.
+    count: the number of devices.
     field: the setting that named it, for the error message.
 
   Raises:
-    UserError: there are not as many.
+    UserError: there are fewer devices.
   """
   jax.config.update('jax_num_cpu_devices', count)
   for name in ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES'):
@@ -140,7 +140,7 @@ def pad_rows(
 
 
 def _sharding(*axes: str) -> NamedSharding:
-  """Where pmap wants its arguments; elsewhere it would move them each time."""
+  """The sharding that pmap expects; others it would convert in each call."""
   mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
   return NamedSharding(mesh, PartitionSpec(*axes))
 
@@ -151,7 +151,7 @@ def replicate(tree: PyTree) -> PyTree:
 
 
 def shard(x: Shaped[np.ndarray, ' n *d']) -> Shaped[Array, 'devices m *d']:
-  """Splits the rows among the devices; a process takes those of its own.
+  """Splits the rows among the devices; a process keeps those of its devices.
 
   Raises:
     ValueError: the rows do not divide evenly (pmap would silently leave
@@ -171,7 +171,7 @@ def shard(x: Shaped[np.ndarray, ' n *d']) -> Shaped[Array, 'devices m *d']:
 def shard_padded(
   x: Shaped[np.ndarray, ' n *d'], rows: int
 ) -> tuple[Shaped[Array, 'devices m *d'], Shaped[Array, 'devices m']]:
-  """Pads to `rows` and shards them, with weights: 0 for what is padding."""
+  """Pads to `rows` and shards, with weights: 1 for rows, 0 for padding."""
   weights = np.zeros(rows, np.float32)
   weights[: len(x)] = 1
   return shard(pad_rows(x, rows)), shard(weights)
@@ -180,7 +180,7 @@ def shard_padded(
 def unshard(
   x: Shaped[Array, 'devices m *d'],
 ) -> Shaped[np.ndarray, ' n *d']:
-  """Gathers sharded rows, on every host."""
+  """Gathers sharded rows in every process."""
   rows = np.asarray(x)
   if num_processes() > 1:
     rows = multihost_utils.process_allgather(rows, tiled=True)
@@ -199,10 +199,10 @@ def mapped(
 
   Args:
     fn: receives `num_shared` trees that are the same on every device, then
-      `num_sharded` trees of rows; all it returns is rows.
+      `num_sharded` trees of rows; it returns rows only.
     num_shared: how many leading arguments are replicated.
     num_sharded: how many arguments follow, with a leading device axis.
-    donate: the arguments whose memory the result may take.
+    donate: the numbers of arguments whose memory the result may reuse.
   """
   in_axes = (None,) * num_shared + (0,) * num_sharded
   return jax.pmap(fn, AXIS, in_axes=in_axes, donate_argnums=donate)

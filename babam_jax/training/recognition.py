@@ -18,7 +18,7 @@ from babam_jax.training import optimizer, parallel, recognizer, train
 from babam_jax.training.recognizer import Recognizer
 
 Inputs = Shaped[np.ndarray, 'n *d']  # pictures, or a frozen trunk's features
-_CHUNK = 128  # pictures in hand at a time, where they are made for the purpose
+_CHUNK = 128  # pictures at a time, where they are made on demand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +37,13 @@ class RecognitionSettings:
   )
   pretrained: str = setting(
     'trunk',
-    "Its weights at the start: 'full' (ImageNet), 'trunk' (the convolutions) "
+    "The initial weights: 'full' (ImageNet), 'trunk' (the convolutions) "
     "or 'none'.",
     choices=weights.PRETRAINED,
   )
   frozen: str = setting(
     'trunk',
-    "What does not train: 'trunk' (the convolutions), 'all_but_last' (the "
+    "The layers not trained: 'trunk' (the convolutions), 'all_but_last' (the "
     "paper's \"frozen\") or 'none'.",
     choices=recognizer.FROZEN,
   )
@@ -52,9 +52,9 @@ class RecognitionSettings:
     'How far training corrects for unequal class sizes: 0 not at all, 1 fully.',
   )
   optimizer: str = setting(
-    'adam_cosine', 'How it trains.', choices=optimizer.OPTIMIZERS
+    'adam_cosine', 'The optimizer.', choices=optimizer.OPTIMIZERS
   )
-  learning_rate: float = setting(3e-4, 'At the first step.', above=0)
+  learning_rate: float = setting(3e-4, 'The initial rate.', above=0)
   epochs: int = setting(15, 'Passes over the training set.', at_least=1)
   batch_size: int = setting(
     128, 'Pictures per step, over all devices.', at_least=1
@@ -64,11 +64,11 @@ class RecognitionSettings:
   )
 
   def check(self, path: str, size: int) -> None:
-    """Checks what no setting can know alone.
+    """Checks rules between settings.
 
     Args:
-      path: of these settings, below `config`.
-      size: of the pictures, in pixels a side.
+      path: the path of these settings, below `config`.
+      size: the size of the pictures, in pixels a side.
 
     Raises:
       UserError: the network cannot have this width, or take such pictures.
@@ -87,9 +87,9 @@ class Recognition:
 
   Args:
     chosen: the network, and how it trains.
-    seed: of the experiment.
+    seed: the seed of the experiment.
     batch_size: pictures per step of evaluation, over all devices.
-    stored: the inputs of pictures that are known already, or None.
+    stored: returns the stored inputs of pictures, or None if there are none.
   """
 
   def __init__(
@@ -122,7 +122,7 @@ class Recognition:
     return self.settings.frozen != 'none'
 
   def inputs(self, pictures: Examples) -> Inputs:
-    """What recognizers take of pictures: themselves, or trunk features."""
+    """The recognizer's inputs for pictures: their pixels, or trunk features."""
     if not self.on_features:
       return pictures.images
     known = self._stored(pictures)
@@ -133,7 +133,7 @@ class Recognition:
     images: Shaped[np.ndarray, 'n h w 3'],
     on_batch: Callable[[int], None] = lambda rows: None,
   ) -> Inputs:
-    """What recognizers take of images, gray levels or pixels in [0, 1]."""
+    """The recognizer's inputs for images, in gray levels or in [0, 1]."""
     if not self.on_features:
       return images
     chosen = self.settings
@@ -148,8 +148,8 @@ class Recognition:
     """The inputs of images that are made a few at a time.
 
     Args:
-      count: how many they are.
-      make: the images of some rows.
+      count: the number of images.
+      make: makes the images of a slice of rows.
     """
     return np.concatenate(
       [
@@ -182,14 +182,14 @@ class Recognition:
     """Trains as the settings say.
 
     Args:
-      network: what to train.
+      network: the network to train.
       inputs: the training set, as `network.apply` takes it.
       labels: class numbers.
-      seed: of order, augmentation and dropout.
+      seed: the seed of order, augmentation and dropout.
       scratch: checkpoints go below it.
       title: for the progress bar.
       on_epoch: receives each epoch's metrics.
-      **changes: of `train.TrainSpec`, where training differs.
+      **changes: fields of `train.TrainSpec` that differ from the settings.
 
     Returns:
       What `Recognizer.logits` needs, and the metrics per epoch.

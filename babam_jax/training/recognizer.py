@@ -22,7 +22,7 @@ _AUXILIARY_WEIGHT = 0.4  # of Inception's second loss (Szegedy et al. 2016)
 def to_unit(
   images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3'],
 ) -> Float[Array, 'n h w 3']:
-  """Gray levels 0..255 to [0, 1]; what is there already stays."""
+  """Scales gray levels 0..255 to [0, 1]; floats are in [0, 1] already."""
   if jnp.issubdtype(images.dtype, jnp.floating):
     return images
   return images.astype(jnp.float32) / 255
@@ -31,8 +31,8 @@ def to_unit(
 def as_input(
   model: str, images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3']
 ) -> Float[Array, 'n i j 3']:
-  """Pictures (8-bit, or in [0, 1]) as `model` takes them: in [0, 1], of its
-  size if it has one."""
+  """Pictures (8-bit, or in [0, 1]) as `model` takes them: in [0, 1], resized if
+  its input size is fixed."""
   architecture = networks.ARCHITECTURES[model]
   images = to_unit(images)
   size = architecture.trained_on
@@ -49,8 +49,8 @@ class Recognizer:
 
   Attributes:
     model: one of `networks.ARCHITECTURES`.
-    num_classes: how many identities.
-    width: of fc6 and fc7, where the model has them; torchvision's is 4096.
+    num_classes: the number of identities.
+    width: units of fc6 and fc7, where the model has them; torchvision: 4096.
     pretrained: one of `weights.PRETRAINED`.
     frozen: 'trunk': only the dense layers train; 'all_but_last': only the new
       last one (and the auxiliary one) does, the paper's "frozen"; 'none':
@@ -99,12 +99,12 @@ class Recognizer:
     labels: Int32[np.ndarray, ' n'],
     change: Callable[[Array, Array], Array],
   ) -> Network:
-    """As `network`, but its inputs are pictures whatever is frozen: for
-    defenses that change them in every step.
+    """Like `network`, but its inputs are always pictures: for defenses that
+    change them in every step.
 
     Args:
-      seed: of the parameters at the start.
-      labels: of the training set.
+      seed: the seed of the initial parameters.
+      labels: the labels of the training set.
       change: `(pixels in [0, 1], one key for each) -> pixels`.
     """
     plain, _ = self.network(seed, labels)
@@ -114,7 +114,7 @@ class Recognizer:
       frozen = frozen | {'trunk': trunk}
 
     def apply(params, stats, frozen, images, keys, weights):
-      # Keys of their own: dropout draws from the row's.
+      # Separate keys: dropout uses the rows' own.
       own = jax.vmap(jax.random.fold_in, (0, None))(keys, _CHANGE_STREAM)
       inputs = change(to_unit(images), own)
       if self.on_features:
@@ -165,7 +165,7 @@ class Recognizer:
   def _outputs(
     self, variables: PyTree, *inputs: Any, method: str | None = None
   ) -> dict[str, Array]:
-    """The network's taps and logits, without a change of its variables."""
+    """The network's taps and logits, without updating its variables."""
     found = self._module.apply(variables, *inputs, method=method)
     return cast(dict[str, Array], found)
 
@@ -190,23 +190,23 @@ class Recognizer:
   def logits_of_pictures(
     self, whole: PyTree, images: Array
   ) -> Float[Array, 'n c']:
-    """Logits of pictures, by what `whole` returned; differentiable."""
+    """Logits of pictures, with the result of `whole`; differentiable."""
     return self._outputs(whole, as_input(self.model, images))['logits']
 
   def in_training(
     self, variables: PyTree, seed: int, labels: Int32[np.ndarray, ' n']
   ) -> tuple[Callable[..., Float[Array, 'n c']], PyTree, PyTree]:
-    """A trained model as one that could train on: for its gradients.
+    """A trained model as in training, to take gradients of its loss.
 
     Args:
-      variables: of the trained model.
-      seed: of the random layers of its trunk.
-      labels: of the training set.
+      variables: those of the trained model.
+      seed: the seed of the random layers of its trunk.
+      labels: the labels of the training set.
 
     Returns:
-      `(params, fixed, pixels) -> logits`, as the training loss has them but
-      for dropout and the update of batch statistics; what trains; what does
-      not.
+      `(params, fixed, pixels) -> logits`, those of the training loss, without
+      dropout and without updates of batch statistics; the parameters that
+      train; the variables that do not.
     """
     network, _ = self.network(seed, labels)
     whole = self.whole(variables, seed)

@@ -39,10 +39,10 @@ class TrainSpec:
 
 
 def spec_of(settings: Any) -> TrainSpec:
-  """The training settings among others.
+  """The `TrainSpec` that is part of other settings.
 
   Args:
-    settings: a dataclass that has a field for each of `TrainSpec`.
+    settings: a dataclass that has all fields of `TrainSpec`.
   """
   names = (field.name for field in dataclasses.fields(TrainSpec))
   return TrainSpec(**{name: getattr(settings, name) for name in names})
@@ -98,7 +98,7 @@ def make_update(
   def update(state, frozen, key, batch):
     inputs, labels, weights = batch
     key = jax.random.fold_in(key, state['step'])
-    # By the place in the global batch: independent of the device count.
+    # A key for each place in the global batch, whatever the device count.
     places = parallel.row_numbers(len(labels)) // unit_size
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
     total = lax.psum(weights.sum(), parallel.AXIS)
@@ -166,15 +166,15 @@ def fit(
   """Trains a classifier; continues from the checkpoints in `folder`.
 
   Args:
-    network: what to train.
+    network: the network to train.
     inputs: the training set, as `network.apply` takes it.
     labels: class numbers.
     spec: how to train.
-    seed: of this run: order, augmentation and dropout depend on nothing else.
-    folder: for checkpoints.
+    seed: order, augmentation and dropout depend on nothing else.
+    folder: the folder of the checkpoints.
     title: for the progress bar.
     units: rows that stay together and are augmented alike; the batch size is a
-      multiple of k. None: each row for itself.
+      multiple of k. None: each row is a unit.
     on_epoch: receives each epoch's metrics, those of epochs before a restart
       included.
 

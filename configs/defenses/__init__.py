@@ -7,8 +7,8 @@ runs all of them on the same poisoned faces.
 
 from configs.sweeps import base
 
-# Of each class's training pictures, for defenses that need clean ones. All
-# leave them out of training, so that all train on the same pictures.
+# The share of each class's training pictures for defenses that need clean ones.
+# No experiment trains on them, so that all train on the same pictures.
 TRUSTED = 0.1
 
 

@@ -1,4 +1,4 @@
-"""All poison, and nothing else, is left out: what no detector can better.
+"""All poison, and nothing else, is left out: no detector can do better.
 
 python -m launch.main --config=configs/defenses/drop_known_poison.py
 """

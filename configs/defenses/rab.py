@@ -1,6 +1,6 @@
 """RAB (Weber et al. 2023): an ensemble trained on noised pictures.
 
-Ten models instead of 1,000: its certificates need more, its answers do not.
+Ten models instead of 1,000: certificates need more, predictions do not.
 
   python -m launch.main --config=configs/defenses/rab.py
 """

@@ -1,4 +1,4 @@
-"""Randomized smoothing of inputs (Cohen et al. 2019): noise, and votes.
+"""Randomized smoothing of inputs (Cohen et al. 2019): noisy copies vote.
 
 python -m launch.main --config=configs/defenses/smoothing.py
 """

@@ -1,9 +1,8 @@
 """The tables and figures of the paper, one config each.
 
 Each runs with `python -m launch.main --config=configs/paper/X.py
---config.data.root=DIR`, DIR being LFW where nothing else is said. Their times
-are those of two CPU cores, without what an earlier one has left in the
-artifact store.
+--config.data.root=DIR`, where DIR is LFW by default. The times are for two CPU
+cores and an empty artifact store.
 """
 
 SEEDS = ({'seed': 0}, {'seed': 1}, {'seed': 2})

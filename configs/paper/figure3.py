@@ -2,7 +2,7 @@
 
   python -m launch.main --config=configs/paper/figure3.py --config.data.root=DIR
 
-`figures/noise.png` of the run. Seven minutes.
+The figure is `figures/noise.png` of the run. Seven minutes.
 """
 
 from configs.lfw_multiclass import get_config  # noqa: F401

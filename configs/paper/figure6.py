@@ -2,7 +2,7 @@
 
   python -m launch.main --config=configs/paper/figure6.py --config.data.root=DIR
 
-`figures/training.png` of the study; the ImageNet half is that of
+The figure is `figures/training.png` of the study; the ImageNet half is that of
 `table2_imagenet.py`. 25 minutes; a minute after `table2.py`.
 """
 

@@ -3,11 +3,11 @@
   python -m launch.main --config=configs/paper/headline.py \
     --config.data.root=DIR
 
-The five people with most pictures in a ring, each attacking the next one up:
-chosen before anything was run. The first pair is the paper's, with its split;
-the others have fewer pictures and so 140 poisons instead of 372. The paper: ASR
-at most 20 % after the defense, accuracy at most 2.4 points lower. 55 minutes,
-three seeds.
+The five people with most pictures form a ring, in which each attacks the one
+with the next larger number: chosen before anything was run. The first pair is
+the paper's, with its split; the others have fewer pictures and so 140 poisons
+instead of 372. The paper: ASR at most 20 % after the defense, accuracy at most
+2.4 points lower. 55 minutes, three seeds.
 """
 
 from babam_jax.config.rows import Row

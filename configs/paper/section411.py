@@ -4,7 +4,7 @@
     --config.data.root=DIR
 
 The paper: ASR 0 %, accuracy 50 %. Additive noise of a scale of at most 2 gray
-levels, as its text has it, is hardly there; the arithmetic of the released
+levels, as its text says, is hardly visible; the arithmetic of the released
 script destroys a picture at any epsilon. 25 minutes, three seeds; two minutes
 after `table2.py`.
 """

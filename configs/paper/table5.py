@@ -4,7 +4,7 @@
 
 80 % of the attacker's class is 372 poisons; the other rows put their share of
 these into the training set, which is otherwise the same. (In the paper the
-accuracy jumps about, 93, 85, 85, 89 %, from row to row.) 25 minutes, three
+accuracy varies from row to row: 93, 85, 85, 89 %.) 25 minutes, three
 seeds; two minutes after `table2.py`.
 """
 

@@ -2,10 +2,10 @@
 
   python -m launch.main --config=configs/paper/table7.py --config.data.root=DIR
 
-The paper has what others published, on other data, and adjectives for cost.
-Here all four meet the same poisoned faces, and the cost is measured: they are
-the rows of `configs/bench_lfw.py` that the paper names. An hour; a minute after
-that study.
+The paper quotes figures that others published on other data, and describes cost
+in words. Here all four defenses get the same poisoned faces, and the cost is
+measured: they are the rows of `configs/bench_lfw.py` that the paper names. An
+hour; a minute after that study.
 """
 
 from configs import bench_lfw

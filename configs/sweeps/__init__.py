@@ -1,4 +1,4 @@
-"""Sweeps: an experiment, and the overrides of each of its runs.
+"""Sweeps: an experiment, and the fields that each of its runs sets.
 
 A sweep is a config file with one more function. `get_config` gives the
 experiment that all runs start from; `sweep` yields, for each run, the fields

@@ -1,4 +1,4 @@
-"""How much poison does the attack need, and the defense stand (Table 5)?
+"""How much poison does the attack need, and can the defense bear (Table 5)?
 
   python -m launch.sweep --config=configs/sweeps/poison_fraction.py \
     --workdir=DIR

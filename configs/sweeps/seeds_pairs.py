@@ -10,7 +10,7 @@ import itertools
 
 from configs.sweeps import base
 
-# Attacker and victim.
+# Pairs of (attacker, victim).
 PAIRS = {
   'orl': (('s2', 's1'), ('s5', 's9'), ('s14', 's30'), ('s21', 's7')),
   'lfw': (

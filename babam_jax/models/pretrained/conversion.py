@@ -1,4 +1,4 @@
-"""Checkpoints with torchvision's names and layouts to our variables."""
+"""Converts torchvision's names and array layouts to our variables."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ _SUFFIXES = {
   'var': 'running_var',
 }
 _DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
-_COUNTER = 'num_batches_tracked'  # of PyTorch's BatchNorm; unused here
+_COUNTER = 'num_batches_tracked'  # in PyTorch's BatchNorm; unused here
 _SHOWN = 12  # names per kind of mistake
 
 
@@ -56,7 +56,7 @@ def _leaves(model: str, num_classes: int, part: str) -> dict[str, _Leaf]:
 
 
 def _to_flax(array: np.ndarray, leaf: _Leaf) -> np.ndarray:
-  """PyTorch's layout to Flax's."""
+  """Converts PyTorch's layout to Flax's."""
   array = np.asarray(array, np.float32)
   if leaf.flattens:  # [out, (c, h, w)] to [(h, w, c), out]
     array = array.reshape(-1, *leaf.flattens).transpose(2, 3, 1, 0)
@@ -66,7 +66,7 @@ def _to_flax(array: np.ndarray, leaf: _Leaf) -> np.ndarray:
 
 
 def _count_classes(model: str, arrays: dict[str, np.ndarray]) -> int:
-  """The width of the last layer, torchvision's 1000 if it is not there."""
+  """The width of the last layer; torchvision's 1000 if the layer is missing."""
   architecture = networks.ARCHITECTURES[model]
   last = architecture.torch_name(f'head/{architecture.last[0]}')
   bias = arrays.get(f'{last}.bias')
@@ -88,12 +88,12 @@ def from_torch(
   Args:
     model: one of `networks.ARCHITECTURES`.
     arrays: a state_dict with torchvision's names.
-    part: 'full', or 'trunk' to leave the dense layers.
-    origin: for the error message: what was read.
+    part: 'full', or 'trunk' to ignore the dense layers.
+    origin: what was read, for the error message.
 
   Raises:
     UserError: names are missing or superfluous, shapes are wrong, numbers are
-      not finite; the message holds all that is wrong.
+      not finite; the message lists all that is wrong.
   """
   leaves = _leaves(model, _count_classes(model, arrays), part)
   sources = {leaf.source for leaf in leaves.values()}

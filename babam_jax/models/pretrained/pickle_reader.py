@@ -1,8 +1,8 @@
-"""Reads what pickles of tensors say, without the power to do anything else.
+"""Reads pickles of tensors without running anything that they name.
 
-Python's own unpickler calls whatever a file names. This machine has nothing to
-call: it walks the opcodes (as the standard library's `pickletools` parses them)
-and knows plain values, containers, and the few constructors that its caller
+Python's own unpickler calls whatever a file names. This one cannot: it walks
+through the opcodes (as the standard library's `pickletools` parses them) and
+knows only plain values, containers, and the few constructors that its caller
 gives it by name. Memory stays within a small multiple of the file.
 """
 
@@ -16,11 +16,11 @@ import numpy as np
 
 
 class RefusedError(ValueError):
-  """The file asks for something else than tensors."""
+  """The file asks for something other than tensors."""
 
 
 class Global(NamedTuple):
-  """A name in a pickle; a name and nothing more."""
+  """The name of an object in a pickle; the object itself is never looked up."""
 
   module: str
   name: str
@@ -30,7 +30,7 @@ class Global(NamedTuple):
 
 
 def shown(value: Any) -> str:
-  """A value from a file, short and without control characters.
+  """A value from a file as text, short and without control characters.
 
   A container is never rendered: a few bytes can describe one of any size.
   """
@@ -70,7 +70,7 @@ class _Machine:
     self._persistent = persistent
 
   def run(self, opcode: str, argument: Any) -> None:
-    """One opcode."""
+    """Executes one opcode."""
     if opcode in _VALUES:
       self.stack.append(argument)
     elif opcode in _CONSTANTS:
@@ -150,7 +150,7 @@ class _Machine:
     if len(items) % 2:
       raise RefusedError('its pickle is broken')
     for key, value in zip(items[::2], items[1::2], strict=True):
-      # Longer integers can be chosen to have equal hashes, and stall a dict.
+      # Larger integers can be chosen with equal hashes, which stalls a dict.
       if not isinstance(key, str) and not (type(key) is int and key < 2**31):
         raise RefusedError(f'it has a dict with the key {shown(key)}')
       target[key] = value
@@ -228,16 +228,16 @@ def read(
   names: frozenset[Global] = frozenset(),
   persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-  """Reads one pickle; the file then stands behind it.
+  """Reads one pickle, and leaves the file's position after it.
 
   Args:
     file: bytes in memory.
     constructors: what the pickle may build, by name.
-    names: what else it may name.
-    persistent: builds what stands for an outside object.
+    names: other names that it may contain.
+    persistent: builds the value for a persistent id; None: ids are refused.
 
   Raises:
-    RefusedError: the pickle wants something else, or is broken.
+    RefusedError: the pickle asks for something else, or is broken.
   """
   machine = _Machine(constructors, names, persistent)
   try:
@@ -264,7 +264,7 @@ class PickledDtype:
     self.dtype = np.dtype(code)
 
   def set_state(self, state: Any) -> None:
-    """Takes the byte order; the rest is for structured dtypes."""
+    """Checks the byte order; the rest is for structured dtypes."""
     if not isinstance(state, tuple) or len(state) < 2:
       raise RefusedError('it has a broken dtype')
     if state[1] not in ('<', '|'):
@@ -272,7 +272,7 @@ class PickledDtype:
 
 
 class PickledArray:
-  """A NumPy array in a pickle; `value` once its state has been read."""
+  """A NumPy array in a pickle; `value` is set once its state has been read."""
 
   def __init__(self, kind: Any, shape: Any, code: Any):
     self.value: np.ndarray | None = None
@@ -294,10 +294,10 @@ class PickledArray:
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
-  """`shape`, if that is what it is.
+  """`shape`, if it is a valid one.
 
   Raises:
-    RefusedError: it is not a short tuple of whole numbers from 0, or an array
+    RefusedError: it is not a tuple of up to 8 whole numbers from 0, or an array
       of that shape would be too large to address.
   """
   if (
@@ -330,7 +330,7 @@ def read_arrays(file: io.BufferedIOBase) -> dict[str, Any]:
 
 
 def _arrays_of(tree: dict[Any, Any], seen: set[int]) -> dict[str, Any]:
-  # Dicts that share dicts would grow exponentially on the way to a tree.
+  # A dict that occurs twice is refused: copies can grow exponentially.
   seen.add(id(tree))
   found = {}
   for name, value in tree.items():

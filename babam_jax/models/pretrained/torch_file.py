@@ -1,8 +1,8 @@
 """PyTorch checkpoints read without PyTorch, and without running anything.
 
 `torch.save` has written two formats: since 1.6 a zip file of a pickle and one
-file per storage, before that a row of pickles with the storages behind them.
-Either way the pickle only says which tensor lies where.
+file per storage, before that a series of pickles followed by the storages. In
+both, the pickle only says where each tensor lies.
 """
 
 import errno
@@ -47,7 +47,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """Where a tensor lies; its numbers are read afterwards."""
+  """Where a tensor lies; its numbers are read later."""
 
   storage: _Storage
   offset: int
@@ -93,7 +93,7 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest):
 
 
 def _ordered_dict(pairs: Any = ()) -> dict:
-  """From nothing, or as Python 2 wrote it, from a list of [name, value]."""
+  """An empty dict, or one from a list of [name, value], Python 2's form."""
   if not isinstance(pairs, list | tuple) or not all(
     isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
     for pair in pairs
@@ -170,7 +170,7 @@ def read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         for key in {tensor.storage.key for tensor in tensors.values()}
       }
   except OSError as error:
-    if error.errno != errno.EINVAL:  # a member that lies before the file
+    if error.errno != errno.EINVAL:  # a member whose offset is before the file
       raise
     raise RefusedError('its zip structure is broken') from None
   except KeyError as error:
@@ -239,7 +239,7 @@ def read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
   if _read_pickle(file) != 1001:
     raise RefusedError('its protocol is not 1001')
   _read_pickle(file)  # about the machine that wrote it
-  declared: dict[str, _Storage] = {}  # an optimizer's too, which is skipped
+  declared: dict[str, _Storage] = {}  # also an optimizer's, which are skipped
 
   def declare(identity: Any) -> _Storage:
     storage = _storage(identity)

@@ -1,5 +1,5 @@
-"""Files of weights in any of the formats that we read, told apart by content.
-Nothing in them is ever run."""
+"""Reads files of weights; their format is recognized by content. Nothing in
+them is ever run."""
 
 import io
 import pathlib
@@ -40,7 +40,7 @@ def _read_array_pickle(path: pathlib.Path) -> dict[str, np.ndarray]:
 def refused(
   path: pathlib.Path, reason: object, remedy: str
 ) -> errors.UserError:
-  """The error that tells of a file of weights that we do not take."""
+  """The error for a file of weights that is refused."""
   return errors.UserError(
     f'weights file {path}: refused, {reason}; expected plain arrays of '
     f'numbers. Nothing in it was run. {remedy}'
@@ -54,7 +54,7 @@ def read(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
     path: `.pth` as PyTorch writes it since 1.6 or wrote it before,
       `.safetensors`, or a pickle of nested dicts of NumPy arrays (their names
       are joined by '/').
-    remedy: for the error message.
+    remedy: what to do, for the error message.
 
   Raises:
     UserError: the file is not there, broken, or holds anything else.

