@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import synthetic
-from test_networks import compare_statistics, relative, without_dropout
+from test_networks import (
+  as_double,
+  compare_statistics,
+  relative,
+  without_dropout,
+)
 
 from babam_jax.models import layers, networks
 from babam_jax.models.pretrained import conversion, weights
@@ -75,10 +80,6 @@ def test_evaluation(peer, name, shape, tmp_path):
   }
   print(name, shape, {tap: f'{error:.1e}' for tap, error in errors.items()})
   assert max(errors.values()) <= 1e-4
-
-
-def as_double(tree):
-  return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
 
 
 @pytest.mark.parametrize('name,shape', CASES)

@@ -160,7 +160,7 @@ import sys
 
 import jax
 import numpy as np
-from babam_jax.defenses import calibration, pirm
+from babam_jax.defenses import pirm
 from babam_jax.training import recognizer, train
 
 images = np.random.default_rng(0).integers(0, 256, (11, 70, 70, 3), np.uint8)

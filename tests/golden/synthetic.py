@@ -33,6 +33,21 @@ def pictures(count, height, width):
   return (uniform('pictures', (count, height, width, 3)) + 1) / 2
 
 
+# Heights and widths of the pictures that each network is compared on.
+SIZES = {
+  'alexnet': (95, 81),
+  'vgg11_bn': (71, 64),
+  'vgg16': (71, 64),
+  'resnet18': (65, 50),
+  'inception_v3': (121, 107),
+}
+# XLA's convolutions are slow in double precision, so gradients have less to do.
+GRADIENT_SIZES = SIZES | {
+  'vgg11_bn': (64, 32),
+  'vgg16': (39, 32),
+  'inception_v3': (81, 75),
+}
+
 # What the small files of weights in this folder hold.
 SMALL = {
   'weight': (6, 4),
