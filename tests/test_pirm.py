@@ -153,9 +153,7 @@ def test_paper_variant_trains_and_scores(rng, tmp_path):
 
 
 _TRAIN_COMPACT = """
-import pathlib, sys
-import os
-import subprocess
+import pathlib
 import sys
 
 import jax

@@ -99,11 +99,6 @@ def _by_row(runs: Sequence[Run]) -> list[tuple[Row, list[Run]]]:
   return [(mine[0].row, mine) for mine in found.values()]
 
 
-def _point(x: str, run: Run) -> float | None:
-  """The place on the x axis, which points of a curve have."""
-  return study_form.value_of(run.config, x) if x and run.row.panel else None
-
-
 def metrics_of(run: Run) -> dict[str, Any]:
   """The metrics of a run."""
   return files.read_json(run.folder / 'metrics.json')
