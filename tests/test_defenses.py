@@ -67,7 +67,7 @@ def test_every_defense_runs(run, name):
   assert (found['detection']['tpr'] is not None) == detects
   page = (folder / 'report.html').read_text()
   asks_a_pirm = fields.get('defense.detector', 'pirm') == 'pirm'
-  assert ('holdout' in page) == bool(found['pirm']) == asks_a_pirm
+  assert ('<td>holdout<' in page) == bool(found['pirm']) == asks_a_pirm
   says = {
     'rab': ['certified_accuracy'],
     'neural_cleanse': [
