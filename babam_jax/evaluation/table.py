@@ -67,6 +67,7 @@ def defense_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
       str(cost['evaluations_per_training_picture']),
     ),
     ('evaluations an input', str(cost['evaluations_per_input'])),
+    ('evaluations beforehand', str(cost['evaluations_beforehand'])),
   ]
   found = results['found'].items()
   return rows + [(key.replace('_', ' '), _brief(value)) for key, value in found]
