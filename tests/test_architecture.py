@@ -2,7 +2,11 @@ import ast
 import importlib
 import types
 
+import jaxtyping
+import pytest
 from conftest import REPOSITORY
+
+from babam_jax import seeds
 
 ORDER = (
   ('errors', 'seeds', 'files', 'progress', 'settings', 'invocation', 'cpu'),
@@ -42,6 +46,12 @@ def test_imports_run_one_way():
         checked += 1
       assert not name.startswith(('launch', 'configs')), f'{path}: {name}'
   assert checked > 50
+
+
+def test_shapes_are_checked():
+  """In the tests: at each call, those that the signature names."""
+  with pytest.raises(jaxtyping.TypeCheckError):
+    seeds.id_hashes(['no array'])
 
 
 def test_only_parallel_knows_devices_and_only_checkpoint_knows_orbax():

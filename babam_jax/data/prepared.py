@@ -6,7 +6,7 @@ The files must allow random access (ArrayRecord): prepare them once with
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from babam_jax import errors
 from babam_jax.data.image_folder import Picture
@@ -44,7 +44,7 @@ def find(name: str, root: str) -> list[Picture]:
         f'one of {", ".join(_CLASS_FIELDS)}'
       )
     # Decorators hide its arguments from the type checker.
-    as_data_source: Callable[..., Any] = builder.as_data_source
+    as_data_source = cast(Callable[..., Any], builder.as_data_source)
     sources = {
       split: as_data_source(
         split, decoders={_IMAGE_FIELD: tfds.decode.SkipDecoding()}

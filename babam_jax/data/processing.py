@@ -86,7 +86,7 @@ def _resize(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def fit(
   picture: Picture, height: int, width: int, rng: np.random.Generator
-) -> Picture:
+) -> UInt8[np.ndarray, '{height} {width} 3']:
   """A random crop of a picture; a picture that is too small is first extended
   by its mirror image."""
   missing = [

@@ -8,7 +8,7 @@ class whose patch is much smaller than those of the others has a backdoor.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ _RAISE, _LOWER = 1.5, 1.5**1.5
 _PATIENCE = 5
 _CONSISTENCY = 1.4826  # from median deviation to standard deviation
 _OUTLIER = 2.0
+_Array = TypeVar('_Array', Array, np.ndarray)
 
 
 class Patch(NamedTuple):
@@ -52,10 +53,10 @@ class Patch(NamedTuple):
 
 
 def stamp(
-  images: Float[Array, 'n h w 3'],
-  mask: Float[Array, 'h w'],
-  pattern: Float[Array, 'h w 3'],
-) -> Float[Array, 'n h w 3']:
+  images: Float[_Array, 'n h w 3'],
+  mask: Float[_Array, 'h w'],
+  pattern: Float[_Array, 'h w 3'],
+) -> Float[_Array, 'n h w 3']:
   """Pictures with the patch (Eq. 2)."""
   mask = mask[..., None]
   return (1 - mask) * images + mask * pattern
