@@ -97,7 +97,7 @@ class Context:
   scratch: pathlib.Path
   victim: int
   meter: Meter
-  trusted: Examples | None = None
+  trusted: Examples
   model: NetworkClassifier | None = None
   pirms: tuple[Pirm, ...] = ()
   on_epoch: Callable[[train.EpochRecord], None] = lambda record: None
@@ -105,12 +105,18 @@ class Context:
   @property
   def suspect(self) -> Suspect:
     """The trained model, from pixels to logits."""
-    return Suspect(self.model.logits, self.model.whole)
+    return Suspect(self._examined.logits, self._examined.whole)
+
+  @property
+  def _examined(self) -> NetworkClassifier:
+    if self.model is None:
+      raise ValueError('A part that looks at a model declares Need.MODEL.')
+    return self.model
 
   def activations(self, pictures: Examples) -> np.ndarray:
     """The model's last hidden layer, [n, d], one pass for each picture."""
     self.meter.count(len(pictures))
-    return self.model.activations(pictures)
+    return self._examined.activations(pictures)
 
 
 class Part:

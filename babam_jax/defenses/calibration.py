@@ -60,8 +60,9 @@ def fit(
   model = linear_model.LogisticRegression(
     C=_PULL / len(scaled), solver='newton-cholesky', tol=1e-8
   )
-  model.fit(scaled[:, None], poisoned)
-  slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
+  model.fit(scaled.reshape(-1, 1), poisoned)
+  slope = np.asarray(model.coef_).item()
+  offset = np.asarray(model.intercept_).item()
   return slope / spread, offset - slope * center / spread
 
 

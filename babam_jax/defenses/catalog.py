@@ -1,5 +1,7 @@
 """The defenses, by the names that `config.defense` gives them."""
 
+from collections.abc import Mapping
+
 from babam_jax.defenses.activation_clustering import ActivationClustering
 from babam_jax.defenses.base import (
   Detector,
@@ -56,7 +58,7 @@ REPAIRS: dict[str, type[Repair]] = {
 INPUT_CHECKS: dict[str, type[Detector]] = {
   name: kind for name, kind in DETECTORS.items() if kind.judges_inputs
 }
-PARTS: dict[str, dict[str, type[Part]]] = {
+PARTS: dict[str, Mapping[str, type[Part]]] = {
   'detector': DETECTORS,
   'treatment': TREATMENTS,
   'trainer': TRAINERS,

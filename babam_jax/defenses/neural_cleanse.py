@@ -120,7 +120,7 @@ class Reverser:
     return parallel.mapped_update(update, num_shared=3)
 
   def find(
-    self, label: int, on_round: Callable[[], None] = lambda: None
+    self, label: int, on_round: Callable[[], object] = lambda: None
   ) -> Patch:
     """The smallest patch that turns 99 % of the pictures into a class.
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.traverse_util
 import jax
@@ -149,7 +149,8 @@ def vgg16_network(
     flat = flax.traverse_util.flatten_dict
     merged = unflatten(flat(params) | flat(frozen))
     training = layers.Training(dropout_keys, row_weights, parallel.AXIS)
-    return (model.apply({'params': merged}, images, training),), stats
+    logits = cast(Array, model.apply({'params': merged}, images, training))
+    return (logits,), stats
 
   return train.Network(apply, unflatten(trainable), {}, unflatten(frozen))
 
@@ -164,10 +165,14 @@ def variables_of(network: train.Network, trained: train.Trained) -> PyTree:
 
 def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
   if variant == 'vgg16':
-    model = vgg.PaperPirm()
-    return lambda variables, images: model.apply(variables, _vgg_input(images))
-  model = compact_pirm.CompactPirm()
-  return lambda variables, images: model.apply(variables, to_unit(images))
+    paper = vgg.PaperPirm()
+    return lambda variables, images: cast(
+      Array, paper.apply(variables, _vgg_input(images))
+    )
+  compact = compact_pirm.CompactPirm()
+  return lambda variables, images: cast(
+    Array, compact.apply(variables, to_unit(images))
+  )
 
 
 def evidence_fn(variant: str) -> Callable[..., Float[Array, ' n']]:
@@ -203,7 +208,7 @@ def score(
   pirm: Pirm,
   images: UInt8[np.ndarray, 'n h w 3'],
   batch_size: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
   """The probability of poison for each picture."""
   found = evidence(pirm, images, batch_size, on_batch)
@@ -214,7 +219,7 @@ def evidence(
   pirm: Pirm,
   images: UInt8[np.ndarray, 'n h w 3'],
   batch_size: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
   """The evidence for poison of each picture: its two logits' difference."""
   return parallel.map_batches(
@@ -281,7 +286,7 @@ def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
   variables = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, *size, 3))), jax.random.key(0)
   )
-  flat = flax.traverse_util.flatten_dict(variables, sep='/')
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep='/')
   return {name: leaf.shape for name, leaf in flat.items()}
 
 

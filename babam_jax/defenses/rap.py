@@ -52,7 +52,7 @@ def learn(
   eps: float,
   steps: int,
   seed: int,
-  on_step: Callable[[], None] = lambda: None,
+  on_step: Callable[[], object] = lambda: None,
 ) -> Float[np.ndarray, 'h w 3']:
   """Learns a perturbation: 0.1 to 0.3 less probability on trusted pictures.
 
@@ -119,7 +119,7 @@ def measure(
   pattern: Float[np.ndarray, 'h w 3'],
   label: int,
   batch_size: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Drops:
   """What the perturbation does to inputs."""
 

@@ -66,7 +66,7 @@ def votes(
   samples: int,
   seed: int,
   batch_size: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Float[np.ndarray, 'n c']:
   """The share of noisy copies of each input that are taken for each class.
 

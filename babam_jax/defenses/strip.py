@@ -33,7 +33,7 @@ def entropies(
   count: int,
   weight: float,
   seed: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Float[np.ndarray, ' n']:
   """The mean entropy of each picture's predictions, in bits (Eq. 3).
 

@@ -1,7 +1,7 @@
 """Trained models that say who is in a picture."""
 
 import pathlib
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
@@ -13,6 +13,7 @@ from babam_jax.training.recognition import Recognition
 
 Logits = Float[np.ndarray, 'n c']
 Mask = Float[np.ndarray, ' k']
+_Array = TypeVar('_Array', Array, np.ndarray)
 _FILE = 'variables'
 _MASK = 'mask'
 
@@ -135,7 +136,7 @@ def load_network(
   return NetworkClassifier(recognition, variables, num_classes, mask)
 
 
-def masked(features: Array, mask: Array) -> Array:
+def masked(features: _Array, mask: _Array) -> _Array:
   """Features [n, d] with zeros in the pruned channels.
 
   Args:

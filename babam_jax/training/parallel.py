@@ -225,7 +225,7 @@ def map_batches(
   shared: PyTree,
   rows: tuple[Shaped[np.ndarray, ' n *_'], ...],
   batch_size: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Shaped[np.ndarray, ' n *_']:
   """Applies `fn(shared, *rows)` to batches of rows; keeps their order.
 

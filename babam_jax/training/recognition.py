@@ -131,7 +131,7 @@ class Recognition:
   def inputs_of(
     self,
     images: Shaped[np.ndarray, 'n h w 3'],
-    on_batch: Callable[[int], None] = lambda rows: None,
+    on_batch: Callable[[int], object] = lambda rows: None,
   ) -> Inputs:
     """The recognizer's inputs for images, in gray levels or in [0, 1]."""
     if not self.on_features:

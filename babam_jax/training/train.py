@@ -237,7 +237,7 @@ def predict(
   variables: PyTree,
   inputs: Shaped[np.ndarray, ' n *d'],
   batch_size: int,
-  on_batch: Callable[[int], None] = lambda rows: None,
+  on_batch: Callable[[int], object] = lambda rows: None,
 ) -> Float[np.ndarray, 'n c']:
   """`logits_fn(variables, inputs)` for all rows, over all devices."""
   mapped = parallel.mapped(logits_fn, 1, 1)
