@@ -7,7 +7,7 @@ the documentation are made from them.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from babam_jax import errors
@@ -26,6 +26,7 @@ class Setting(NamedTuple):
     at_least: a number, or the length of a tuple, is not less than this.
     at_most: a number is not more than this.
     below: a number is less than this.
+    each: what the elements of a tuple are; None: anything.
   """
 
   text: str
@@ -35,6 +36,7 @@ class Setting(NamedTuple):
   at_least: float | None = None
   at_most: float | None = None
   below: float | None = None
+  each: tuple[type, ...] | None = None
 
   def expected(self) -> str:
     """The range in words: 'above 0, at most 1'."""
@@ -141,42 +143,58 @@ def check(node: Any, path: str) -> None:
       refuse(here, value, known.expected())
 
 
-def build(kind: type, values: Mapping[str, Any]) -> Any:
+def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
   """An instance from values; missing settings have their defaults.
 
   Where the default is a float or a tuple, a whole number or a list is converted
   to it.
 
+  Args:
+    kind: a dataclass with settings.
+    values: by name; those of nodes are mappings.
+    path: of the instance, with a dot at the end, for error messages.
+
   Raises:
     KeyError: there is no such setting.
     TypeError: a value is of another type than the default.
   """
-  names = {field.name for field, _ in fields(kind)}
-  unknown = [name for name in values if name not in names]
+  if not isinstance(values, Mapping):
+    raise TypeError(f'{path.rstrip(".")}: found {values!r}, expected fields')
+  known = {field.name: found for field, found in fields(kind)}
+  unknown = [name for name in values if name not in known]
   if unknown:
-    raise KeyError(unknown[0])
+    raise KeyError(f'{path}{unknown[0]}')
   default = kind()
   return kind(
     **{
-      name: _as(getattr(default, name), value, name)
+      name: _as(getattr(default, name), value, f'{path}{name}', known[name])
       for name, value in values.items()
     }
   )
 
 
-def _as(default: Any, value: Any, name: str) -> Any:
+def _as(default: Any, value: Any, path: str, known: Setting) -> Any:
   """A value, converted to the type of its default."""
   if dataclasses.is_dataclass(default):
-    return build(type(default), value)
-  if isinstance(default, tuple) and isinstance(value, list):
-    return tuple(value)
+    return build(type(default), value, f'{path}.')
+  if isinstance(default, tuple) and isinstance(value, (tuple, list)):
+    return _as_tuple(value, path, known)
   if isinstance(default, float) and type(value) is int:
     return float(value)
   if type(value) is not type(default):
     raise TypeError(
-      f'{name}: found {value!r}, expected {type(default).__name__}'
+      f'{path}: found {value!r}, expected {type(default).__name__}'
     )
   return value
+
+
+def _as_tuple(value: Sequence[Any], path: str, known: Setting) -> tuple:
+  """A tuple whose elements are of the kind that the setting holds."""
+  for element in value:
+    if known.each is not None and not isinstance(element, known.each):
+      names = ' or '.join(kind.__name__ for kind in known.each)
+      raise TypeError(f'{path}: found {element!r} in it, expected {names}')
+  return tuple(value)
 
 
 def replace(node: Any, sets: Mapping[str, Any]) -> Any:

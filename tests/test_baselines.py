@@ -388,8 +388,9 @@ def test_dp_instahide_mixes_pictures_and_labels(backdoored):
   object.__setattr__(fake, '_apply_head', plain_apply)
   network = dp_instahide.network(fake, labels, ways=3, scale=0.0, seed=SEED)
   keys = jax.random.split(jax.random.key(0), 6)
+  frozen = jax.device_put(network.frozen)
   heads, _ = network.apply(
-    network.params, {}, network.frozen, jnp.asarray(images), keys, np.ones(6)
+    network.params, {}, frozen, jnp.asarray(images), keys, np.ones(6)
   )
   mixed = np.stack([images[[i, i - 1, i - 2]].mean(0) for i in range(6)])
   np.testing.assert_allclose(seen[-1], features_of(mixed), atol=2e-4)
@@ -402,7 +403,7 @@ def test_dp_instahide_mixes_pictures_and_labels(backdoored):
 
 def features_of(pixels):
   trunk, _ = initial.trunk('alexnet', 'trunk', SEED)
-  return recognizer.trunk_features('alexnet', trunk, jnp.asarray(pixels))
+  return recognizer.trunk_features('alexnet', *jax.device_put((trunk, pixels)))
 
 
 def slow_radius(top, second, classes, models, sigma, alpha):

@@ -63,7 +63,7 @@ def test_a_setting_that_attacks_share_means_one_thing():
   found = {}
   for name, kind in ATTACKS.items():
     for field, known in settings.fields(kind):
-      told = (known.text, known.expected())
+      told = (known.text, known.expected(), field.default)
       assert found.setdefault(field.name, told) == told, f'{name}: {field.name}'
 
 

@@ -6,6 +6,7 @@ import pytest
 from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 from babam_jax import errors, settings
 from babam_jax.config import overrides, reference, renamed, rules, schema
@@ -113,12 +114,43 @@ def test_the_defaults_are_the_experiment_of_the_paper():
     ({'data__size': 40}, 'config.data.size.*63'),
     ({'data__name': 'nothing'}, 'config.data.name'),
     ({'models': ()}, 'config.models'),
+    ({'defense__detector': 'rap'}, 'config.scenario.trusted_fraction'),
+    (
+      {
+        'defense__detector': 'none',
+        'defense__input_check': 'pirm',
+        'defense__pirm__checkpoint': 'train',
+      },
+      'config.pirm.root',
+    ),
+    ({'defense__pirm__ensemble': (3,)}, 'config.defense.pirm.ensemble.*3'),
+    ({'pirm__kinds': (3,)}, 'config.pirm.kinds'),
+    ({'models': (['clean'],)}, 'config.models'),
     ({'recognizer__pretrained': 'full', 'recognizer__width': 8}, 'width'),
   ],
 )
 def test_mistakes_are_told_by_their_field(fields, named):
   with pytest.raises(errors.UserError, match=named):
-    rules.check(changed(**fields))
+    rules.check_files(rules.check(changed(**fields)))
+
+
+@pytest.mark.parametrize(
+  'path', ['recognizer.epoch', 'attack.adaptive.evades', 'pirm.grey_fraction']
+)
+def test_fields_that_are_not_there_are_named_with_their_node(path):
+  config = changed().unlock()
+  *nodes, name = path.split('.')
+  place = config
+  for node in nodes:
+    place = place[node]
+  place[name] = 1
+  with pytest.raises(errors.UserError, match=f'config.{path}'):
+    rules.check(config)
+
+
+def test_a_config_without_its_nodes():
+  with pytest.raises(errors.UserError, match='config.attack: found None'):
+    rules.check(ConfigDict({'data': {'name': 'orl'}}))
 
 
 def test_who_chooses_another_attack_need_not_take_options_back():

@@ -170,3 +170,13 @@ def test_another_version_of_a_part_is_another_result():
   stage = defending.TREATMENT
   assert stage.values(whole) != stage.values(newer)
   assert stage.result(whole) != stage.result(newer)
+
+
+def test_settings_that_matter_later_change_no_training():
+  chosen = {'defense__trainer': 'rab', 'defense__detector': 'none'}
+  base = config_of(**chosen)
+  other = config_of(**chosen, defense__rab__alpha=0.01)
+  stage = defending.PROTECTED
+  one, two = (rules.check(config) for config in (base, other))
+  assert stage.values(one) == stage.values(two)
+  assert stage.result(one) != stage.result(two)

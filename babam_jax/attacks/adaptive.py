@@ -32,7 +32,11 @@ class Adaptive:
   pirm: str = setting(
     'shipped', 'The PIRM that is evaded: the name of a shipped one, or a file.'
   )
-  ensemble: tuple[str, ...] = setting((), 'Further PIRMs that are evaded.')
+  ensemble: tuple[str, ...] = setting(
+    (),
+    'Further PIRMs that are evaded.',
+    each=(str,),
+  )
   noise_scale: float = setting(
     0.0,
     'The scale of the Laplacian noise under which the poison must collide, '

@@ -27,6 +27,7 @@ class BadNets(PatchAttack):
     scratch: pathlib.Path | None = None,
   ) -> Crafted:
     """The sources with the patch."""
+    self.check_pictures(targets, sources)
     del targets, knowledge, scratch
     shown = self.show(sources, seed=seed, stream=CRAFTING)
     return Crafted(shown, sources, shown, {}, None)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from babam_jax import errors, settings
 from babam_jax.attacks import trigger
 from babam_jax.data.examples import Examples
 from babam_jax.settings import setting
@@ -93,6 +94,28 @@ class Attack(abc.ABC):
       seed: the seed of the trigger; the same as in `craft`.
       stream: the random stream of the trigger's positions.
     """
+
+  def check_pictures(self, targets: Pictures, sources: Pictures) -> None:
+    """Checks what `craft` is given, and the settings with it.
+
+    Raises:
+      UserError: other pictures are expected, or other settings.
+    """
+    for name, pictures in (('targets', targets), ('sources', sources)):
+      shape, kind = np.shape(pictures), np.asarray(pictures).dtype
+      square = len(shape) == 4 and shape[0] and shape[1] == shape[2]
+      if not square or shape[3] != 3 or kind != np.uint8:
+        raise errors.UserError(
+          f'{name}: found {kind} {list(shape)}, expected uint8 '
+          '[n, size, size, 3], gray levels of square pictures.'
+        )
+    if np.shape(targets) != np.shape(sources):
+      raise errors.UserError(
+        f'sources: found {list(np.shape(sources))}, expected as many and as '
+        f'large as the targets, {list(np.shape(targets))}.'
+      )
+    settings.check(self, 'attack')
+    self.check('attack', targets.shape[1])
 
   def facts(self, field: str) -> dict[str, Any]:
     """What the poison depends on besides the settings: hashes of files.

@@ -38,6 +38,7 @@ class Blended(Attack):
     scratch: pathlib.Path | None = None,
   ) -> Crafted:
     """The sources under the pattern."""
+    self.check_pictures(targets, sources)
     del targets, knowledge, scratch
     shown = self.show(sources, seed=seed, stream=CRAFTING)
     return Crafted(shown, sources, shown, {}, None)

@@ -34,6 +34,7 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
     scratch: pathlib.Path | None = None,
   ) -> Crafted:
     """Moves each target onto a patched source in feature space."""
+    self.check_pictures(targets, sources)
     del knowledge
     surrogate = self.surrogate(seed)
     poison, patched = poison_set.craft_set(

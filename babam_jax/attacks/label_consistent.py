@@ -33,6 +33,7 @@ class LabelConsistent(SurrogateCollision, PatchAttack):
     scratch: pathlib.Path | None = None,
   ) -> Crafted:
     """Moves targets onto sources in feature space, then adds the patch."""
+    self.check_pictures(targets, sources)
     del knowledge
     surrogate = self.surrogate(seed)
     hard, _ = poison_set.craft_set(

@@ -56,6 +56,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
     Raises:
       UserError: `knowledge` is None.
     """
+    self.check_pictures(targets, sources)
     if knowledge is None:
       raise errors.UserError(
         'knowledge: found none; this attacker needs to know the training set '

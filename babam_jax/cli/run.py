@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 from ml_collections import ConfigDict
 
-from babam_jax import invocation
+from babam_jax import errors, invocation
 from babam_jax.cli import command
 from babam_jax.config import rules
 from babam_jax.experiment import pipeline
@@ -19,6 +19,7 @@ from babam_jax.runs import plan, results
 from babam_jax.runs.execute import Here, execute, repeat_line
 from babam_jax.runs.plan import Run
 from babam_jax.runs.tables import check_columns
+from babam_jax.training import parallel
 
 _ONLY = flags.DEFINE_string(
   'only', None, 'Run this run of a study or a sweep; --workdir is its own.'
@@ -42,6 +43,12 @@ def main(
 
 
 def _study(config: ConfigDict, here: Here) -> None:
+  if parallel.num_processes() > 1:
+    raise errors.UserError(
+      '--num_processes: found a study, whose runs several processes cannot '
+      'resume alike; expected one run. Name it with --only=NAME, or run the '
+      f'study with {invocation.line("sweep")} --executor=slurm.'
+    )
   runs = plan.of_study(config, here.workdir)
   rules.check_workdir(here.workdir, config)
   plan.check(runs)

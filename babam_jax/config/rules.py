@@ -13,9 +13,7 @@ from babam_jax import errors, files
 from babam_jax.config import schema
 from babam_jax.config.schema import Experiment
 from babam_jax.data import datasets
-from babam_jax.defenses import pirm
 from babam_jax.defenses.base import Need
-from babam_jax.defenses.fine_pruning import FinePruning
 from babam_jax.models.pretrained import weights
 from babam_jax.settings import refuse
 
@@ -42,6 +40,7 @@ def check(config: ConfigDict) -> Experiment:
 def _check_defense(experiment: Experiment) -> None:
   defense = experiment.defense
   for role, name, part in defense.parts():
+    part.check(f'defense.{name}', experiment.recognizer)
     fraction = experiment.scenario.trusted_fraction
     if Need.TRUSTED in part.needs and not fraction:
       refuse(
@@ -62,13 +61,6 @@ def _check_defense(experiment: Experiment) -> None:
         f"'none', as config.defense.trainer, {defense.names.trainer!r}, does "
         'not give one network',
       )
-  if isinstance(defense.repair, FinePruning):
-    if experiment.recognizer.frozen == 'none':
-      refuse(
-        'recognizer.frozen',
-        'none',
-        "'trunk' or 'all_but_last': the last convolution is pruned",
-      )
 
 
 def check_files(experiment: Experiment) -> None:
@@ -82,13 +74,9 @@ def check_files(experiment: Experiment) -> None:
   weights.fingerprint(chosen.model, chosen.pretrained, 'config.recognizer')
   experiment.attack.method.facts('config.attack')
   for _, name, part in experiment.defense.parts():
-    part.check(f'defense.{name}')
-  if pirm.TRAIN in _members(experiment):
+    part.facts(f'config.defense.{name}')
+  if experiment.defense.trains_a_pirm:
     experiment.pirm.check(experiment.data.size)
-
-
-def _members(experiment: Experiment) -> tuple[str, ...]:
-  return getattr(experiment.defense.detector, 'members', ())
 
 
 def as_json(config: ConfigDict) -> str:

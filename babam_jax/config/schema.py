@@ -18,6 +18,7 @@ from babam_jax.config import renamed
 from babam_jax.config.study_settings import StudySettings
 from babam_jax.data.datasets import DataSettings
 from babam_jax.data.scenario import ScenarioSettings
+from babam_jax.defenses import pirm
 from babam_jax.defenses.base import Detector, Part, Repair, Trainer, Treatment
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.catalog import PARTS
@@ -56,7 +57,7 @@ class DefenseChoice:
 
   detector: str = setting(
     'pirm',
-    "Who flags training pictures; 'none' is no defense.",
+    "Who flags training pictures; 'none': nobody.",
     choices=tuple(PARTS['detector']),
   )
   treatment: str = setting(
@@ -95,6 +96,12 @@ class DefenseSettings:
     """Whether the protected model is trained as the others are."""
     return self.names.trainer == 'plain'
 
+  @property
+  def trains_a_pirm(self) -> bool:
+    """Whether one of the PIRMs that are asked is trained first."""
+    asked = (*self.detector.members, *self.input_check.members)
+    return pirm.TRAIN in asked
+
   def parts(self) -> Iterator[tuple[str, str, Part]]:
     """Role, name and settings of each part."""
     for role in PARTS:
@@ -128,6 +135,7 @@ class Experiment:
     "'malicious' (under attack), 'protected' (behind the defense).",
     choices=MODELS,
     at_least=1,
+    each=(str,),
   )
   data: DataSettings = setting(DataSettings(), 'The pictures.')
   scenario: ScenarioSettings = setting(
@@ -191,6 +199,12 @@ def typed(config: ConfigDict) -> Experiment:
   """
   values = config.to_dict()
   values.pop('study', None)
+  for node in ('attack', 'defense'):
+    if not isinstance(values.get(node), dict):
+      raise errors.UserError(
+        f'config.{node}: found {values.get(node)!r}, expected all its fields. '
+        'Begin with babam_jax.default_config().'
+      )
   attack, defense = values.pop('attack'), values.pop('defense')
   experiment = dataclasses.replace(
     _build(Experiment, values, ''),
@@ -285,11 +299,11 @@ def _unused(config: ConfigDict) -> dict[str, _Option]:
 def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
   """An instance of `kind`; every mistake names its field."""
   try:
-    return settings.build(kind, values)
+    return settings.build(kind, values, path)
   except KeyError as error:
-    raise renamed.unknown(f'{path}{error.args[0]}') from None
+    raise renamed.unknown(error.args[0]) from None
   except TypeError as error:
-    raise errors.UserError(f'config.{path}{error}.') from None
+    raise errors.UserError(f'config.{error}.') from None
 
 
 def _attack(values: dict[str, Any]) -> AttackSettings:

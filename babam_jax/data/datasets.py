@@ -39,7 +39,11 @@ class DataSettings:
     '',
     "The folder of the data set; '' for its own source (orl, lfw, tfds).",
   )
-  classes: tuple[str, ...] = setting((), 'The classes to use; (): all.')
+  classes: tuple[str, ...] = setting(
+    (),
+    'The classes to use; (): all.',
+    each=(str,),
+  )
   size: int = setting(
     224, 'The side to which pictures are resized.', unit='pixels', at_least=1
   )

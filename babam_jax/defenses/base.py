@@ -26,7 +26,7 @@ from babam_jax.training.classifier import (
   NetworkClassifier,
   load_network,
 )
-from babam_jax.training.recognition import Recognition
+from babam_jax.training.recognition import Recognition, RecognitionSettings
 
 
 class Need(enum.Enum):
@@ -123,7 +123,7 @@ class Part:
   """What all five kinds of parts have in common."""
 
   version: ClassVar[int] = 1  # raised when the code changes the result
-  # Settings that matter only after a detector has looked at the pictures.
+  # Settings that matter only when its stored result is read: a threshold.
   decided_later: ClassVar[frozenset[str]] = frozenset()
 
   @property
@@ -143,16 +143,17 @@ class Part:
     del field
     return {}
 
-  def check(self, path: str) -> None:
+  def check(self, path: str, recognizer: RecognitionSettings) -> None:
     """Checks rules between settings.
 
     Args:
       path: the path of the settings, below `config`.
+      recognizer: the settings of the recognizer that is to be defended.
 
     Raises:
       UserError: settings contradict each other.
     """
-    del path
+    del path, recognizer
 
 
 class Detector(Part, abc.ABC):
@@ -160,6 +161,21 @@ class Detector(Part, abc.ABC):
 
   judges_inputs: ClassVar[bool] = False  # whether it can check inputs, too
   is_none: ClassVar[bool] = False  # whether it means: no detector
+  # Whether its verdict depends on nothing but the pictures, their labels and
+  # what it needs: on no recognizer, and on no random number.
+  looks_at_pictures_alone: ClassVar[bool] = False
+  # The PIRMs that it asks, by name or file, where it has `Need.PIRMS`.
+  members: tuple[str, ...] = ()
+
+  @property
+  def cut(self) -> float | None:
+    """The score above which it flags; None if it has no such number."""
+    return None
+
+  def holdouts(self, pirms: tuple[Pirm, ...]) -> dict[str, Any]:
+    """What each of its PIRMs reached when it was trained, by name."""
+    del pirms
+    return {}
 
   @abc.abstractmethod
   def judge(self, context: Context, pictures: Examples) -> Verdict:

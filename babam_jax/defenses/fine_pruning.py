@@ -15,8 +15,9 @@ from jaxtyping import Float, Int
 from babam_jax.defenses.base import Context, Need, Repair
 from babam_jax.defenses.fine_tuning import fine_tune
 from babam_jax.models import networks
-from babam_jax.settings import setting
+from babam_jax.settings import refuse, setting
 from babam_jax.training.classifier import NetworkClassifier, masked
+from babam_jax.training.recognition import RecognitionSettings
 
 _STEP = 0.01  # the share of the channels pruned at a time
 
@@ -83,6 +84,16 @@ class FinePruning(Repair):
   def needs(self) -> frozenset[Need]:
     """Pictures to prune by and to train on."""
     return frozenset({Need.TRUSTED})
+
+  def check(self, path: str, recognizer: RecognitionSettings) -> None:
+    """The last convolution can be pruned only where it does not train."""
+    super().check(path, recognizer)
+    if recognizer.frozen == 'none':
+      refuse(
+        'recognizer.frozen',
+        'none',
+        "'trunk' or 'all_but_last': the last convolution is pruned",
+      )
 
   def repair(
     self, context: Context, classifier: NetworkClassifier

@@ -23,6 +23,7 @@ class NoDetector(Detector):
 
   judges_inputs: ClassVar[bool] = True
   is_none: ClassVar[bool] = True
+  looks_at_pictures_alone: ClassVar[bool] = True
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Flags no picture."""

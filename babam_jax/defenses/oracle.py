@@ -2,6 +2,7 @@
 the poison is picked by hand)."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from babam_jax.defenses.base import Context, Detector, Verdict
 @dataclasses.dataclass(frozen=True)
 class Oracle(Detector):
   """Flags the poison, and nothing else."""
+
+  looks_at_pictures_alone: ClassVar[bool] = True
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """The ground truth; scores are 0 or 1."""

@@ -18,6 +18,7 @@ class PirmDetector(Detector):
 
   decided_later: ClassVar[frozenset[str]] = frozenset({'threshold'})
   judges_inputs: ClassVar[bool] = True
+  looks_at_pictures_alone: ClassVar[bool] = True
 
   checkpoint: str = setting(
     'shipped',
@@ -27,7 +28,9 @@ class PirmDetector(Detector):
     'one.',
   )
   ensemble: tuple[str, ...] = setting(
-    (), 'Further PIRMs, by name or file: the highest of all scores counts.'
+    (),
+    'Further PIRMs, by name or file: the highest of all scores counts.',
+    each=(str,),
   )
   threshold: float = setting(
     0.5,
@@ -49,16 +52,20 @@ class PirmDetector(Detector):
     """All PIRMs that it uses, by name or file."""
     return (self.checkpoint, *self.ensemble)
 
-  def check(self, path: str) -> None:
-    """Checks that the files of the PIRMs exist.
+  @property
+  def cut(self) -> float:
+    """The threshold."""
+    return self.threshold
 
-    Raises:
-      UserError: one does not.
-    """
+  def facts(self, field: str) -> dict[str, Any]:
+    """The files of the PIRMs; one that is trained first has none yet."""
+    path = field.removeprefix('config.')
     if self.checkpoint != pirm.TRAIN:
       pirm.check_file(f'{path}.checkpoint', self.checkpoint, "'train', ")
     for where in self.ensemble:
       pirm.check_file(f'{path}.ensemble', where)
+    files = [where for where in self.members if where != pirm.TRAIN]
+    return {'pirms': [pirm.fingerprint(pirm.path_of(f)) for f in files]}
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Scores by the probability of poison, the highest of several PIRMs'."""

@@ -33,7 +33,9 @@ class PirmSettings:
     'A folder of natural images, at any depth; never the faces to be judged.',
   )
   leave_out: tuple[str, ...] = setting(
-    (), 'Leave out pictures whose path below root begins with one of these.'
+    (),
+    'Leave out pictures whose path below root begins with one of these.',
+    each=(str,),
   )
   native: bool = setting(
     False,
@@ -72,6 +74,7 @@ class PirmSettings:
     'Kinds of poison, each for an equal share of the pictures: what each sets '
     "in pirm.poison, {'tap': 'fc7', 'eps': 8}.",
     at_least=1,
+    each=(Mapping,),
   )
   paired: bool = setting(
     False,

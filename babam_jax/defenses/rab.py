@@ -175,11 +175,13 @@ class Rab(Trainer):
   """Trains an ensemble on noised pictures."""
 
   gives_network: ClassVar[bool] = False
+  decided_later: ClassVar[frozenset[str]] = frozenset({'alpha', 'radii'})
 
   models: int = setting(
     10,
     'The number of models; the paper has 1,000, a certificate needs hundreds.',
     at_least=1,
+    each=(float, int),
   )
   sigma: float = setting(
     0.2, "The noise's standard deviation, for pixels in [0, 1].", above=0

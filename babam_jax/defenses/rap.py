@@ -21,7 +21,7 @@ from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Detector, Need
 from babam_jax.defenses.suspect import Suspect, Verdict
 from babam_jax.progress import progress_bar
-from babam_jax.settings import setting
+from babam_jax.settings import refuse, setting
 from babam_jax.training import parallel
 
 _DROP = (0.1, 0.3)  # of the protected class's probability (section 4.1)
@@ -187,6 +187,13 @@ class Rap(Detector):
     suspect, label = context.suspect, context.victim
     trusted = context.trusted
     known = trusted.images[trusted.labels == label]
+    if not len(known):
+      refuse(
+        'scenario.trusted_fraction',
+        0,
+        'a trusted picture of the victim, whom RAP protects',
+        'Raise it, or lower config.scenario.poison_images.',
+      )
     size = context.recognition.batch_size
     with progress_bar(self.steps, 'RAP: learning', 'step') as bar:
       pattern = learn(

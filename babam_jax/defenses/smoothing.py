@@ -154,6 +154,7 @@ class Smoothing(Trainer):
   """Trains on noised pictures; noisy copies of an input vote."""
 
   gives_network: ClassVar[bool] = False
+  decided_later: ClassVar[frozenset[str]] = frozenset({'samples'})
 
   sigma: float = setting(
     0.25, "The noise's standard deviation, for pixels in [0, 1].", above=0

@@ -1,6 +1,7 @@
 """The victim's whole class under suspicion (paper 4.11)."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from babam_jax.defenses.base import Context, Detector, Verdict
 @dataclasses.dataclass(frozen=True)
 class VictimClass(Detector):
   """Flags every picture that bears the victim's label."""
+
+  looks_at_pictures_alone: ClassVar[bool] = True
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Flags the class; scores are 0 or 1."""

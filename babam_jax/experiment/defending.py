@@ -11,12 +11,13 @@ import numpy as np
 from babam_jax import files
 from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples, concatenate
+from babam_jax.defenses import pirm
 from babam_jax.defenses.base import Detector, Meter, Need, Verdict
-from babam_jax.defenses.pirm import Pirm
 from babam_jax.experiment import face_data, poisoning, recognizing
 from babam_jax.experiment.face_data import FaceData
 from babam_jax.experiment.recognizing import Model, StoredInputs
 from babam_jax.pirm_training import pirm_stages
+from babam_jax.settings import refuse
 from babam_jax.store.artifacts import Artifact
 from babam_jax.store.lab import (
   Dataset,
@@ -38,7 +39,7 @@ def _seen_by(experiment: Experiment) -> tuple[Stage, ...]:
   found = [face_data.SCENARIO, poison]
   if Need.MODEL in part.needs:
     found.append(recognizing.MALICIOUS)
-  if Need.PIRMS in part.needs and pirm_stages.is_trained_for(part):
+  if pirm.TRAIN in part.members:
     found.append(pirm_stages.CALIBRATION)
   return tuple(found)
 
@@ -88,9 +89,9 @@ INPUT_CHECK = Stage(
 
 def _detection(experiment: Experiment) -> Stage:
   """The stage of the detector, which may depend on a trained model."""
-  if Need.MODEL in experiment.defense.detector.needs:
-    return DETECTION
-  return DETECTION_OF_PICTURES
+  if experiment.defense.detector.looks_at_pictures_alone:
+    return DETECTION_OF_PICTURES
+  return DETECTION
 
 
 class Detection(NamedTuple):
@@ -194,10 +195,14 @@ def _detect(
       _write_verdict(output, 'test', test)
     return context.meter.counts(type(chosen).__name__)
 
-  facts = {'ids': [str(name) for name in untrusted.examples.ids]}
-  inputs += [*untrusted.inputs, *data.test.inputs]
+  names = lab.experiment.defense.names
+  facts = {
+    'ids': [str(name) for name in untrusted.examples.ids],
+    'detector': detector.facts(f'config.defense.{names.detector}'),
+  }
+  inputs += [*untrusted.inputs, *data.test.inputs, *data.trusted.inputs]
   stage = _detection(lab.experiment)
-  name = f'{stage.name}/{lab.experiment.defense.names.detector}'
+  name = f'{stage.name}/{names.detector}'
   artifact = lab.make(stage, compute, inputs=inputs, facts=facts, name=name)
 
   def verdict_on(part: str) -> Verdict:
@@ -206,7 +211,7 @@ def _detect(
   return Detection(
     verdict_on('train'),
     verdict_on('test') if judges_test else None,
-    _holdouts(detector, known.get('pirms', ())),
+    detector.holdouts(known.get('pirms', ())),
     artifact,
   )
 
@@ -229,13 +234,9 @@ def _known(
     inputs.append(found.artifact)
   if Need.PIRMS in detector.needs:
     pirms = [pirm_stages.obtain(lab, where) for where in detector.members]
-    known['pirms'] = tuple(pirm for pirm, _ in pirms)
+    known['pirms'] = tuple(model for model, _ in pirms)
     inputs += [artifact for _, artifact in pirms]
   return known, inputs
-
-
-def _holdouts(detector: Detector, pirms: tuple[Pirm, ...]) -> dict[str, Any]:
-  return detector.holdouts(pirms) if pirms else {}
 
 
 def _write_verdict(output: pathlib.Path, part: str, verdict: Verdict) -> None:
@@ -258,16 +259,27 @@ def _treat(lab: Lab, untrusted: Dataset, detection: Detection) -> Dataset:
     kept = np.isin(examples.ids, treated.ids)
     files.write_arrays(output / 'kept.npz', {'kept': kept})
 
+  chosen = lab.experiment.defense.names.treatment
   facts = {
     'ids': [str(name) for name in examples.ids],
     'flagged': [str(name) for name in examples.ids[flags]],
+    'treatment': lab.experiment.defense.treatment.facts(
+      f'config.defense.{chosen}'
+    ),
   }
-  name = f'{TREATMENT.name}/{lab.experiment.defense.names.treatment}'
+  name = f'{TREATMENT.name}/{chosen}'
   artifact = lab.make(
     TREATMENT, compute, inputs=untrusted.inputs, facts=facts, name=name
   )
   source = Source(artifact, 'changed')
   changed, kept = read_examples(source), artifact.arrays('kept')['kept']
+  if not kept.any():
+    refuse(
+      'defense.treatment',
+      chosen,
+      f'one that leaves pictures to train on: all {len(kept)} were flagged',
+      'Choose another, or a detector that flags less.',
+    )
   if not len(changed):
     if kept.all():
       return untrusted
@@ -313,14 +325,18 @@ def _repair(
     files.write_json(output / 'origin.json', model.artifact.json('origin'))
 
   inputs = [model.artifact, *data.trusted.inputs]
+  facts = {
+    'repair': lab.experiment.defense.repair.facts(f'config.defense.{name}')
+  }
   artifact = lab.make(
-    REPAIR, compute, inputs=inputs, name=f'{REPAIR.name}/{name}'
+    REPAIR, compute, inputs=inputs, facts=facts, name=f'{REPAIR.name}/{name}'
   )
-  classifier = load_network(
-    recognizing.recognition_of(lab.experiment, stored),
-    artifact.folder,
-    len(data.train.examples.class_names),
-  )
+  with artifact.whole():
+    classifier = load_network(
+      recognizing.recognition_of(lab.experiment, stored),
+      artifact.folder,
+      len(data.train.examples.class_names),
+    )
   found = artifact.json('found')
   return Model(artifact, classifier, model.history), found
 
@@ -348,7 +364,6 @@ def check_inputs(
   test = data.test.examples
   guard = lab.experiment.defense.input_check
   known, inputs = _known(lab, guard, lambda: model)
-  inputs.append(model.artifact)
 
   def compute(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
@@ -363,8 +378,13 @@ def check_inputs(
     return context.meter.counts(type(chosen).__name__)
 
   inputs += [*data.test.inputs, *data.trusted.inputs, *shown.inputs]
+  facts = {'guard': guard.facts(f'config.defense.{name}')}
   artifact = lab.make(
-    INPUT_CHECK, compute, inputs=inputs, name=f'{INPUT_CHECK.name}/{name}'
+    INPUT_CHECK,
+    compute,
+    inputs=inputs,
+    facts=facts,
+    name=f'{INPUT_CHECK.name}/{name}',
   )
   verdict = Verdict(**artifact.arrays(f'{_VERDICT}_inputs'))
   return Refused(guard.decide(verdict), len(test), artifact)

@@ -7,11 +7,14 @@ import numpy as np
 
 from babam_jax.defenses.base import Need
 from babam_jax.evaluation import metrics
+from babam_jax.experiment import defending, recognizing
 from babam_jax.experiment.defending import Defended, Detection, Refused
 from babam_jax.experiment.face_data import FaceData
 from babam_jax.experiment.recognizing import Model
 from babam_jax.store.artifacts import Artifact
 from babam_jax.store.lab import Dataset, Lab
+
+_WITHOUT_DEFENSE = ('train', 'test', 'poison', 'patched')
 
 
 def judge_model(
@@ -90,7 +93,7 @@ def weights_used(models: dict[str, Model], poison: Dataset) -> dict[str, Any]:
 
 
 def judge_pirm(
-  lab: Lab, detection: Detection, untrusted: Dataset, data: FaceData
+  detection: Detection, untrusted: Dataset, data: FaceData
 ) -> dict[str, Any]:
   """How well PIRMs tell poison from clean pictures (Table 6).
 
@@ -107,10 +110,11 @@ def judge_pirm(
     'training_set': metrics.flag_metrics(
       *detection.train, untrusted.examples.poisoned
     ),
-    'test_set': metrics.flag_metrics(
-      *detection.test, data.test.examples.poisoned
-    ),
   }
+  if detection.test is not None:
+    found['test_set'] = metrics.flag_metrics(
+      *detection.test, data.test.examples.poisoned
+    )
   if others:
     found['ensemble'] = {where: detection.holdouts[where] for where in others}
   return found
@@ -196,18 +200,16 @@ def _per(evaluations: int, pictures: int) -> int | float:
 
 def _seconds(lab: Lab, defended: Defended, before: set[str]) -> float:
   defense = lab.experiment.defense
-  model = defended.model
-  free = set(before)
   is_second_training = Need.MODEL in defense.detector.needs
-  if model and defense.names.trainer == 'plain' and not is_second_training:
-    # It replaces the training of the undefended model.
-    free |= {
-      artifact.key
-      for artifact in lab.store.used.values()
-      if artifact.stage == 'model/protected'
-    }
+  # Without a defense, too, a model is trained on all pictures, which need
+  # their features; where the protected model is trained plainly, it takes the
+  # place of that one.
+  free = {recognizing.CLEAN.name, recognizing.MALICIOUS.name}
+  free |= {f'{recognizing.FEATURES.name}/{part}' for part in _WITHOUT_DEFENSE}
+  if defended.model and defense.is_plain and not is_second_training:
+    free.add(defending.PROTECTED.name)
   return sum(
     artifact.seconds
     for artifact in lab.store.used.values()
-    if artifact.key not in free
+    if artifact.key not in before and artifact.stage not in free
   )

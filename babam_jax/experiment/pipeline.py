@@ -1,5 +1,6 @@
 """The experiment, from pictures to report: read this to see the paper."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -23,8 +24,8 @@ from babam_jax.store.lab import Lab, join
 
 def run(
   config: ConfigDict,
-  workdir: pathlib.Path,
-  artifacts: pathlib.Path,
+  workdir: str | os.PathLike[str],
+  artifacts: str | os.PathLike[str],
   command: str = 'babam_jax.run_experiment(config, workdir, artifacts)',
 ) -> dict[str, Any]:
   """Runs the experiment; reuses every stage that has been made before.
@@ -42,10 +43,11 @@ def run(
   Raises:
     UserError: the config, the data or the folders are not as expected.
   """
+  workdir = pathlib.Path(workdir)
   experiment = rules.check(config)
   rules.check_files(experiment)
   rules.check_workdir(workdir, config)
-  lab = Lab(experiment, Store(artifacts), workdir)
+  lab = Lab(experiment, Store(pathlib.Path(artifacts)), workdir)
 
   # The face data: who attacks whom (4.2, 4.3).
   data = face_data.load(lab)
@@ -77,7 +79,7 @@ def run(
   models = judging.in_order(lab, models, defended)
   results = {
     'models': {name: judged[name] for name in models},
-    'pirm': judging.judge_pirm(lab, defended.detection, untrusted, data),
+    'pirm': judging.judge_pirm(defended.detection, untrusted, data),
     'detection': judging.judge_detection(
       lab, defended.detection, untrusted, refused
     ),
@@ -99,8 +101,8 @@ def run(
   # The story, in pictures.
   told = story.tell(lab, data, poison, untrusted, defended, shown)
   histories = {n: m.history for n, m in models.items() if m.history}
-  threshold = getattr(experiment.defense.detector, 'threshold', None)
-  drawn = story.draw(told, results, histories, threshold)
+  cut = experiment.defense.detector.cut
+  drawn = story.draw(told, results, histories, cut)
   report.write(workdir, results, config.to_dict(), surroundings, drawn)
   files.write_json(workdir / 'metrics.json', results)  # last: the run is done
   return results

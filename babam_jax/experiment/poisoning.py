@@ -164,6 +164,8 @@ def show(lab: Lab, data: FaceData) -> Dataset:
 
   method = lab.experiment.attack.method
   facts = {name: getattr(method, name) for name in method.shows}
+  # Who shows it: attacks that inherit `show` share the pictures.
+  facts['show'] = [type(method).show.__qualname__, method.version]
   artifact = lab.make(SHOWN, compute, inputs=data.test.inputs, facts=facts)
   source = Source(artifact, 'patched')
   return Dataset(read_examples(source), (source,))

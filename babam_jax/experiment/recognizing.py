@@ -9,7 +9,7 @@ import numpy as np
 from babam_jax import files
 from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples
-from babam_jax.defenses.base import Context, Meter, Trainer
+from babam_jax.defenses.base import Context, Meter, Need, Trainer
 from babam_jax.defenses.plain import Plain
 from babam_jax.experiment import face_data, poisoning
 from babam_jax.experiment.face_data import FaceData
@@ -220,10 +220,16 @@ def train(
   facts = weights_of(lab) | {
     'ids': [str(name) for name in examples.ids],
     'labels': examples.labels.tolist(),
+    'trainer': [type(trainer).__name__, trainer.version],
+    'files': trainer.facts('config.defense.trainer'),
   }
-  artifact = lab.make(stage, compute, inputs=dataset.inputs, facts=facts)
+  inputs = [*dataset.inputs]
+  if Need.TRUSTED in trainer.needs:
+    inputs += data.trusted.inputs
+  artifact = lab.make(stage, compute, inputs=inputs, facts=facts)
   recognition = recognition_of(lab.experiment, stored)
-  trained = trainer.load(recognition, artifact.folder, classes)
+  with artifact.whole():
+    trained = trainer.load(recognition, artifact.folder, classes)
   history = artifact.json('history')
   _replay(lab, name, artifact, history)
   return Model(artifact, trained, history)

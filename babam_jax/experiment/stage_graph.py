@@ -27,7 +27,7 @@ def costly(config: ConfigDict) -> dict[str, str]:
 def _costly(experiment: schema.Experiment) -> list[Stage]:
   detector = experiment.defense.detector
   found = [poisoning.stage_of(experiment.attack.method)]
-  if Need.PIRMS in detector.needs and pirm_stages.is_trained_for(detector):
+  if experiment.defense.trains_a_pirm:
     found += [pirm_stages.TRAINING, pirm_stages.CALIBRATION]
   if 'clean' in experiment.models:
     found.append(recognizing.CLEAN)

@@ -194,11 +194,6 @@ def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
   return np.concatenate(found)
 
 
-def is_trained_for(detector: Any) -> bool:
-  """Whether the experiment trains one of the PIRMs that a detector uses."""
-  return pirm.TRAIN in detector.members
-
-
 def obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:
   """A PIRM that is shipped with the project, from a file, or trained here
   (paper 3.4).

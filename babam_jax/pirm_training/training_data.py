@@ -86,7 +86,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
 
   kind = poison_of_kind(lab.experiment.pirm, number)
   facts = kind.facts('config.pirm.poison') | {
-    'kind': settings.as_dict(kind),
+    'kind': [kind.version, settings.as_dict(kind)],
     'gray': [chosen.gray[picture.id] for picture in (*targets, *sources)],
     'crop_seed': chosen.crop_seed,
     'number': number,

@@ -59,7 +59,7 @@ class Artifact:
     Raises:
       UserError: it is damaged.
     """
-    with self._whole(f'{name}.npz') as path:
+    with self.whole(f'{name}.npz') as path:
       return files.read_arrays(path)
 
   def json(self, name: str) -> Any:
@@ -68,11 +68,16 @@ class Artifact:
     Raises:
       UserError: it is damaged.
     """
-    with self._whole(f'{name}.json') as path:
+    with self.whole(f'{name}.json') as path:
       return files.read_json(path)
 
   @contextlib.contextmanager
-  def _whole(self, name: str) -> Iterator[pathlib.Path]:
+  def whole(self, name: str = '') -> Iterator[pathlib.Path]:
+    """A file of it, or the folder; what cannot be read there is damaged.
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
       yield self.folder / name
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
