@@ -92,10 +92,11 @@ def test_a_run_differs_from_the_study_in_what_its_row_sets():
   [
     ({'recognizer.epoch': 3}, 'recognizer.epoch'),
     ({'recognizer.epochs': 'many'}, 'recognizer.epochs'),
-    ({'fr': 3}, "'fr=3'"),
+    ({'recognizer': 3}, "'recognizer=3'"),
+    ({'fr.epochs': 3}, 'it is now recognizer.epochs'),
     ({'recognizer.epochs': None}, 'recognizer.epochs'),
     ({'recognizer.epochs': 0}, 'config.recognizer.epochs: found 0'),
-    ({'defense.action': 'shout'}, 'config.defense.action'),
+    ({'defense.treatment': 'shout'}, 'config.defense.treatment'),
   ],
 )
 def test_a_row_that_cannot_be_set_is_named(row, told):
@@ -133,13 +134,17 @@ def test_names_with_blanks_tuples_and_none_can_be_set():
     ('rows', (('a', 'seed=1', None),), 'config.study.rows.*no record'),
     ('rows', ({'sets': {}},), 'config.study.rows.*label'),
     ('rows', ({'label': 'a', 'set': {}},), "config.study.rows.*'set'"),
-    ('rows', (Row('a', 'seed=1'),), 'config.study.rows.*no dict'),
-    ('rows', (Row('a', {1: 2}),), 'config.study.rows'),
-    ('rows', (Row(1),), 'config.study.rows'),
-    ('rows', (Row('a', panel=None),), 'config.study.rows'),
+    ('rows', ({'label': 'a', 'sets': 'seed=1'},), 'config.study.rows.*no dict'),
+    ('rows', ({'label': 'a', 'sets': {1: 2}},), 'config.study.rows'),
+    ('rows', ({'label': 1},), 'config.study.rows'),
+    ('rows', ({'label': 'a', 'panel': None},), 'config.study.rows'),
     ('rows', (Row('..'),), 'config.study.rows'),
     ('rows', (Row('a', paper={'ASR': 1.0}),), "config.study.rows.*'ASR'"),
-    ('rows', (Row('a', paper={'ASR %': '1'}),), "config.study.rows.*'ASR %'"),
+    (
+      'rows',
+      ({'label': 'a', 'paper': {'ASR %': '1'}},),
+      "config.study.rows.*'ASR %'",
+    ),
     (
       'rows',
       (Row('a', {'defense.noise.epsilon': None}),),

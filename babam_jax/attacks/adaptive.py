@@ -5,6 +5,7 @@ too, or changes pictures smoothly, without the fine grain that a PIRM may see.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -80,8 +81,9 @@ def blur(delta: Pixels, sigma: float) -> Pixels:
     pad[axis] = (radius, radius)
     padded = jnp.pad(delta, pad, mode='edge')
     length = delta.shape[axis]
-    delta = sum(
+    weighted = [
       weight * lax.slice_in_dim(padded, start, start + length, axis=axis)
       for start, weight in enumerate(kernel)
-    )
+    ]
+    delta = functools.reduce(jnp.add, weighted)
   return delta

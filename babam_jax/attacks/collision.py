@@ -7,7 +7,7 @@ argmin_z ||f(z) - f(patched source)||^2.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ def make_crafting_step(
       key = jax.random.fold_in(key, lax.axis_index(parallel.AXIS))
       noised = adaptive.under_noise(pixels, key, attacker.noise_scale)
       total += jnp.sum((feature_fn(params, noised) - goals) ** 2, axis=1)
-    if attacker.evade:
+    if attacker.evade and evasion.evidence is not None:
       found = adaptive.evasion(evasion.evidence(pirm, pixels))
       total += attacker.evade * start * found
     return total
@@ -131,7 +131,7 @@ def make_crafting_step(
       gradient = adaptive.blur(gradient, attacker.smoothness)
     direction, state = optimizer.direction.update(gradient, state)
     rate = optimizer.rate(iteration / spec.iterations, iteration, eps)
-    move = rate * direction
+    move = rate * cast(Array, direction)
     if attacker.smoothness:
       move = adaptive.blur(move, attacker.smoothness)
     moved = delta - move

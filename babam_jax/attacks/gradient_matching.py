@@ -8,7 +8,7 @@ So the attack needs no frozen layer.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ class Matcher:
       gradient, angle = jax.grad(mismatch, has_aux=True)(delta)
       direction, state = optimizer.direction.update(gradient, state)
       rate = optimizer.rate(iteration / spec.iterations, iteration, eps)
-      moved = jnp.clip(delta - rate * direction, -eps, eps)
+      moved = jnp.clip(delta - rate * cast(Array, direction), -eps, eps)
       moved = jnp.clip(images + moved, 0, 1) - images
       return moved, state, jnp.full(len(images), angle)
 

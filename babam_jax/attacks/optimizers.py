@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -31,19 +31,19 @@ def _cosine(progress: Array) -> Array:
   return 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
-def _remember(changes: Array) -> Array:
-  """No momentum yet."""
-  return jnp.zeros_like(changes)
+def _no_momentum(params: Any) -> Any:
+  """The momentum before the first step."""
+  return jnp.zeros_like(params)
 
 
 def _sign_of_momentum(
-  gradient: Array, momentum: Array, params: None = None
-) -> tuple[Array, Array]:
-  """Each picture's gradient, over the mean size of its values, joins the
-  momentum, whose sign is the direction."""
+  updates: Any, state: Any, params: Any = None
+) -> tuple[Any, Any]:
+  """Adds each picture's gradient, over the mean size of its values, to the
+  momentum; the direction is the momentum's sign."""
   del params
-  scale = jnp.mean(jnp.abs(gradient), (1, 2, 3), keepdims=True)
-  momentum = 0.8 * momentum + gradient / jnp.maximum(scale, 1e-30)
+  scale = jnp.mean(jnp.abs(updates), (1, 2, 3), keepdims=True)
+  momentum = 0.8 * state + updates / jnp.maximum(scale, 1e-30)
   return jnp.sign(momentum), momentum
 
 
@@ -51,7 +51,7 @@ OPTIMIZERS = {
   # As MI-FGSM, in steps from eps / 8 to 0. A chain of optax's own parts rounds
   # differently, and so would change published figures.
   'sign_momentum': Optimizer(
-    optax.GradientTransformation(_remember, _sign_of_momentum),
+    optax.GradientTransformation(_no_momentum, _sign_of_momentum),
     lambda progress, iteration, eps: eps / 8 * _cosine(progress),
   ),
   'adam': Optimizer(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
@@ -98,7 +98,8 @@ class SurrogateCollision(CollisionSpec):
     def features(
       variables: PyTree, images: Float[Array, 'n h w 3']
     ) -> Float[Array, 'n d']:
-      return network.apply(variables, images, self.tap, method='features')
+      found = network.apply(variables, images, self.tap, method='features')
+      return cast(Array, found)
 
     say(f'surrogate {origin}')
     return Surrogate(features, variables, origin)

@@ -34,7 +34,7 @@ def set_fields(
   Raises:
     UserError: no such field, or a value of another type.
   """
-  changed = ConfigDict(config).copy_and_resolve_references().lock()
+  changed = config.copy_and_resolve_references().lock()
   for path, value in fields.items():
     try:
       if value is None and _value(changed, path) is not None:
@@ -51,9 +51,10 @@ def set_fields(
 
 
 def _value(config: ConfigDict, path: str) -> Any:
+  value: Any = config
   for name in path.split('.'):
-    config = config[name]
-  return config
+    value = value[name]
+  return value
 
 
 def _first_line(error: BaseException) -> str:

@@ -41,20 +41,31 @@ def read(found: Any, headings: Sequence[str]) -> Row:
     ValueError: no folder can be named after it, or the paper has a figure for
       a column that is not there.
   """
-  if not isinstance(found, (Row, Mapping)):
+  if isinstance(found, Row):
+    found = vars(found)
+  if not isinstance(found, Mapping):
     raise TypeError('no record')
-  row = found if isinstance(found, Row) else Row(**found)
-  if not isinstance(row.label, str) or not isinstance(row.panel, str):
-    raise TypeError('a label or a panel that is no text')
+  known = {'label', 'panel', 'sets', 'paper'}
+  if 'label' not in found or not found.keys() <= known:
+    odd = sorted(found.keys() - known)
+    raise TypeError(f'{odd[0]!r}, which no row has' if odd else 'no label')
+  for name in ('label', 'panel'):
+    if not isinstance(found.get(name, ''), str):
+      raise TypeError(f'a {name} that is no text')
+  fields(found.get('sets', {}))
+  _check_paper(fields(found.get('paper', {})), headings)
+  row = Row(**found)
   if not slug(row.name):
     raise ValueError('a label without letters or digits')
-  fields(row.sets)
-  for heading, value in fields(row.paper).items():
+  return row
+
+
+def _check_paper(paper: Mapping[str, Any], headings: Sequence[str]) -> None:
+  for heading, value in paper.items():
     if heading not in headings:
       raise ValueError(f"the paper's {heading!r}, which is no column")
     if not isinstance(value, (int, float)):
       raise TypeError(f"the paper's {heading!r}, which is no number")
-  return row
 
 
 def fields(found: Any) -> Mapping[str, Any]:

@@ -235,7 +235,7 @@ def without_unused(config: ConfigDict, on_top: Collection[str]) -> ConfigDict:
   Raises:
     UserError: one of `on_top` is an option that nobody uses.
   """
-  cleaned = ConfigDict(config).copy_and_resolve_references()
+  cleaned = config.copy_and_resolve_references()
   for path, option in _unused(config).items():
     if path in on_top:
       raise option.error(path)
@@ -273,13 +273,13 @@ def _flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
 def _unused(config: ConfigDict) -> dict[str, _Option]:
   """Options that are set, of attacks and defenses that are not chosen."""
   values = config.to_dict()
-  users, kind = attack_fields(), config.attack.kind
+  users, kind = attack_fields(), values['attack']['kind']
   remedies = {
     f'attack.{name}': f'--config.attack.kind={" or ".join(kinds)}'
     for name, kinds in users.items()
     if kind not in kinds
   }
-  chosen = [config.defense[role] for role in PARTS]
+  chosen = [values['defense'][role] for role in PARTS]
   for name in defense_nodes():
     if name not in chosen:
       roles = [role for role, kinds in PARTS.items() if name in kinds]
