@@ -95,11 +95,18 @@ _NOTE = (
 )
 
 
-def _rows(attacks, chosen):
+# A fifth of a class may be poison; twice the poison votes, as in its paper.
+_EXPECTED = {'defense.spectral_signatures.expected_share': 0.2}
+_NEIGHBORS = {'defense.deep_knn.neighbors': 186}
+
+
+def _rows(attacks, chosen, neighbors):
+  options = {'spectral_signatures': _EXPECTED, 'deep_knn': neighbors}
   for attack, sets in attacks:
     yield Row('no defense', sets | {'defense.detector': 'none'}, panel=attack)
     for label, name, drop in chosen:
       fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
+      fields = fields | options.get(name, {})
       known = drop and attacks is _HIDDEN_TRIGGER
       figures = {'accuracy drop %': drop} if known else {}
       yield Row(label, sets | fields, panel=attack, paper=figures)
@@ -113,9 +120,6 @@ def base(task='multiclass'):
   config.scenario.trusted_fraction = defenses.TRUSTED
   config.attack.passes = 1
   config.evaluation.positions = 5
-  # A fifth of a class may be poison.
-  config.defense.spectral_signatures.expected_share = 0.2
-  config.defense.deep_knn.neighbors = 186  # twice the poison, as its paper
   config.study.columns = _COLUMNS
   config.study.note = _NOTE
   config.study.repeats = paper.SEEDS
@@ -130,6 +134,7 @@ def get_config(variant='multiclass'):
   )
   config = base('binary' if variant == 'binary' else 'multiclass')
   attacks, chosen = _HIDDEN_TRIGGER, _CHEAP + _DEAR
+  neighbors = _NEIGHBORS
   if variant == 'attacks':
     attacks, chosen = _OTHER_ATTACKS, _QUICK
   if variant == 'unfrozen':
@@ -138,7 +143,7 @@ def get_config(variant='multiclass'):
   if variant == 'cheap':
     chosen = _CHEAP
   if variant == 'pairs':
-    chosen = _CHEAP
+    chosen, neighbors = _CHEAP, {}  # the repeats say how many
     config.study.repeats = tuple(
       {
         'scenario.source': source,
@@ -151,6 +156,6 @@ def get_config(variant='multiclass'):
         headline.RING, _POISON_OF_PAIRS, strict=True
       )
     )
-  config.study.rows = tuple(_rows(attacks, chosen))
+  config.study.rows = tuple(_rows(attacks, chosen, neighbors))
   config.study.title = f'Defenses on LFW, {variant}'
   return config

@@ -46,7 +46,7 @@ def small_study():
   )
   config.study.columns = (
     ('ASR %', 'models.protected.asr'),
-    ('poisons', 'pirm.training_set.num_poisoned'),
+    ('poisons', 'detection.num_poisoned'),
   )
   config.study.repeats = ({'seed': 0}, {'seed': 1})
   return config
@@ -82,9 +82,9 @@ def test_a_run_differs_from_the_study_in_what_its_row_sets():
     'x/noise_0.1/seed_1',
   ]
   assert runs[1].config.seed == 1
-  assert runs[1].config.defense.action == 'drop'
-  assert runs[2].config.defense.epsilon == 0.1
-  assert runs[2].config.defense.action == 'perturb'
+  assert runs[1].config.defense.treatment == 'drop'
+  assert runs[2].config.defense.noise.epsilon == 0.1
+  assert runs[2].config.defense.treatment == 'noise'
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_names_with_blanks_tuples_and_none_can_be_set():
     ('repeats', (1,), 'config.study.repeats'),
     ('repeats', ('seed=1',), 'config.study.repeats'),
     ('x', 'defense.epsilom', 'config.study.x'),
-    ('x', 'defense.action', 'config.study.x'),
+    ('x', 'defense.treatment', 'config.study.x'),
   ],
 )
 def test_a_malformed_study_is_refused(field, value, told):
@@ -271,7 +271,7 @@ def pretend(config, workdir, asr=0.5):
     rules.write_config(run.folder, run.config)
     metrics = {
       'models': {'protected': {'asr': asr, 'source_test_pictures': 6}},
-      'pirm': {'training_set': {'num_poisoned': 6}},
+      'detection': {'num_poisoned': 6},
       'stages': {'poison': {'key': run.name, 'seconds': 2.5}},
     }
     files.write_json(run.folder / 'metrics.json', metrics)

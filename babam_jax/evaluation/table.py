@@ -44,9 +44,16 @@ def pirm_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
       _percent(found['fpr']),
       '-' if found['auroc'] is None else f'{found["auroc"]:.4f}',
     )
-    for name, found in results['pirm'].items()
+    for name, found in _judged_pirms(results['pirm']).items()
     if found
   ]
+
+
+def _judged_pirms(judged: dict[str, Any]) -> dict[str, Any]:
+  """The rates of all PIRMs on all pictures, by what they are of."""
+  found = {name: rates for name, rates in judged.items() if name != 'ensemble'}
+  others = judged.get('ensemble', {}).items()
+  return found | {f'holdout of {name}': rates for name, rates in others}
 
 
 def defense_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
