@@ -12,6 +12,7 @@ import http.server
 import pathlib
 import threading
 
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +55,14 @@ def server():
     handler.url = f'http://127.0.0.1:{running.server_port}/file'
     yield handler
     running.shutdown()
+
+
+@pytest.fixture
+def as_users_call():
+  """No types are checked meanwhile: what users do wrong, ours has to tell."""
+  jaxtyping.config.update('jaxtyping_disable', True)
+  yield
+  jaxtyping.config.update('jaxtyping_disable', False)
 
 
 @pytest.fixture

@@ -171,6 +171,7 @@ def test_a_verdict_is_that_of_the_sanitizer(general, monkeypatch):
   np.testing.assert_allclose(alone.scores, scores[1:2], rtol=1e-4)
 
 
+@pytest.mark.usefixtures('as_users_call')
 @pytest.mark.parametrize(
   'images,told',
   [
@@ -192,6 +193,7 @@ def test_what_is_no_picture_is_told(general, images, told):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.usefixtures('as_users_call')
 @pytest.mark.parametrize(
   'choice,told',
   [
@@ -205,6 +207,7 @@ def test_a_wrong_threshold_is_told(general, choice, told):
     general.judge(pictures((64, 64)), **choice)
 
 
+@pytest.mark.usefixtures('as_users_call')
 def test_noise_on_the_flagged_and_on_nothing_else():
   images = np.stack(pictures(*[(40, 50)] * 6))
   before = images.copy()
@@ -237,6 +240,7 @@ def test_examples_from_pictures_and_labels():
   assert not numbered.poisoned.any()
 
 
+@pytest.mark.usefixtures('as_users_call')
 @pytest.mark.parametrize(
   'change,told',
   [
@@ -356,3 +360,32 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 def test_the_settings_have_a_public_name():
   assert bb.configure_cpu is cpu.configure
+
+
+@pytest.mark.usefixtures('as_users_call')
+@pytest.mark.parametrize(
+  'attack,shape,kind,told',
+  [
+    (bb.HiddenTrigger(), (2, 64, 64, 3), np.float32, 'targets: found float32'),
+    (bb.HiddenTrigger(), (2, 64, 64), np.uint8, 'targets: found uint8'),
+    (bb.HiddenTrigger(), (0, 64, 64, 3), np.uint8, 'targets: found uint8'),
+    (bb.HiddenTrigger(tap='nope'), (2, 64, 64, 3), np.uint8, 'attack.tap'),
+    (bb.HiddenTrigger(), (2, 40, 40, 3), np.uint8, 'data.size'),
+    (bb.BadNets(trigger_size=64), (2, 64, 64, 3), np.uint8, 'trigger_size'),
+    (bb.Blended(blend=7.0), (2, 64, 64, 3), np.uint8, 'attack.blend'),
+  ],
+)
+def test_what_no_attack_can_use_is_told(attack, shape, kind, told):
+  pictures = np.zeros(shape, kind)
+  with pytest.raises(bb.UserError, match=told):
+    attack.craft(pictures, pictures, seed=0)
+
+
+def test_poison_as_a_library_makes_it(rng):
+  targets, sources = rng.integers(0, 256, (2, 2, 64, 64, 3), np.uint8)
+  attack = bb.HiddenTrigger(eps=16, iterations=4, trigger_size=16)
+  poison = attack.craft(targets, sources, seed=0)
+  change = np.abs(poison.images.astype(int) - targets)
+  assert 0 < change.max() <= 16
+  again = attack.craft(targets, sources, seed=0)
+  np.testing.assert_array_equal(again.images, poison.images)
