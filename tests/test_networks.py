@@ -54,7 +54,7 @@ class Peer(NamedTuple):
 
   @property
   def images(self):
-    return synthetic.pictures(2, *synthetic.SIZES[self.model])
+    return jnp.asarray(synthetic.pictures(2, *synthetic.SIZES[self.model]))
 
 
 # A module's tests run network by network: each is set up once.

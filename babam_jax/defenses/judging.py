@@ -12,7 +12,7 @@ from babam_jax.defenses.suspect import Verdict
 SMALLEST = 32  # pixels a side
 _IN_MEMORY = 32 << 20  # bytes of views in a batch
 
-Pictures = UInt8[np.ndarray, 'n h w 3'] | Sequence[UInt8[np.ndarray, 'h w 3']]
+Pictures = UInt8[np.ndarray, 'n h w 3'] | Sequence[UInt8[np.ndarray, '_ _ 3']]
 
 
 def judge(

@@ -61,7 +61,7 @@ class Pirm(NamedTuple):
 
   def judge(
     self,
-    images: UInt8[np.ndarray, 'n h w 3'] | Sequence[UInt8[np.ndarray, 'h w 3']],
+    images: UInt8[np.ndarray, 'n h w 3'] | Sequence[UInt8[np.ndarray, '_ _ 3']],
     *,
     threshold: float | None = None,
     fpr: float | None = None,
