@@ -323,20 +323,13 @@ def lfw_pictures():
   ]
 
 
-def split(pictures=None, **changes):
-  fields = dict(
-    task='multiclass',
-    source='Colin_Powell',
-    target='George_W_Bush',
-    min_images=50,
-    poison_images=186,
-    test_images=35,
-    test_fraction=0.1,
-    negatives=350,
-    trusted_fraction=0.0,
-    seed=0,
+def split(pictures=None, min_images=50, seed=0, **changes):
+  chosen = scenario.ScenarioSettings(
+    **{'source': 'Colin_Powell', 'target': 'George_W_Bush'} | changes
   )
-  return scenario.split(pictures or lfw_pictures(), **fields | changes)
+  return scenario.split(
+    pictures or lfw_pictures(), chosen, min_images=min_images, seed=seed
+  )
 
 
 def ids(pictures):
