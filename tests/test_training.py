@@ -341,7 +341,7 @@ def some_variables(model, rng):
 @pytest.mark.parametrize('model', ['alexnet', 'resnet18', 'vgg11_bn'])
 def test_frozen_and_whole_model_agree(rng, model):
   images = jnp.asarray(rng.integers(0, 256, (2, 64, 64, 3), np.uint8))
-  variables = some_variables(model, rng)
+  variables = jax.tree.map(jnp.asarray, some_variables(model, rng))
   trunk = {
     kind: {'trunk': tree['trunk']} for kind, tree in variables.items() if tree
   }
