@@ -96,11 +96,14 @@ def test_estimates_come_from_what_stages_took(tmp_path):
   'overrides,told',
   [
     ([], 'found nothing'),
-    ([{'defense.noise.epsilon': 0.1}] * 2, 'defense.epsilon=0.1 twice'),
+    ([{'defense.noise.epsilon': 0.1}] * 2, 'defense.noise.epsilon=0.1 twice'),
     ([{'defense.epsylon': 0.1}], 'epsylon'),
-    ([{'defense.noise.epsilon': 'much'}], 'defense.epsilon=much'),
-    ([{'defense.noise.epsilon': -1.0}], 'config.defense.epsilon'),
-    ([{'defense.pirm.checkpoint': 'nowhere.npz'}], 'config.pirm.checkpoint'),
+    ([{'defense.noise.epsilon': 'much'}], 'defense.noise.epsilon=much'),
+    ([{'defense.noise.epsilon': -1.0}], 'config.defense.noise.epsilon'),
+    (
+      [{'defense.pirm.checkpoint': 'nowhere.npz'}],
+      'config.defense.pirm.checkpoint',
+    ),
     ([{'recognizer.pretrained': 'full'}], 'config.recognizer'),
     (['defense.epsilon=0.1'], 'expected dicts'),
     (None, 'expected it to yield'),
@@ -193,7 +196,7 @@ def test_the_page_tells_what_is_missing(tmp_path):
   lines = list(csv.DictReader((tmp_path / 'results.csv').open()))
   assert [line['state'] for line in lines] == ['waiting'] * 7
   page = (tmp_path / 'report.html').read_text()
-  assert 'Not shown' in page and 'defense.epsilon=0.005' in page
+  assert 'Not shown' in page and 'defense.noise.epsilon=0.005' in page
 
 
 # --- The command ---
@@ -219,8 +222,8 @@ def sweep_command(workdir, store, natural, *arguments, config=EPSILON):
     'recognizer.epochs': 100,
     'recognizer.checkpoint_every': 5,
     'evaluation.positions': 3,
-    'defense.detector': 'oracle',
     'defense.pirm.checkpoint': 'train',
+    'defense.pirm.threshold': 0.0,  # all are flagged
     'pirm.root': natural,
     'pirm.num_poison': 20,
     'pirm.num_clean': 40,
@@ -281,7 +284,9 @@ def test_a_sweep_on_this_machine(undisturbed):
 
 def test_the_plan_says_what_the_store_does(undisturbed):
   workdir = undisturbed / 'sweep'
-  config = files.read_json(workdir / 'defense.epsilon=0.1' / 'config.json')
+  config = files.read_json(
+    workdir / 'defense.noise.epsilon=0.1' / 'config.json'
+  )
   runs = plan.of_sweep(
     ConfigDict(config),
     lambda config: ({'defense.noise.epsilon': float(e)} for e in EPSILONS),
@@ -445,7 +450,7 @@ def test_canceled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
   manage(workdir, 'resume', env=slurm)
   assert '2 done' in manage(workdir, 'status', '--watch', env=slurm)
   # The first process says it all; there is one working folder for both.
-  lines = (workdir / 'defense.epsilon=0.03' / job.LOG).read_text()
+  lines = (workdir / 'defense.noise.epsilon=0.03' / job.LOG).read_text()
   assert lines.count('\nnoise: computing') == 1
 
 
