@@ -259,14 +259,14 @@ class _Option(NamedTuple):
 
 
 def _flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
-  """Nested values by their paths."""
+  """Nested values by their paths; JSON has lists for tuples."""
   found = {}
   for name, value in values.items():
     here = f'{path}{name}'
     if isinstance(value, Mapping):
       found |= _flat(value, f'{here}.')
     else:
-      found[here] = value
+      found[here] = tuple(value) if isinstance(value, list) else value
   return found
 
 
