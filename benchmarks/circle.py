@@ -29,6 +29,7 @@ from babam_jax.evaluation import metrics
 from babam_jax.experiment import (
   environment,
   face_data,
+  features,
   judging,
   poisoning,
   recognizing,
@@ -128,7 +129,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   untrusted = join(data.train, poison)
   sanitized = through_the_command(laboratory, untrusted)
   shown = poisoning.show(laboratory, data)
-  stored = recognizing.StoredInputs(laboratory)
+  stored = features.StoredInputs(laboratory)
   training_sets = {
     recognizing.CLEAN: data.train,
     recognizing.MALICIOUS: untrusted,

@@ -48,7 +48,7 @@ class Ours:
     spec = recognizer.Recognizer(
       model, _CLASSES, networks.WIDTH, 'none', 'none', 0.0
     )
-    network, _ = spec.network(0, labels)
+    network = spec.network(0, labels)
     variables = parallel.replicate(
       {'params': network.params, 'batch_stats': network.stats}
     )

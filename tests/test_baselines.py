@@ -115,7 +115,7 @@ def backdoored(tmp_path_factory):
   poison_labels = np.full(POISONS, TARGET, np.int32)
   all_labels = np.concatenate([clean_labels, poison_labels])
   model = recognizer.Recognizer('alexnet', PEOPLE, 128, 'trunk', 'trunk', 0.0)
-  network, _ = model.network(SEED, all_labels)
+  network = model.network(SEED, all_labels)
   folder = tmp_path_factory.mktemp('backdoored')
   attacked = np.repeat(images[testing & (labels != TARGET)], 4, 0)
   return Backdoored(

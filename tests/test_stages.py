@@ -8,6 +8,7 @@ from babam_jax.config import rules, schema
 from babam_jax.experiment import (
   defending,
   face_data,
+  features,
   pipeline,
   poisoning,
   recognizing,
@@ -23,7 +24,7 @@ STAGES = (
   poisoning.POISON,
   poisoning.INFORMED_POISON,
   poisoning.SHOWN,
-  recognizing.FEATURES,
+  features.FEATURES,
   recognizing.CLEAN,
   recognizing.MALICIOUS,
   defending.DETECTION,

@@ -452,7 +452,7 @@ def test_canceled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
   assert '2 done' in manage(workdir, 'status', '--watch', env=slurm)
   # The first process says it all; there is one working folder for both.
   lines = (workdir / 'defense.noise.epsilon=0.03' / job.LOG).read_text()
-  assert lines.count('\nnoise: computing') == 1
+  assert lines.count('\ntreatment: computing') == 1
 
 
 STUDY = """

@@ -239,7 +239,7 @@ def outline(model):
   found = []
 
   def build():
-    network, _ = model.network(0, LABELS)
+    network = model.network(0, LABELS)
     found.append(network)
     return network.params, network.stats
 
@@ -276,7 +276,7 @@ def test_unfrozen_resnet_learns_and_moves_its_statistics(rng, tmp_path):
   images[labels == 1, :16] = 255
   images += rng.integers(0, 20, images.shape, np.uint8)
   model = make_recognizer('resnet18', 'none')
-  network, _ = model.network(0, labels)
+  network = model.network(0, labels)
   trained = train.fit(
     network,
     images,
@@ -297,7 +297,7 @@ def test_unfrozen_resnet_learns_and_moves_its_statistics(rng, tmp_path):
 
 def test_frozen_layers_stay_and_the_last_one_moves(rng, tmp_path):
   model = make_recognizer(frozen='all_but_last')
-  network, _ = model.network(0, LABELS)
+  network = model.network(0, LABELS)
   trained = train.fit(
     network,
     rng.random((4, 9216)).astype(np.float32),
@@ -319,7 +319,7 @@ def test_frozen_layers_stay_and_the_last_one_moves(rng, tmp_path):
 
 def test_logit_adjustment_adds_the_log_of_each_share():
   labels = np.array([0, 0, 0, 1], np.int32)
-  network, _ = make_recognizer(logit_adjustment=0.5).network(0, labels)
+  network = make_recognizer(logit_adjustment=0.5).network(0, labels)
   expected = 0.5 * np.log([0.75, 0.25, 0.25])  # an empty class counts as one
   np.testing.assert_allclose(network.frozen['offset'], expected, rtol=1e-6)
 

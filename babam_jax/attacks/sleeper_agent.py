@@ -144,7 +144,7 @@ def _train(
   poison_labels = np.full(len(poison), known.label, np.int32)
   labels = np.concatenate([training_set.labels, poison_labels])
   model = recognition.recognizer(len(training_set.class_names))
-  network, _ = model.network(own, labels)
+  network = model.network(own, labels)
   variables, _ = recognition.fit(
     network,
     recognition.inputs_of(images),

@@ -7,6 +7,7 @@ model trained on them are divided into two clusters; a small one is flagged.
 
 import dataclasses
 import warnings
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -89,6 +90,8 @@ def _components(
 class ActivationClustering(Detector):
   """Flags the smaller of two clusters of a class."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.MODEL})
+
   dimensions: int = setting(
     10, 'Independent components of the activations that are kept.', at_least=1
   )
@@ -98,11 +101,6 @@ class ActivationClustering(Detector):
     at_least=0,
     at_most=1,
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """The model trained on all training pictures."""
-    return frozenset({Need.MODEL})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Judges by the activations of the last hidden layer."""

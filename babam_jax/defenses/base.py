@@ -125,11 +125,8 @@ class Part:
   version: ClassVar[int] = 1  # raised when the code changes the result
   # Settings that matter only when its stored result is read: a threshold.
   decided_later: ClassVar[frozenset[str]] = frozenset()
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """What it needs besides the pictures."""
-    return frozenset()
+  # What it needs besides the pictures.
+  needs: ClassVar[frozenset[Need]] = frozenset()
 
   def facts(self, field: str) -> dict[str, Any]:
     """What the result depends on besides the settings: hashes of files.

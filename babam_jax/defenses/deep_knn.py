@@ -3,6 +3,7 @@ poisoning attacks"): a picture whose neighbors in feature space have another
 label is poison."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -54,16 +55,13 @@ def detect(
 class DeepKnn(Detector):
   """Flags pictures whose neighbors vote for another label."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.MODEL})
+
   neighbors: int = setting(
     50,
     'How many neighbors vote; the paper takes twice the expected poisons.',
     at_least=1,
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """The model trained on all training pictures."""
-    return frozenset({Need.MODEL})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Judges by the activations of the last hidden layer."""

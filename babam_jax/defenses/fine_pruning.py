@@ -7,7 +7,7 @@ as a backdoor may use them; then the model is trained on clean pictures.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -69,6 +69,8 @@ def prune(
 class FinePruning(Repair):
   """Prunes channels that clean pictures hardly activate, then fine-tunes."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.TRUSTED})
+
   largest_drop: float = setting(
     0.1,
     'The most accuracy on trusted pictures that pruning may cost, as a share '
@@ -79,11 +81,6 @@ class FinePruning(Repair):
   epochs: int = setting(
     10, 'Epochs of training on trusted pictures after pruning.', at_least=1
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """Pictures to prune by and to train on."""
-    return frozenset({Need.TRUSTED})
 
   def check(self, path: str, recognizer: RecognitionSettings) -> None:
     """The last convolution can be pruned only where it does not train."""

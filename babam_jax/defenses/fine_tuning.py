@@ -28,7 +28,7 @@ def fine_tune(
     title: for the progress bar.
   """
   labels = context.trusted.labels
-  network, _ = classifier.recognizer.network(context.seed, labels)
+  network = classifier.recognizer.network(context.seed, labels)
   network = network._replace(
     params=recognizer.matching(network.params, classifier.variables['params']),
     stats=classifier.variables['batch_stats'],

@@ -8,7 +8,7 @@ class whose patch is much smaller than those of the others has a backdoor.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -216,6 +216,8 @@ def _patches(
 class NeuralCleanse(Repair):
   """Finds the trigger by its size, and makes the model unlearn it."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.TRUSTED})
+
   rounds: int = setting(
     40, "Passes over the trusted pictures for each class's patch.", at_least=1
   )
@@ -229,11 +231,6 @@ class NeuralCleanse(Repair):
     at_most=1,
   )
   epochs: int = setting(10, 'Epochs of unlearning.', at_least=1)
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """Pictures of all classes."""
-    return frozenset({Need.TRUSTED})
 
   def repair(
     self, context: Context, classifier: NetworkClassifier

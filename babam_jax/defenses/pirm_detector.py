@@ -16,6 +16,7 @@ from babam_jax.settings import setting
 class PirmDetector(Detector):
   """Flags pictures that a poison image recognition model takes for poison."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.PIRMS})
   decided_later: ClassVar[frozenset[str]] = frozenset({'threshold'})
   judges_inputs: ClassVar[bool] = True
   looks_at_pictures_alone: ClassVar[bool] = True
@@ -41,11 +42,6 @@ class PirmDetector(Detector):
   batch_size: int = setting(
     32, 'Pictures per scoring step, over all devices.', at_least=1
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """The PIRMs; one may have to be trained first."""
-    return frozenset({Need.PIRMS})
 
   @property
   def members(self) -> tuple[str, ...]:

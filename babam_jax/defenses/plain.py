@@ -16,7 +16,7 @@ class Plain(Trainer):
     recognition = context.recognition
     classes = len(examples.class_names)
     model = recognition.recognizer(classes)
-    network, _ = model.network(context.seed, examples.labels)
+    network = model.network(context.seed, examples.labels)
     variables, _ = recognition.fit(
       network,
       recognition.inputs(examples),

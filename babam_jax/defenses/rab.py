@@ -217,7 +217,7 @@ class Rab(Trainer):
       return noised(examples.images[rows], self.sigma, seed, stream)
 
     classes = len(examples.class_names)
-    untrained, _ = recognition.recognizer(classes).network(
+    untrained = recognition.recognizer(classes).network(
       context.seed, examples.labels
     )
     variables, _ = recognition.fit(

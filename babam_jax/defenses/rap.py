@@ -162,6 +162,7 @@ def judge(inputs: Drops, trusted: Drops, *, false_rejections: float) -> Verdict:
 class Rap(Detector):
   """Flags pictures of the victim's class that resist a perturbation."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.MODEL, Need.TRUSTED})
   judges_inputs: ClassVar[bool] = True
 
   eps: float = setting(
@@ -176,11 +177,6 @@ class Rap(Detector):
     at_least=0,
     at_most=1,
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """The model, and pictures of the victim."""
-    return frozenset({Need.MODEL, Need.TRUSTED})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Scores by how little the perturbation lowers the victim's probability."""

@@ -5,6 +5,7 @@ the centered activations.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -47,6 +48,8 @@ def detect(
 class SpectralSignatures(Detector):
   """Flags pictures far out along the first singular vector of their class."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.MODEL})
+
   expected_share: float = setting(
     0.1,
     'The most poison that is expected in a class, as a share of it; 1.5 times '
@@ -54,11 +57,6 @@ class SpectralSignatures(Detector):
     at_least=0,
     at_most=1,
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """The model trained on all training pictures."""
-    return frozenset({Need.MODEL})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Judges by the activations of the last hidden layer."""

@@ -96,6 +96,7 @@ def judge(
 class Strip(Detector):
   """Flags pictures whose prediction stays sure under other pictures."""
 
+  needs: ClassVar[frozenset[Need]] = frozenset({Need.MODEL, Need.TRUSTED})
   judges_inputs: ClassVar[bool] = True
 
   overlays: int = setting(
@@ -112,11 +113,6 @@ class Strip(Detector):
     at_least=0,
     at_most=1,
   )
-
-  @property
-  def needs(self) -> frozenset[Need]:
-    """The model, and pictures to lay over others."""
-    return frozenset({Need.MODEL, Need.TRUSTED})
 
   def judge(self, context: Context, pictures: Examples) -> Verdict:
     """Scores by entropy; that of trusted pictures sets the threshold."""

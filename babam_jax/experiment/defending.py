@@ -13,9 +13,10 @@ from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples, concatenate
 from babam_jax.defenses import pirm
 from babam_jax.defenses.base import Detector, Meter, Need, Verdict
-from babam_jax.experiment import face_data, poisoning, recognizing
+from babam_jax.experiment import face_data, features, poisoning, recognizing
 from babam_jax.experiment.face_data import FaceData
-from babam_jax.experiment.recognizing import Model, StoredInputs
+from babam_jax.experiment.features import StoredInputs
+from babam_jax.experiment.recognizing import Model
 from babam_jax.pirm_training import pirm_stages
 from babam_jax.settings import refuse
 from babam_jax.store.artifacts import Artifact
@@ -183,10 +184,7 @@ def _detect(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
   ) -> dict[str, int]:
     chosen = experiment.defense.detector
-    recognition = recognizing.recognition_of(experiment, stored)
-    context = recognizing.context_of(
-      experiment, recognition, data, scratch, **known
-    )
+    context = recognizing.context_of(experiment, stored, data, scratch, **known)
     verdict = chosen.judge(context, untrusted.examples)
     _write_verdict(output, 'train', verdict)
     if judges_test:  # for the report alone: no cost of the defense
@@ -315,8 +313,7 @@ def _repair(
   def compute(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
   ) -> None:
-    recognition = recognizing.recognition_of(experiment, stored)
-    context = recognizing.context_of(experiment, recognition, data, scratch)
+    context = recognizing.context_of(experiment, stored, data, scratch)
     repaired, found = experiment.defense.repair.repair(
       context, model.classifier
     )
@@ -333,7 +330,7 @@ def _repair(
   )
   with artifact.whole():
     classifier = load_network(
-      recognizing.recognition_of(lab.experiment, stored),
+      features.recognition_of(lab.experiment, stored),
       artifact.folder,
       len(data.train.examples.class_names),
     )
@@ -369,10 +366,7 @@ def check_inputs(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
   ) -> dict[str, int]:
     chosen = experiment.defense.input_check
-    recognition = recognizing.recognition_of(experiment, stored)
-    context = recognizing.context_of(
-      experiment, recognition, data, scratch, **known
-    )
+    context = recognizing.context_of(experiment, stored, data, scratch, **known)
     both = concatenate([test, shown.examples])
     _write_verdict(output, 'inputs', chosen.judge(context, both))
     return context.meter.counts(type(chosen).__name__)

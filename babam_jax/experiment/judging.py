@@ -7,7 +7,7 @@ import numpy as np
 
 from babam_jax.defenses.base import Need
 from babam_jax.evaluation import metrics
-from babam_jax.experiment import defending, recognizing
+from babam_jax.experiment import defending, features, recognizing
 from babam_jax.experiment.defending import Defended, Detection, Refused
 from babam_jax.experiment.face_data import FaceData
 from babam_jax.experiment.recognizing import Model
@@ -205,7 +205,7 @@ def _seconds(lab: Lab, defended: Defended, before: set[str]) -> float:
   # their features; where the protected model is trained plainly, it takes the
   # place of that one.
   free = {recognizing.CLEAN.name, recognizing.MALICIOUS.name}
-  free |= {f'{recognizing.FEATURES.name}/{part}' for part in _WITHOUT_DEFENSE}
+  free |= {f'{features.FEATURES.name}/{part}' for part in _WITHOUT_DEFENSE}
   if defended.model and defense.is_plain and not is_second_training:
     free.add(defending.PROTECTED.name)
   return sum(

@@ -13,6 +13,7 @@ from babam_jax.experiment import (
   defending,
   environment,
   face_data,
+  features,
   judging,
   poisoning,
   recognizing,
@@ -60,7 +61,7 @@ def run(
   shown = poisoning.show(lab, data)
 
   # The recognizers without a defense: without attack, and under attack.
-  stored = recognizing.StoredInputs(lab)
+  stored = features.StoredInputs(lab)
   stored.add(data.train, data.test, data.trusted, untrusted, shown)
   training_sets = {'clean': data.train, 'malicious': untrusted}
   models = recognizing.train_all(lab, stored, data, training_sets)

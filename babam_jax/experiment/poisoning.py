@@ -13,6 +13,7 @@ from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples
 from babam_jax.experiment import face_data
 from babam_jax.experiment.face_data import FaceData
+from babam_jax.experiment.features import recognition_of
 from babam_jax.models.pretrained import weights
 from babam_jax.store.lab import (
   Dataset,
@@ -22,7 +23,6 @@ from babam_jax.store.lab import (
   write_examples,
 )
 from babam_jax.store.stage import Stage
-from babam_jax.training.recognition import Recognition
 
 # Poison depends only on its pictures: other tasks with the same share it.
 POISON = Stage(
@@ -109,10 +109,11 @@ def craft(lab: Lab, data: FaceData) -> Dataset:
 def _knowledge(experiment: Experiment, data: FaceData) -> Knowledge | None:
   if not experiment.attack.method.knows_training:
     return None
-  recognition = Recognition(
-    experiment.recognizer, experiment.seed, experiment.evaluation.batch_size
+  return Knowledge(
+    data.train.examples,
+    data.scenario.target_label,
+    recognition_of(experiment),
   )
-  return Knowledge(data.train.examples, data.scenario.target_label, recognition)
 
 
 def _labeled(lab: Lab, poison: Examples, data: FaceData) -> Examples:

@@ -1,9 +1,12 @@
 """Networks before training: which layers are pretrained, which are random."""
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.traverse_util
-from jaxtyping import PyTree
+import jax
+from jaxtyping import Array, PyTree
 
 from babam_jax import errors, invocation, seeds
 from babam_jax.models import networks
@@ -49,46 +52,99 @@ def variables(
     pretrained: one of `weights.PRETRAINED`.
     seed: the seed of the random layers.
   """
-  key = seeds.jax_key(seed, 'init')
-  random = networks.random_variables(model, num_classes, width, key)
-  return _graft(model, random, pretrained)
+  random = _random(model, num_classes, width)
+  return _graft(model, random, pretrained, seed)
 
 
 def trunk(model: str, pretrained: str, seed: int) -> tuple[PyTree, Origin]:
   """The trunk's variables alone, the same as in `variables`."""
-  key = seeds.jax_key(seed, 'init')
-  return _graft(model, networks.random_trunk(model, key), pretrained)
+  random = functools.partial(networks.random_trunk, model)
+  return _graft(model, random, pretrained, seed)
+
+
+def origin(model: str, num_classes: int, width: int, pretrained: str) -> Origin:
+  """What `variables` says of their origin, without making them."""
+  random = _random(model, num_classes, width)
+  return _pretrained(model, random, pretrained)[1]
+
+
+def _random(
+  model: str, num_classes: int, width: int
+) -> Callable[[Array], PyTree]:
+  """The function that draws all variables from a key."""
+  return functools.partial(networks.random_variables, model, num_classes, width)
 
 
 def _graft(
-  model: str, random: PyTree, pretrained: str
+  model: str, random: Callable[[Array], PyTree], pretrained: str, seed: int
 ) -> tuple[PyTree, Origin]:
-  """Replaces random layers by pretrained ones."""
-  flat = flax.traverse_util.flatten_dict(random, sep='/')
+  """Pretrained layers, and random ones where there are none.
+
+  Args:
+    model: one of `networks.ARCHITECTURES`.
+    random: draws all variables from a key.
+    pretrained: one of `weights.PRETRAINED`.
+    seed: the seed of the random layers.
+  """
+  key = seeds.jax_key(seed, 'init')
+  found, origin = _pretrained(model, random, pretrained)
+  names = list(_shapes(random))
+  drawn = _only(random, [name for name in names if name not in found], key)
+  merged = {name: (found | drawn)[name] for name in names}
+  tree = flax.traverse_util.unflatten_dict(merged, sep='/')
+  return {'batch_stats': {}} | tree, origin
+
+
+def _pretrained(
+  model: str, random: Callable[[Array], PyTree], pretrained: str
+) -> tuple[dict[str, Any], Origin]:
+  """The pretrained variables by name, and the origin of them all."""
+  shapes = _shapes(random)
   if pretrained == 'none':
-    return random, Origin(model, '', '', [], _layers(flat))
+    return {}, Origin(model, '', '', [], _layers(shapes))
   found = weights.find(model, pretrained)
+  there = _flat(found.variables)
   last = {f'head/{name}' for name in networks.ARCHITECTURES[model].last}
-  wanted = [
-    name
-    for name in flat
-    if _layer(name) not in last
-    and not (pretrained == 'trunk' and '/head/' in name)
-  ]
-  there = flax.traverse_util.flatten_dict(found.variables, sep='/')
-  for name in wanted:
-    if name not in there or there[name].shape != flat[name].shape:
+  taken = {}
+  for name, shape in shapes.items():
+    if _layer(name) in last or (pretrained == 'trunk' and '/head/' in name):
+      continue
+    if name not in there or there[name].shape != shape:
       raise errors.UserError(
         f'pretrained weights of {model} ({found.source}): {name} is missing or '
-        f'not of shape {list(flat[name].shape)}. Get them again: '
+        f'not of shape {list(shape)}. Get them again: '
         f'{invocation.line("weights")} --model={model} fetch (or convert FILE).'
       )
-  grafted = {name: there[name] for name in wanted}
-  layers = _layers(grafted)
-  rest = [layer for layer in _layers(flat) if layer not in layers]
-  merged = flax.traverse_util.unflatten_dict(flat | grafted, sep='/')
-  merged = {'batch_stats': {}} | merged
-  return merged, Origin(model, found.source, found.sha256, layers, rest)
+    taken[name] = there[name]
+  layers = _layers(taken)
+  others = [layer for layer in _layers(shapes) if layer not in layers]
+  return taken, Origin(model, found.source, found.sha256, layers, others)
+
+
+def _shapes(random: Callable[[Array], PyTree]) -> dict[str, tuple[int, ...]]:
+  """The shapes of all variables by name."""
+  found = _flat(jax.eval_shape(random, jax.random.key(0)))
+  return {name: variable.shape for name, variable in found.items()}
+
+
+def _only(
+  random: Callable[[Array], PyTree], names: list[str], key: Array
+) -> dict[str, Array]:
+  """Some of the random variables: the compiler leaves out all others.
+
+  To draw the dense layers of VGG16 takes seconds.
+  """
+
+  def some(key: Array) -> dict[str, Array]:
+    drawn = _flat(random(key))
+    return {name: drawn[name] for name in names}
+
+  return jax.jit(some)(key) if names else {}
+
+
+def _flat(tree: PyTree) -> dict[str, Any]:
+  """A tree of variables by name, such as `params/trunk/conv1/kernel`."""
+  return flax.traverse_util.flatten_dict(tree, sep='/')
 
 
 def _layer(name: str) -> str:

@@ -74,11 +74,16 @@ class Recognizer:
     """Whether its inputs are features rather than pictures."""
     return self.frozen != 'none'
 
-  def network(
-    self, seed: int, labels: Int32[np.ndarray, ' n']
-  ) -> tuple[Network, initial.Origin]:
+  @property
+  def origin(self) -> initial.Origin:
+    """Where its initial variables come from."""
+    return initial.origin(
+      self.model, self.num_classes, self.width, self.pretrained
+    )
+
+  def network(self, seed: int, labels: Int32[np.ndarray, ' n']) -> Network:
     """What `train.fit` trains, on a training set with these labels."""
-    variables, origin = initial.variables(
+    variables, _ = initial.variables(
       self.model, self.num_classes, self.width, self.pretrained, seed
     )
     params = variables['params']
@@ -91,7 +96,7 @@ class Recognizer:
     apply = self._apply_head if self.on_features else self._apply_all
     has_auxiliary = 'AuxLogits_fc' in variables['params']['head']
     loss_weights = (1.0, _AUXILIARY_WEIGHT) if has_auxiliary else (1.0,)
-    return Network(apply, params, stats, frozen, loss_weights), origin
+    return Network(apply, params, stats, frozen, loss_weights)
 
   def network_on_pictures(
     self,
@@ -107,7 +112,7 @@ class Recognizer:
       labels: the labels of the training set.
       change: `(pixels in [0, 1], one key for each) -> pixels`.
     """
-    plain, _ = self.network(seed, labels)
+    plain = self.network(seed, labels)
     frozen = plain.frozen
     if self.on_features:
       trunk, _ = initial.trunk(self.model, self.pretrained, seed)
@@ -208,7 +213,7 @@ class Recognizer:
       dropout and without updates of batch statistics; the parameters that
       train; the variables that do not.
     """
-    network, _ = self.network(seed, labels)
+    network = self.network(seed, labels)
     whole = self.whole(variables, seed)
     params = matching(network.params, variables['params'])
     fixed = {'whole': whole, 'offset': network.frozen['offset']}
