@@ -46,8 +46,8 @@ def detect(
   shares /= shares.sum(1, keepdims=True)
   every = np.arange(len(labels))
   own = shares[every, labels].copy()
-  shares[every, labels] = -1
-  scores = shares.max(1) - own if classes > 1 else np.zeros(len(labels))
+  shares[every, labels] = 0
+  scores = shares.max(1) - own
   return Verdict(scores, scores > 0)
 
 
