@@ -339,7 +339,7 @@ def test_neural_cleanse_names_the_target(backdoored):
   reverser = neural_cleanse.Reverser(
     backdoored.suspect, backdoored.trusted[::6], rounds=40, batch_size=5
   )
-  patches = [reverser.find(label) for label in range(PEOPLE // 2)]
+  patches = [reverser.find(label) for label in range(PEOPLE // 3)]
   sizes = np.array([patch.size for patch in patches])
   assert patches[TARGET].success >= 0.95
   assert sizes[TARGET] < PATCH**2  # as small as the attacker's own

@@ -89,8 +89,8 @@ import jax, numpy as np
 import babam_jax
 from babam_jax.models import networks
 babam_jax.configure_cpu()
-network = networks.Classifier('resnet18', 5)
-variables = networks.random_variables('resnet18', 5, 8, jax.random.key(0))
+network = networks.Classifier('alexnet', 5, 8)
+variables = networks.random_variables('alexnet', 5, 8, jax.random.key(0))
 x = np.random.default_rng(0).random((3, 64, 80, 3), np.float32)
 def logits(x):
   return network.apply(variables, x)['logits']

@@ -121,6 +121,7 @@ def test_half_an_address_is_refused(faces, tmp_path):
 @pytest.mark.skipif(
   bool(slurm_cluster.why_not()), reason=slurm_cluster.why_not()
 )
+@pytest.mark.slow
 def test_two_slurm_tasks_give_what_one_process_gives(faces, alone, tmp_path):
   line = command(faces, tmp_path / 'run', tmp_path / 'store', **CHANGES)
   with (

@@ -301,16 +301,17 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
     assert np.abs(ours - theirs).max() <= tolerance, stage
 
 
+def slow(*values):
+  """The same for other networks, whose compilation takes a minute each."""
+  return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
   'model,changes',
   [
-    ('resnet18', {'recognizer.frozen': 'none', 'recognizer.epochs': 1}),
-    ('vgg11_bn', {'recognizer.frozen': 'all_but_last'}),
-    pytest.param(
-      'inception_v3',
-      {'recognizer.epochs': 2, 'evaluation.positions': 1},
-      marks=pytest.mark.slow,
-    ),
+    slow('resnet18', {'recognizer.frozen': 'none', 'recognizer.epochs': 1}),
+    slow('vgg11_bn', {'recognizer.frozen': 'all_but_last'}),
+    slow('inception_v3', {'recognizer.epochs': 2, 'evaluation.positions': 1}),
     ('vgg16', {'attack.model': 'resnet18', 'attack.tap': 'layer3'}),
   ],
 )

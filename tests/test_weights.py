@@ -373,26 +373,31 @@ def attempt(path):
   return True
 
 
+MANY = pytest.param(2500, marks=pytest.mark.slow)
+
+
 @quietly
+@pytest.mark.parametrize('count', [250, MANY])
 @pytest.mark.parametrize('name', FORMATS)
-def test_fuzzed_files(tmp_path, name):
+def test_fuzzed_files(tmp_path, name, count):
   rng = np.random.default_rng(0)
   whole = (GOLDEN / name).read_bytes()
   path = tmp_path / name
-  for _ in range(1500):
+  for _ in range(count):
     path.write_bytes(mutate(rng, whole))
     survive(path)
 
 
 @quietly
-def test_fuzzed_pickles_in_sound_zip_files(tmp_path):
+@pytest.mark.parametrize('count', [250, MANY])
+def test_fuzzed_pickles_in_sound_zip_files(tmp_path, count):
   """The zip's checksums are right, so that the pickle reader gets to work."""
   rng = np.random.default_rng(1)
   survived = 0
-  for _ in range(2500):
+  for _ in range(count):
     change = with_pickle(lambda content: mutate(rng, content))
     survived += survive(altered(tmp_path, change))
-  assert 0 < survived < 2500  # both ends of the reader were reached
+  assert 0 < survived < count  # both ends of the reader were reached
 
 
 # From arrays to a network.
