@@ -22,7 +22,7 @@ from PIL import Image
 from babam_jax import files
 from babam_jax.cli import command
 from babam_jax.config import rules
-from babam_jax.data import image_folder
+from babam_jax.data import decoding
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import pirm
 from babam_jax.evaluation import metrics
@@ -57,7 +57,7 @@ def _write(examples: Examples, root: pathlib.Path) -> None:
 def _read(examples: Examples, root: pathlib.Path) -> np.ndarray:
   paths = [root / _place(examples, row) for row in range(len(examples))]
   return np.stack(
-    [np.asarray(image_folder.decode(path.read_bytes())) for path in paths]
+    [np.asarray(decoding.decode(path.read_bytes()).image) for path in paths]
   )
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from babam_jax import files, seeds, settings
 from babam_jax.attacks import poison_set
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
-from babam_jax.data import datasets, image_folder, processing
+from babam_jax.data import datasets, decoding, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import environment
@@ -195,7 +195,7 @@ def make_clean(root: pathlib.Path) -> None:
   }
   for name, pictures in sets.items():
     _copy(root, f'clean {name} as it is', pictures)
-    decoded = [np.asarray(image_folder.decode(p.read())) for p in pictures]
+    decoded = [np.asarray(decoding.decode(p.read()).image) for p in pictures]
     resized = [_resized(_SIZE)(picture) for picture in decoded]
     _save(root, f'clean {name} resized{_SIZE}', resized)
     _save(root, f'clean {name} without colors', _without_colors(decoded))

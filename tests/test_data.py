@@ -9,7 +9,7 @@ from conftest import REPOSITORY, write_faces
 from PIL import Image, ImageOps
 
 from babam_jax import errors
-from babam_jax.data import datasets, image_folder, scenario
+from babam_jax.data import datasets, decoding, image_folder, scenario
 from babam_jax.data.image_folder import Picture
 
 RED = (200, 30, 40)
@@ -35,7 +35,7 @@ def red(mode='RGB', size=(20, 10)):
 )
 def test_formats_and_modes(tmp_path, name, mode):
   red(mode).save(tmp_path / name)
-  found = np.asarray(image_folder.decode((tmp_path / name).read_bytes()))
+  found = np.asarray(decoding.decode((tmp_path / name).read_bytes()).image)
   assert found.shape == (10, 20, 3) and found.dtype == np.uint8
   np.testing.assert_allclose(found[5, 5], RED, atol=12)
 
@@ -43,7 +43,7 @@ def test_formats_and_modes(tmp_path, name, mode):
 @pytest.mark.parametrize('name', ['a.png', 'a.pgm', 'a.jpg', 'a.bmp'])
 def test_gray(tmp_path, name):
   Image.new('L', (6, 4), 77).save(tmp_path / name)
-  found = np.asarray(image_folder.decode((tmp_path / name).read_bytes()))
+  found = np.asarray(decoding.decode((tmp_path / name).read_bytes()).image)
   np.testing.assert_array_equal(found, np.full((4, 6, 3), 77))
 
 
@@ -56,7 +56,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
     (tmp_path / name).write_bytes(
       b'P5 2 2 65535\n' + values.astype('>u2').tobytes()
     )
-  found = np.asarray(image_folder.decode((tmp_path / name).read_bytes()))
+  found = np.asarray(decoding.decode((tmp_path / name).read_bytes()).image)
   np.testing.assert_array_equal(found[..., 0], [[0, 100], [200, 255]])
 
 
@@ -74,7 +74,7 @@ def test_a_malformed_tag_does_not_hide_the_rotation():
   )
   with pytest.raises(struct.error):
     ImageOps.exif_transpose(Image.open(file))
-  assert image_folder.decode(file.getvalue()).size == (30, 40)
+  assert decoding.decode(file.getvalue()).image.size == (30, 40)
 
 
 def test_exif_rotation_is_applied(tmp_path):
@@ -82,7 +82,10 @@ def test_exif_rotation_is_applied(tmp_path):
   exif = image.getexif()
   exif[0x0112] = 6  # turned by 90 degrees
   image.save(tmp_path / 'a.jpg', exif=exif)
-  assert image_folder.decode((tmp_path / 'a.jpg').read_bytes()).size == (10, 20)
+  assert decoding.decode((tmp_path / 'a.jpg').read_bytes()).image.size == (
+    10,
+    20,
+  )
 
 
 def test_natural_order(tmp_path):
@@ -132,7 +135,7 @@ def test_embedded_orl_faces():
   names = [p.class_name for p in pictures]
   assert len(pictures) == 400 and len(set(names)) == 40
   assert names[0] == 's1' and names[-1] == 's40'
-  assert image_folder.decode(pictures[0].read()).size == (92, 112)
+  assert decoding.decode(pictures[0].read()).image.size == (92, 112)
 
 
 def write_celeba(root, listing):
@@ -151,7 +154,7 @@ def test_celeba_layout(tmp_path):
     ('000002.jpg', '7'),
     ('000003.jpg', '2880'),
   ]
-  assert image_folder.decode(found[0].read()).size == (20, 10)
+  assert decoding.decode(found[0].read()).image.size == (20, 10)
 
 
 @pytest.mark.parametrize('listing', ['000001.jpg\n', '1 2 3\n', None])
@@ -236,7 +239,7 @@ def test_prepared_data_sets(prepared_root, name, classes):
   assert len(found) == len({p.id for p in found}) == 8
   assert {p.class_name for p in found} == classes
   values = {
-    int(np.asarray(image_folder.decode(p.read()))[0, 0, 0]): p for p in found
+    int(np.asarray(decoding.decode(p.read()).image)[0, 0, 0]): p for p in found
   }
   assert sorted(values) == list(range(8))  # each picture once
   for value, picture in values.items():

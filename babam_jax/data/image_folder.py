@@ -1,65 +1,29 @@
-"""Folders of pictures: finding, fingerprinting and decoding them.
+"""Folders of pictures: finding, fingerprinting and loading them.
 
 Accepts the usual formats: JPEG, PNG, PGM/PPM, BMP, WebP, TIFF and JPEG 2000;
-gray, palette, with alpha, CMYK, 16 bits, rotated by EXIF. Everything becomes
-8-bit RGB.
+gray, palette, with alpha, CMYK, 16 bits, rotated by EXIF (`decoding.py`).
 """
 
 import dataclasses
 import hashlib
-import io
 import pathlib
 import re
-import struct
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from PIL import ExifTags, Image
+from PIL import Image
 
 from babam_jax import errors, seeds
+from babam_jax.data import decoding
 from babam_jax.data.examples import Examples
 from babam_jax.progress import progress
 
-_SUFFIXES = (
-  '.jpg',
-  '.jpeg',
-  '.png',
-  '.pgm',
-  '.ppm',
-  '.bmp',
-  '.webp',
-  '.tif',
-  '.tiff',
-  '.jp2',
+_SUFFIXES = tuple(
+  '.jpg .jpeg .jpe .jfif .mpo .png .pgm .ppm .pbm .pnm .bmp .webp .tif .tiff '
+  '.jp2 .j2k'.split()
 )
-# Pillow's names of the formats.
-FORMATS = ('JPEG', 'PNG', 'PPM', 'BMP', 'WEBP', 'TIFF', 'JPEG2000')
-# What Pillow's readers raise on broken files.
-UNREADABLE = (
-  OSError,
-  ValueError,
-  SyntaxError,
-  EOFError,
-  LookupError,
-  TypeError,
-  MemoryError,
-  ArithmeticError,
-  struct.error,
-  Image.DecompressionBombError,
-  Image.DecompressionBombWarning,
-)
-_TURNS = {
-  2: Image.Transpose.FLIP_LEFT_RIGHT,
-  3: Image.Transpose.ROTATE_180,
-  4: Image.Transpose.FLIP_TOP_BOTTOM,
-  5: Image.Transpose.TRANSPOSE,
-  6: Image.Transpose.ROTATE_270,
-  7: Image.Transpose.TRANSVERSE,
-  8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,37 +111,6 @@ def fingerprint(pictures: Iterable[Picture]) -> str:
   return total.hexdigest()
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-  """Scales 16-bit gray to 8 bits; Pillow's own conversion would clip it."""
-  if not image.mode.startswith('I'):
-    return image
-  values = np.asarray(image).astype(np.float64)
-  return Image.fromarray(np.rint(values / 257).clip(0, 255).astype(np.uint8))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-  """Turns a picture as its EXIF tag says. `ImageOps.exif_transpose` would also
-  rewrite the other tags, and fail where one of them is malformed."""
-  turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-  return image if turn is None else image.transpose(turn)
-
-
-def decode(content: bytes) -> Image.Image:
-  """Decodes a picture file's content to upright 8-bit RGB.
-
-  Raises:
-    One of UNREADABLE: it is unreadable, truncated or too large.
-  """
-  with warnings.catch_warnings():
-    warnings.simplefilter('error', Image.DecompressionBombWarning)
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-      image.load()
-      image = _to_eight_bits(_upright(image))
-      if image.mode in ('P', 'PA', 'LA', 'RGBA', 'La', 'RGBa'):
-        image = image.convert('RGBA')  # a palette may carry transparency
-      return image.convert('RGB')
-
-
 def load(
   pictures: Sequence[Picture],
   class_names: tuple[str, ...],
@@ -201,8 +134,8 @@ def load(
   images, kept = [], []
   for picture in progress(pictures, 'reading images'):
     try:
-      image = decode(picture.read())
-    except UNREADABLE as error:
+      image = decoding.decode(picture.read()).image
+    except (decoding.UnreadableError, OSError) as error:
       if not skip_unreadable:
         raise errors.UserError(
           f'{picture.where}: unreadable image ({error}); expected a complete '

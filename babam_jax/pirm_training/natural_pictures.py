@@ -5,10 +5,9 @@ import pathlib
 
 import numpy as np
 from jaxtyping import Bool, UInt8
-from PIL import Image
 
 from babam_jax import errors, seeds
-from babam_jax.data import image_folder, processing
+from babam_jax.data import decoding, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.defenses.pirm_recipe import PirmSettings
 
@@ -128,7 +127,7 @@ def enlarged(
 def _short_side(path: pathlib.Path) -> int:
   """A picture's shorter side in pixels; 0 if unreadable (`load` reports it)."""
   try:
-    with Image.open(path, formats=image_folder.FORMATS) as image:
-      return min(image.size)
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    found = decoding.header(path.read_bytes())
+  except (decoding.UnreadableError, OSError):
     return 0
+  return min(found.width, found.height)
