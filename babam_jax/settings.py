@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from babam_jax import errors
 
 _KEY = 'setting'
+_WHOLE_LIMIT = 2**32  # the size of whole numbers: JAX's seeds have 32 bits
 
 
 class Setting(NamedTuple):
@@ -56,18 +57,25 @@ class Setting(NamedTuple):
     if isinstance(value, tuple):
       long_enough = self.at_least is None or len(value) >= self.at_least
       known = self.choices is None or set(value) <= set(self.choices)
-      return long_enough and known
+      return long_enough and known and all(map(_fits, value))
     if self.choices is not None:
       return value in self.choices
     if isinstance(value, bool) or not isinstance(value, (int, float)):
       return True
     return (
-      math.isfinite(value)
+      _fits(value)
       and (self.above is None or value > self.above)
       and (self.at_least is None or value >= self.at_least)
       and (self.at_most is None or value <= self.at_most)
       and (self.below is None or value < self.below)
     )
+
+
+def _fits(value: Any) -> bool:
+  """Whether a value, if it is a number, is finite and fits 32 bits."""
+  if isinstance(value, int):
+    return abs(value) < _WHOLE_LIMIT
+  return not isinstance(value, float) or math.isfinite(value)
 
 
 def setting(default: Any, text: str, **known: Any) -> Any:
@@ -124,6 +132,10 @@ def refuse(path: str, found: Any, expected: str, remedy: str = '') -> None:
   )
 
 
+def _all_fit(value: Any) -> bool:
+  return all(map(_fits, value if isinstance(value, tuple) else (value,)))
+
+
 def check(node: Any, path: str) -> None:
   """Checks all settings of an instance, nested ones included.
 
@@ -140,7 +152,8 @@ def check(node: Any, path: str) -> None:
     if dataclasses.is_dataclass(value):
       check(value, here)
     elif not known.allows(value):
-      refuse(here, value, known.expected())
+      limit = '' if _all_fit(value) else f', below {_WHOLE_LIMIT}'
+      refuse(here, value, f'{known.expected()}{limit}')
 
 
 def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
@@ -179,7 +192,7 @@ def _as(default: Any, value: Any, path: str, known: Setting) -> Any:
     return build(type(default), value, f'{path}.')
   if isinstance(default, tuple) and isinstance(value, (tuple, list)):
     return _as_tuple(value, path, known)
-  if isinstance(default, float) and type(value) is int:
+  if isinstance(default, float) and type(value) is int and _fits(value):
     return float(value)
   if type(value) is not type(default):
     raise TypeError(

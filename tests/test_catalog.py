@@ -5,13 +5,14 @@ import inspect
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from babam_jax import settings
 from babam_jax.attacks.base import Attack
 from babam_jax.attacks.catalog import ATTACKS
 from babam_jax.config import schema
-from babam_jax.defenses.base import Context, Meter
+from babam_jax.defenses.base import Context, Detector, Meter, Need
 from babam_jax.defenses.catalog import PARTS
 from babam_jax.evaluation.metrics import MODEL_METRICS
 from babam_jax.models.networks import ARCHITECTURES
@@ -37,7 +38,10 @@ def test_what_everyone_brings(name):
   assert module.__doc__
   if file not in OURS:  # a paper: its year, or a place in the one of BA-BAM
     told = module.__doc__ + kind.__doc__
-    assert re.search(r'\b(19|20)\d\d\b|paper|Algorithm|Eq\.', told), file
+    assert re.search(r'\b(19|20)\d\d\b|paper|Algorithm|Eq\.', told), (
+      f'{file}: its docstring names no paper. Name it with its year, or add '
+      'the file to OURS.'
+    )
   kind()  # every setting has a default, and it is in range
   settings.check(kind(), 'here')
   for field, known in settings.fields(kind):
@@ -46,6 +50,45 @@ def test_what_everyone_brings(name):
       bounds = (known.above, known.at_least, known.at_most, known.below)
       is_switch = isinstance(field.default, bool)
       assert is_switch or any(b is not None for b in bounds), field.name
+
+
+def changed(value, known):
+  """Another value in the range of a setting."""
+  if isinstance(value, bool):
+    return not value
+  if known.choices:
+    return next(one for one in known.choices if one != value)
+  if isinstance(value, int | float):
+    for other in (value + 1, value - 1, value * 0.5, value * 0.9):
+      if type(other) is type(value) and known.allows(other):
+        return other
+  return value
+
+
+@pytest.mark.parametrize('name', ATTACKS)
+def test_what_is_shown_depends_on_what_the_attack_declares(name, rng):
+  """A setting that `shows` forgets would leave old pictures in the store."""
+  images = rng.integers(0, 256, (2, 96, 96, 3), np.uint8)
+  attack = ATTACKS[name]()
+  before = attack.show(images, seed=0)
+  for field, known in settings.fields(attack):
+    if field.name in attack.shows:
+      continue
+    other = changed(getattr(attack, field.name), known)
+    after = dataclasses.replace(attack, **{field.name: other})
+    assert (after.show(images, seed=0) == before).all(), field.name
+
+
+@pytest.mark.parametrize('role', ['trainer', 'repair'])
+def test_trainers_and_repairs_get_trusted_pictures_at_most(role):
+  for kind in PARTS[role].values():
+    assert kind.needs <= {Need.TRUSTED}
+
+
+def test_what_is_decided_later_is_decided():
+  """Else a stored verdict would keep the flags of another threshold."""
+  for kind in PARTS['detector'].values():
+    assert not kind.decided_later or kind.decide is not Detector.decide
 
 
 def test_names_are_those_of_the_config():

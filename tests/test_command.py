@@ -54,7 +54,7 @@ BY_PIRM = {'defense.detector': 'pirm'}
     ({'no_such_field': 1}, 'no_such_field'),
     (
       {'defense.noise.epsilom': 1},
-      """no field 'epsilom' Did you mean "epsilon" instead""",
+      'there is no such field; expected config.defense.noise.epsilon',
     ),
     ({'recognizer.epochs': 'many'}, 'many'),
     (
@@ -104,6 +104,19 @@ def test_an_unreadable_image_is_named(tmp_path):
     (['--config=configs/none.py'], 'configs/none.py'),
     (['--config=configs/common.py', 'extra'], "unexpected 'extra'"),
     (['--config=configs/common.py', '--no_such_flag=1'], 'no_such_flag'),
+    (
+      ['--config=configs/common.py', '--config.defense.strip.overlay=1'],
+      'config.defense.strip.overlay: there is no such field',
+    ),
+    (['--config=configs/sweeps/epsilon.py'], 'is a sweep; expected'),
+    (
+      [
+        '--config=configs/paper/table3.py',
+        '--config.attack.kind=badnets',
+        '--config.attack.eps=4',
+      ],
+      'config.attack.eps: found 4.0, expected an option that one of the',
+    ),
   ],
 )
 def test_mistakes_on_the_command_line(arguments, expected):
@@ -235,6 +248,10 @@ def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
     ('data.size', 32, '63 pixels or more'),
     ('attack.trigger_size', 500, 'less than config.data.size'),
     ('seed', -1, 'at least 0'),
+    ('seed', 99999999999999999999, 'at least 0, below 4294967296'),
+    ('seed', 10**400, 'at least 0, below 4294967296'),
+    ('recognizer.epochs', 2**40, 'below 4294967296'),
+    ('attack.adaptive.smoothness', 1e6, 'at most 64 pixels'),
     ('attack.eps', 0.5, 'at least 1, at most 255 gray levels'),
     ('pirm.trainable_convs', 14, 'at least 0, at most 13'),
   ],

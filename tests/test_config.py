@@ -125,6 +125,14 @@ def test_the_defaults_are_the_experiment_of_the_paper():
     ),
     ({'defense__pirm__ensemble': (3,)}, 'config.defense.pirm.ensemble.*3'),
     ({'pirm__kinds': (3,)}, 'config.pirm.kinds'),
+    (
+      {'defense__trainer': 'rab', 'defense__rab__radii': ('a',)},
+      "config.defense.rab.radii: found 'a'",
+    ),
+    (
+      {'defense__trainer': 'rab', 'defense__rab__radii': (float('nan'),)},
+      'config.defense.rab.radii: found',
+    ),
     ({'models': (['clean'],)}, 'config.models'),
     ({'recognizer__pretrained': 'full', 'recognizer__width': 8}, 'width'),
   ],

@@ -314,7 +314,7 @@ def test_of_several_pirms_the_highest_score_counts(run):
     }
     found, folder = run('ensemble', changes)
     store = folder.parent / 'store0'
-    path = 'detection/pirm', 'verdict_train.npz'
+    path = 'detection/pirm', 'verdict.npz'
     seen[ensemble] = load(store, found, *path)['scores']
     pirms = [name for name in found['stages'] if name.startswith('pirm/')]
     assert len(pirms) == 1 + len(ensemble)  # the account is complete

@@ -185,6 +185,7 @@ def test_a_verdict_is_that_of_the_sanitizer(general, monkeypatch):
     ),
     ([[0]], r'images\[0\]: found list'),
     (pictures((64, 20)), '20 x 64 pixels, expected 32'),
+    (None, 'images: found NoneType'),
   ],
 )
 def test_what_is_no_picture_is_told(general, images, told):
@@ -200,6 +201,8 @@ def test_what_is_no_picture_is_told(general, images, told):
     ({'fpr': 0.1, 'threshold': 0.5}, 'fpr: found beside threshold'),
     ({'fpr': 1e-9}, 'fpr: found 1e-09'),
     ({'threshold': 2}, 'threshold: found 2'),
+    ({'threshold': '0.5'}, "threshold: found '0.5'"),
+    ({'fpr': float('nan')}, 'fpr: found nan'),
   ],
 )
 def test_a_wrong_threshold_is_told(general, choice, told):
@@ -227,6 +230,12 @@ def test_noise_on_the_flagged_and_on_nothing_else():
     bb.sanitize(untrusted.take(flags), verdict)
   with pytest.raises(bb.UserError, match='epsilon: found 0'):
     bb.sanitize(untrusted, verdict, epsilon=0)
+  with pytest.raises(bb.UserError, match="epsilon: found '0.01'"):
+    bb.sanitize(untrusted, verdict, epsilon='0.01')
+  with pytest.raises(bb.UserError, match='untrusted: found ndarray'):
+    bb.sanitize(images, verdict)
+  with pytest.raises(bb.UserError, match='verdict: found NoneType'):
+    bb.sanitize(untrusted, None)
 
 
 def test_examples_from_pictures_and_labels():
@@ -238,6 +247,8 @@ def test_examples_from_pictures_and_labels():
   assert numbered.class_names == ('0', '1', '2')
   assert numbered.ids.tolist() == ['x', 'y', 'z']
   assert not numbered.poisoned.any()
+  column = np.array(['bob', 'ann', 'bob'], object)  # as pandas has names
+  assert bb.examples(images, column).labels.tolist() == [1, 0, 1]
 
 
 @pytest.mark.usefixtures('as_users_call')
@@ -252,6 +263,10 @@ def test_examples_from_pictures_and_labels():
     ({'labels': [0, -1, 2]}, 'labels: found -1'),
     ({'labels': ['b', 'a', 'a'], 'class_names': ['a']}, "labels: found 'b'"),
     ({'labels': [0.5, 1, 1]}, 'labels: found float64'),
+    ({'labels': [0, float('nan'), 1]}, 'labels: found float64'),
+    ({'labels': [b'a', b'b', b'c']}, r'labels: found \|S1'),
+    ({'labels': ['a', None, 'c']}, 'labels: found object'),
+    ({'labels': [0, 1, 3_000_000_000]}, 'labels: found 3000000000'),
     ({'ids': ['x', 'x', 'y']}, 'ids: found 2 different'),
   ],
 )

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import json
 import os
 import subprocess
 import sys
@@ -416,3 +417,18 @@ def test_a_pirm_from_the_command_line(tmp_path):
   assert pirm.load(tmp_path / 'pirm.npz').variant == 'compact'
   page = (tmp_path / 'work' / 'report.html').read_text()
   assert '<img' in page and '14 pictures' in page
+
+
+@pytest.mark.parametrize('broken', ['array', 'slope'])
+def test_a_pirm_of_no_numbers_is_refused(tmp_path, broken):
+  """Every score would be NaN, and nothing above any threshold."""
+  arrays = files.read_arrays(pirm.path_of('general'))
+  if broken == 'array':
+    name = next(name for name, x in arrays.items() if x.dtype.kind == 'f')
+    arrays[name] = np.full_like(arrays[name], np.nan)
+  else:
+    meta = json.loads(str(arrays['meta']))
+    arrays['meta'] = np.array(json.dumps(meta | {'slope': float('nan')}))
+  files.write_arrays(tmp_path / 'x.npz', arrays)
+  with pytest.raises(errors.UserError, match='not finite'):
+    pirm.load(tmp_path / 'x.npz')

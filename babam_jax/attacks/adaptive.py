@@ -17,6 +17,7 @@ from babam_jax.settings import setting
 
 Pixels = Float[Array, 'n h w 3']
 EvidenceFn = Callable[[PyTree, Pixels], Float[Array, 'k n']]
+_NO_BLUR = 0.01  # pixels; a smaller deviation leaves the picture as it is
 _MARGIN = 3.0  # log-odds against poison that evading pictures aim at
 
 
@@ -50,6 +51,7 @@ class Adaptive:
     'The standard deviation of the blur of the change; 0: no blur.',
     unit='pixels',
     at_least=0,
+    at_most=64,
   )
 
 
@@ -58,15 +60,15 @@ def evasion(evidence: Float[Array, 'k n']) -> Float[Array, ' n']:
   return jax.nn.softplus(evidence + _MARGIN).sum(0)
 
 
-def under_noise(pixels: Pixels, key: Key[Array, ''], scale: float) -> Pixels:
+def under_noise(pixels: Pixels, keys: Key[Array, ' n'], scale: float) -> Pixels:
   """Pixels with noise like Algorithm 1's.
 
   Args:
     pixels: in [0, 1].
-    key: a new one for each iteration.
+    keys: one for each picture, new ones for each iteration.
     scale: the scale of the noise, in gray levels.
   """
-  noise = jax.random.laplace(key, pixels.shape)
+  noise = jax.vmap(lambda key: jax.random.laplace(key, pixels.shape[1:]))(keys)
   return jnp.clip(pixels + scale / 255 * noise, 0, 1)
 
 
@@ -74,7 +76,7 @@ def blur(delta: Pixels, sigma: float) -> Pixels:
   """A Gaussian blur; the border repeats the nearest pixel."""
   radius = max(1, round(3 * sigma))
   places = jnp.arange(-radius, radius + 1)
-  kernel = jnp.exp(-0.5 * (places / sigma) ** 2)
+  kernel = jnp.exp(-0.5 * (places / max(sigma, _NO_BLUR)) ** 2)
   kernel = kernel / kernel.sum()
   for axis in (1, 2):
     pad = [(0, 0)] * 4

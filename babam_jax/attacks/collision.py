@@ -106,8 +106,11 @@ def make_crafting_step(
     if attacker.noise_scale:
       key = seeds.jax_key(evasion.seed, 'noise of the attacker')
       key = jax.random.fold_in(key, iteration.astype(jnp.int32))
-      key = jax.random.fold_in(key, lax.axis_index(parallel.AXIS))
-      noised = adaptive.under_noise(pixels, key, attacker.noise_scale)
+      # A key for each row of the batch, on however many devices it lies.
+      rows = lax.axis_index(parallel.AXIS) * len(pixels)
+      rows += jnp.arange(len(pixels))
+      keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+      noised = adaptive.under_noise(pixels, keys, attacker.noise_scale)
       total += jnp.sum((feature_fn(params, noised) - goals) ** 2, axis=1)
     if attacker.evade and evasion.evidence is not None:
       found = adaptive.evasion(evasion.evidence(pirm, pixels))

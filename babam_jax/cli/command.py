@@ -91,7 +91,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   except (AttributeError, KeyError) as error:
     if getattr(error, 'name', '') == 'get_config':
       _stop(f'--config: {_one_line(error)}; {_GET_CONFIG}')
-    _stop_renamed(argv)
+    _stop_unknown(argv)
     _stop(f'command line: the config has no field {_one_line(error)}. {remedy}')
   except (flags.Error, TypeError, ValueError) as error:
     if getattr(error, 'flagname', '').startswith(f'{_CONFIG.name}.'):
@@ -106,8 +106,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   raise AssertionError  # _stop does not return
 
 
-def _stop_renamed(argv: Sequence[str]) -> None:
-  """Tells the new name of a field, if the command line has an old one."""
+def _stop_unknown(argv: Sequence[str]) -> None:
+  """Tells which field of the command line there is not, and its new name."""
   for argument in argv:
     name = argument.lstrip('-').partition('=')[0]
     path = name.removeprefix('no').removeprefix(f'{_CONFIG.name}.')
@@ -117,6 +117,8 @@ def _stop_renamed(argv: Sequence[str]) -> None:
         f'command line: config.{path} has another name now; expected '
         f'config.{new}.'
       )
+    if path != name and not schema.has_field(path):
+      _stop(f'command line: {renamed.unknown(path, schema.field_paths())}')
 
 
 def _check_config() -> None:
@@ -197,11 +199,14 @@ def experiment_config() -> ConfigDict:
   Raises:
     UserError: the command line sets such an option.
   """
-  flag = flags.FLAGS[_CONFIG.name]
-  on_top = set(config_flags.get_override_values(flag))
-  if on_top & schema.choices():
-    return schema.without_unused(config(), on_top)
+  if given_fields() & schema.choices():
+    return schema.without_unused(config(), given_fields())
   return config()
+
+
+def given_fields() -> set[str]:
+  """The fields of the config that the command line sets, by path."""
+  return set(config_flags.get_override_values(flags.FLAGS[_CONFIG.name]))
 
 
 def artifacts_folder() -> pathlib.Path:

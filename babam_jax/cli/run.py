@@ -33,10 +33,17 @@ def main(
   line = command.repeat_line(invocation.line('run'))
   if _ONLY.value:
     runs = plan.of_file(command.config_file(), config, workdir)
+    plan.check_given(config, command.given_fields(), runs)
     run = plan.named(_ONLY.value, runs)
     pipeline.run(run.config, workdir, artifacts, repeat_line(line, run))
   elif config.study.rows:
     _study(config, Here(workdir, artifacts, line))
+  elif plan.has_sweep(command.config_file()):
+    raise errors.UserError(
+      f'--config: {command.config_file()} is a sweep; expected an experiment '
+      f'or a study. Run it with {invocation.line("sweep")}, or one of its runs '
+      'with --only=NAME.'
+    )
   else:
     pipeline.run(command.experiment_config(), workdir, artifacts, line)
   print(f'report: {workdir / "report.html"}')
@@ -51,6 +58,7 @@ def _study(config: ConfigDict, here: Here) -> None:
     )
   runs = plan.of_study(config, here.workdir)
   rules.check_workdir(here.workdir, config)
+  plan.check_given(config, command.given_fields(), runs)
   plan.check(runs)
 
   def after(run: Run) -> None:

@@ -74,6 +74,7 @@ def _is_study() -> bool:
 
 def _run(runs: list[Run], workdir: pathlib.Path) -> None:
   """Runs what is not done, here or through SLURM."""
+  plan.check_given(command.config(), command.given_fields(), runs)
   plan.check(runs)
   _write_record(workdir, runs)
   (workdir / CANCELED).unlink(missing_ok=True)
@@ -106,6 +107,7 @@ def _finish(runs: list[Run], workdir: pathlib.Path) -> None:
 def _tell(runs: list[Run], workdir: pathlib.Path) -> None:
   """Prints the dry run."""
   del workdir
+  plan.check_given(command.config(), command.given_fields(), runs)
   plan.check(runs)
   stages = sharing.stages(runs)
   waves = sharing.waves(runs)

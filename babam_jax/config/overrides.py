@@ -37,7 +37,7 @@ def set_fields(
   changed = config.copy_and_resolve_references().lock()
   for path, value in fields.items():
     try:
-      if value is None and _value(changed, path) is not None:
+      if value is None and value_at(changed, path) is not None:
         raise ValueError('no value')
       changed.update_from_flattened_dict({path: value})
     except (KeyError, AttributeError, TypeError, ValueError) as error:
@@ -50,7 +50,8 @@ def set_fields(
   return changed
 
 
-def _value(config: ConfigDict, path: str) -> Any:
+def value_at(config: ConfigDict, path: str) -> Any:
+  """The value of a field, by its path."""
   value: Any = config
   for name in path.split('.'):
     value = value[name]

@@ -1,5 +1,8 @@
 """Fields that were renamed: the error tells the new name."""
 
+import difflib
+from collections.abc import Iterable
+
 from babam_jax import errors
 
 # Longer names first: the first that matches gives the new name.
@@ -35,18 +38,21 @@ def new_name(path: str) -> str | None:
   return None
 
 
-def unknown(path: str) -> errors.UserError:
+def unknown(path: str, known: Iterable[str]) -> errors.UserError:
   """The error for a field that does not exist.
 
   Args:
     path: its path below `config`, such as 'fr.epochs'.
+    known: the paths of all fields.
   """
   new = new_name(path)
   if new:
     return errors.UserError(
       f'config.{path}: has another name now; expected config.{new}.'
     )
+  near = difflib.get_close_matches(path, known, 1)
+  expected = f'config.{near[0]}, or another' if near else 'one'
   return errors.UserError(
-    f'config.{path}: there is no such field; expected one of '
-    '`python -m launch.main --help`, or of babam_jax/config/schema.py.'
+    f'config.{path}: there is no such field; expected {expected} of those in '
+    'docs/config.md, which babam_jax.default_config() has.'
   )

@@ -217,6 +217,16 @@ def typed(config: ConfigDict) -> Experiment:
   return experiment
 
 
+def has_field(path: str) -> bool:
+  """Whether the config has a field, or a group of fields, of that path."""
+  return any(f'{name}.'.startswith(f'{path}.') for name in field_paths())
+
+
+def field_paths() -> list[str]:
+  """The paths of all fields."""
+  return list(_flat(default_config().to_dict()))
+
+
 def choices() -> set[str]:
   """The fields that choose an attack or a part of a defense."""
   return {'attack.kind', *(f'defense.{role}' for role in PARTS)}
@@ -301,7 +311,7 @@ def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
   try:
     return settings.build(kind, values, path)
   except KeyError as error:
-    raise renamed.unknown(error.args[0]) from None
+    raise renamed.unknown(error.args[0], field_paths()) from None
   except TypeError as error:
     raise errors.UserError(f'config.{error}.') from None
 
@@ -315,7 +325,7 @@ def _attack(values: dict[str, Any]) -> AttackSettings:
   users = attack_fields()
   for name in values:
     if name not in own and name not in users:
-      raise renamed.unknown(f'attack.{name}')
+      raise renamed.unknown(f'attack.{name}', field_paths())
   mine = {n: x for n, x in values.items() if chosen.kind in users.get(n, ())}
   method = _build(ATTACKS[chosen.kind], mine, 'attack.')
   settings.check(method, 'attack')

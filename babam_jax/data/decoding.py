@@ -124,7 +124,7 @@ def decode(content: bytes) -> Decoded:
       decoded rightly.
   """
   with _opened(content) as image:
-    deep = ';16' in str(image.tile)
+    deep = ';16' in str(getattr(image, 'tile', ''))
     image.load()
     notes = _notes_on_samples(image, deep)
     whole = _to_eight_bits(_upright(image), tiff.white(image))
@@ -210,10 +210,9 @@ def _notes_on_samples(image: Image.Image, deep: bool) -> tuple[str, ...]:
   if not deep:
     return ()
   if image.mode.startswith('I'):
-    bits = int(image.getextrema()[1]).bit_length()
+    bits = int(np.max(image.getextrema())).bit_length()
   else:  # Pillow keeps the upper 8 bits of colors
-    colors = image.convert('RGB').getextrema()
-    bits = 8 + max(most for _, most in colors).bit_length()
+    bits = 8 + int(np.max(image.convert('RGB').getextrema())).bit_length()
   if bits > _SENSOR_BITS:
     return ()
   return (f'uses {bits} of 16 bits: judged as dark as it is',)

@@ -114,6 +114,7 @@ def examples(
       f'labels: found the shape {list(labels.shape)}, expected '
       f'[{len(images)}]: one for each picture.'
     )
+  labels = _checked(labels)
   if class_names is None:
     class_names = _class_names(labels)
   numbers = _numbers(labels, tuple(class_names))
@@ -126,6 +127,24 @@ def examples(
     )
   clean = np.zeros(len(images), bool)  # the truth is not known here
   return Examples(images, numbers, names, tuple(class_names), clean)
+
+
+def _checked(labels: Shaped[np.ndarray, ' n']) -> Shaped[np.ndarray, ' n']:
+  """Whole numbers or names; names that came as Python objects, as pandas has
+  them, or as bytes, are converted."""
+  if labels.dtype.kind == 'O' and all(isinstance(x, str) for x in labels):
+    return labels.astype(np.str_)
+  if labels.dtype.kind not in 'iuU':
+    raise errors.UserError(
+      f'labels: found {labels.dtype}, expected whole numbers or names. Convert '
+      'them.'
+    )
+  if labels.dtype.kind != 'U' and labels.max(initial=0) > len(labels) * 1000:
+    raise errors.UserError(
+      f'labels: found {labels.max()} among {len(labels)}, expected class '
+      'numbers from 0 on. Number the classes, or give their names.'
+    )
+  return labels
 
 
 def _class_names(labels: Shaped[np.ndarray, ' n']) -> list[str]:
@@ -142,11 +161,6 @@ def _numbers(
     numbers = np.array([number_of.get(name, -1) for name in labels.tolist()])
   else:
     numbers = labels
-  if len(numbers) and numbers.dtype.kind not in 'iu':
-    raise errors.UserError(
-      f'labels: found {labels.dtype}, expected whole numbers or names. Convert '
-      'them.'
-    )
   wrong = labels[(numbers < 0) | (numbers >= len(class_names))]
   if len(wrong):
     raise errors.UserError(

@@ -8,8 +8,8 @@ import struct
 from typing import NamedTuple
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
-_TIFF = 'TIFF'
 # Tags (TIFF 6.0, part 1 and 2; sample format: section 19).
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _SAMPLES, _PLANAR, _FORMAT, _SUBSAMPLING = 277, 284, 339, 530
@@ -62,7 +62,7 @@ def _first(value: object, default: int) -> int:
 
 def misread(image: Image.Image) -> str:
   """What Pillow misreads in an opened picture; '' if nothing is known."""
-  if image.format != _TIFF:
+  if not isinstance(image, TiffImageFile):
     return ''
   tags = image.tag_v2
   kind = _first(tags.get(_FORMAT), 1)
@@ -88,7 +88,7 @@ def misread(image: Image.Image) -> str:
 def white(image: Image.Image) -> int:
   """The gray sample that stands for white; negative: 0 is white, and that one
   is black. 65535 for other formats, whose samples Pillow scales."""
-  if image.format != _TIFF:
+  if not isinstance(image, TiffImageFile):
     return 65535
   largest = (1 << _first(image.tag_v2.get(_BITS), 16)) - 1
   photometric = _first(image.tag_v2.get(_PHOTOMETRIC), _WHITE_IS_ZERO)

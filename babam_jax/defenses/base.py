@@ -89,7 +89,7 @@ class Context:
     trusted: clean pictures, for defenses that need them (`Need.TRUSTED`).
     model: a model trained on all training pictures (`Need.MODEL`).
     pirms: the PIRMs that the detector uses (`Need.PIRMS`).
-    on_epoch: receives each epoch's metrics of the training.
+    on_epoch: receives each epoch's metrics, where one network is trained.
   """
 
   seed: int
@@ -124,6 +124,7 @@ class Part:
 
   version: ClassVar[int] = 1  # raised when the code changes the result
   # Settings that matter only when its stored result is read: a threshold.
+  # They are not in the stage's key; `Detector.decide` applies them.
   decided_later: ClassVar[frozenset[str]] = frozenset()
   # What it needs besides the pictures.
   needs: ClassVar[frozenset[Need]] = frozenset()
@@ -156,10 +157,12 @@ class Part:
 class Detector(Part, abc.ABC):
   """Tells poison from clean pictures."""
 
-  judges_inputs: ClassVar[bool] = False  # whether it can check inputs, too
+  # Whether it can check inputs, too: then `defense.input_check` offers it.
+  judges_inputs: ClassVar[bool] = False
   is_none: ClassVar[bool] = False  # whether it means: no detector
   # Whether its verdict depends on nothing but the pictures, their labels and
-  # what it needs: on no recognizer, and on no random number.
+  # what it needs: on no recognizer, and on no random number. Then recognizer
+  # and seed are not in its stage's key.
   looks_at_pictures_alone: ClassVar[bool] = False
   # The PIRMs that it asks, by name or file, where it has `Need.PIRMS`.
   members: tuple[str, ...] = ()
@@ -213,7 +216,13 @@ class Trainer(Part, abc.ABC):
 
   @abc.abstractmethod
   def fit(self, context: Context, examples: Examples) -> Classifier:
-    """Trains on pictures; the model has further figures in `findings`."""
+    """Trains on pictures; the model has further figures in `findings`.
+
+    Args:
+      context: what it may know; `context.on_epoch` receives each epoch's
+        metrics. The passes of training count as seconds, not as evaluations.
+      examples: the training set after treatment.
+    """
 
   def load(
     self, recognition: Recognition, folder: pathlib.Path, num_classes: int
@@ -229,4 +238,9 @@ class Repair(Part, abc.ABC):
   def repair(
     self, context: Context, classifier: NetworkClassifier
   ) -> tuple[NetworkClassifier, dict[str, Any]]:
-    """The repaired model, and what was found in it."""
+    """The repaired model, and what was found in it.
+
+    Args:
+      context: what it may know; `context.meter` counts all evaluations.
+      classifier: the trained model, which stays as it is.
+    """

@@ -101,9 +101,11 @@ def choose_threshold(
       scores of clean pictures for such a rate.
   """
   for name, found in (('threshold', wanted), ('fpr', fpr)):
-    if found is not None and not 0 <= found <= 1:  # nor is NaN allowed
+    is_number = isinstance(found, int | float | np.number)
+    # Nor is NaN allowed.
+    if found is not None and not (is_number and 0 <= found <= 1):
       raise errors.UserError(
-        f'{prefix}{name}: found {found}, expected a fraction from 0 to 1.'
+        f'{prefix}{name}: found {found!r}, expected a fraction from 0 to 1.'
       )
   if wanted is not None:
     if fpr is not None:

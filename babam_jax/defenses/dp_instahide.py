@@ -6,6 +6,7 @@ batch, and Laplacian noise is added.
 """
 
 import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxtyping import Int32
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Trainer
 from babam_jax.settings import setting
+from babam_jax.training import parallel
 from babam_jax.training.classifier import NetworkClassifier
 from babam_jax.training.recognizer import Recognizer
 from babam_jax.training.train import Network
@@ -69,10 +71,16 @@ def network(
 class DpInstaHide(Trainer):
   """Trains on mixed and noised pictures."""
 
+  version: ClassVar[int] = 2
+
   ways: int = setting(4, 'Pictures in a mixture.', at_least=1)
   scale: float = setting(
     16.0, 'The scale of the Laplacian noise.', unit='gray levels', at_least=0
   )
+
+  def facts(self, field: str) -> dict[str, Any]:
+    """The number of devices, within each of which pictures are mixed."""
+    return super().facts(field) | {'devices': parallel.num_devices()}
 
   def fit(self, context: Context, examples: Examples) -> NetworkClassifier:
     """Trains one network, which then predicts like any other."""
@@ -92,5 +100,6 @@ class DpInstaHide(Trainer):
       seed=context.seed,
       scratch=context.scratch,
       title='DP-InstaHide',
+      on_epoch=context.on_epoch,
     )
     return NetworkClassifier(recognition, variables, classes)

@@ -102,6 +102,7 @@ class FinePruning(Repair):
     features = recognition.inputs(trusted)
 
     def accuracy(mask: Float[np.ndarray, ' c']) -> float:
+      context.meter.count(len(trusted), beforehand=True)
       found = classifier.predict_inputs(masked(features, mask))
       return float(np.mean(found.argmax(1) == trusted.labels))
 

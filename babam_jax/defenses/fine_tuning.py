@@ -28,6 +28,7 @@ def fine_tune(
     title: for the progress bar.
   """
   labels = context.trusted.labels
+  context.meter.count(epochs * len(labels), beforehand=True)
   network = classifier.recognizer.network(context.seed, labels)
   network = network._replace(
     params=recognizer.matching(network.params, classifier.variables['params']),

@@ -48,6 +48,11 @@ def _batches(
 
 
 def _check(images: Pictures) -> None:
+  if not isinstance(images, np.ndarray | Sequence) or isinstance(images, str):
+    raise errors.UserError(
+      f'images: found {type(images).__name__}, expected a uint8 array '
+      '[n, h, w, 3], or a list of [h, w, 3].'
+    )
   if not len(images):
     raise errors.UserError('images: found none, expected one picture or more.')
   if isinstance(images, np.ndarray) and images.ndim != 4:

@@ -246,6 +246,8 @@ class NeuralCleanse(Repair):
     patches = _patches(
       reverser, classifier.num_classes, self.rounds, context.scratch
     )
+    passes = self.rounds * len(patches)
+    context.meter.count(passes * len(trusted), beforehand=True)
     labels = suspicious_labels(patches)
     sizes = np.array([patch.size for patch in patches])
     found = {

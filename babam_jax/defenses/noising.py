@@ -9,6 +9,11 @@ from babam_jax.data.examples import Examples
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.suspect import Verdict
 
+_MADE_BY = {
+  Examples: 'babam_jax.examples(images, labels)',
+  Verdict: 'babam_jax.load_pirm().judge(images)',
+}
+
 
 def sanitize(
   untrusted: Examples,
@@ -34,14 +39,24 @@ def sanitize(
     UserError: the verdict is on another number of pictures, or epsilon is not
       above 0.
   """
+  for name, value, kind in (
+    ('untrusted', untrusted, Examples),
+    ('verdict', verdict, Verdict),
+  ):
+    if not isinstance(value, kind):
+      raise errors.UserError(
+        f'{name}: found {type(value).__name__}, expected {kind.__name__}. Make '
+        f'one with {_MADE_BY[kind]}.'
+      )
   if np.shape(verdict.flags) != (len(untrusted),):
     raise errors.UserError(
       f'verdict: found flags of {np.size(verdict.flags)} pictures, expected '
       f'those of these {len(untrusted)}. Judge the same pictures.'
     )
-  if not (math.isfinite(epsilon) and epsilon > 0):
+  is_number = isinstance(epsilon, int | float | np.number)
+  if not (is_number and math.isfinite(epsilon) and epsilon > 0):
     raise errors.UserError(
-      f'epsilon: found {epsilon}, expected a number above 0, such as 0.01.'
+      f'epsilon: found {epsilon!r}, expected a number above 0, such as 0.01.'
     )
   noise = CalibratedNoise(epsilon)
   return noise.treat(untrusted, np.asarray(verdict.flags, bool), seed)

@@ -313,6 +313,9 @@ def load(
     read = Calibration(
       float(meta.pop('slope', 1)), float(meta.pop('offset', 0)), clean
     )
+    numbers = [*arrays.values(), clean, read.slope, read.offset]
+    if not all(np.isfinite(found).all() for found in numbers):
+      raise ValueError('it holds numbers that are not finite')
     variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
     if {n: x.shape for n, x in arrays.items()} != _array_shapes(variant):
       raise ValueError(f'its arrays are not those of a {variant} PIRM')

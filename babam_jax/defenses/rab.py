@@ -181,7 +181,6 @@ class Rab(Trainer):
     10,
     'The number of models; the paper has 1,000, a certificate needs hundreds.',
     at_least=1,
-    each=(float, int),
   )
   sigma: float = setting(
     0.2, "The noise's standard deviation, for pixels in [0, 1].", above=0
@@ -192,6 +191,7 @@ class Rab(Trainer):
   radii: tuple[float, ...] = setting(
     (0.0, 0.05, 0.1, 0.2, 0.5, 1.0),
     'The radii at which the accuracy is certified, in the L2 norm.',
+    each=(float, int),
   )
 
   def fit(self, context: Context, examples: Examples) -> NoisedEnsemble:

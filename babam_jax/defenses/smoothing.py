@@ -180,6 +180,7 @@ class Smoothing(Trainer):
       seed=context.seed,
       scratch=context.scratch,
       title='smoothing',
+      on_epoch=context.on_epoch,
     )
     return self._asked(NetworkClassifier(recognition, variables, classes))
 

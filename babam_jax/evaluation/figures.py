@@ -4,15 +4,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-
-matplotlib.use('Agg')  # no screen needed
-
-import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
 
+from babam_jax.evaluation.canvas import subplots
 from babam_jax.evaluation.statistics import roc_curve
 
 _COLORS = {
@@ -33,12 +29,11 @@ def _picture_grid(
   row_titles: Sequence[str] = (),
 ) -> Figure:
   rows = max(len(pictures) for _, pictures in columns)
-  figure, axes = plt.subplots(
+  figure, axes = subplots(
     rows,
     len(columns),
     figsize=(1.75 * len(columns), 1.75 * rows + 0.35),
     squeeze=False,
-    layout='constrained',
   )
   for ax in axes.flat:
     ax.set_xticks([])
@@ -99,7 +94,7 @@ def training_curves(
   """Loss and training accuracy over steps, a line per model (Figure 6)."""
   many = len(histories) > _IN_A_LEGEND
   height = 3 + (0.25 * -(-len(histories) // 3) if many else 0)
-  figure, axes = plt.subplots(1, 2, figsize=(9, height), layout='constrained')
+  figure, axes = subplots(1, 2, figsize=(9, height))
   for ax, metric in zip(axes, ('loss', 'accuracy'), strict=True):
     for name, history in histories.items():
       ax.plot(
@@ -133,9 +128,7 @@ def first_epoch(history: Sequence[dict[str, Any]]) -> Figure:
         [record['accuracy'] for record in history],
       )
     )
-  figure, axes = plt.subplots(
-    1, len(panels), figsize=(9, 3), squeeze=False, layout='constrained'
-  )
+  figure, axes = subplots(1, len(panels), figsize=(9, 3), squeeze=False)
   for ax, (title, losses, accuracies) in zip(axes[0], panels, strict=True):
     steps = np.arange(1, len(losses) + 1)
     ax.plot(steps, losses, color=_COLORS['malicious'], label='loss')
@@ -161,9 +154,7 @@ def detection(
     test_scores: those of the clean test pictures; may be empty.
     threshold: scores above it are flagged; None if there is no threshold.
   """
-  figure, (left, right) = plt.subplots(
-    1, 2, figsize=(9, 3), layout='constrained'
-  )
+  figure, (left, right) = subplots(1, 2, figsize=(9, 3))
   fpr, tpr = roc_curve(scores, poisoned)
   left.plot(fpr, tpr, color=_COLORS['malicious'])
   left.plot([0, 1], [0, 1], color='#bbbbbb', linewidth=1, linestyle='--')
@@ -202,7 +193,7 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Figure:
   Args:
     bins: each with its mean `score`, share `poisoned` and `count`.
   """
-  figure, ax = plt.subplots(figsize=(4.2, 4), layout='constrained')
+  figure, ax = subplots(figsize=(4.2, 4))
   ax.plot([0, 1], [0, 1], color='black', linewidth=1, linestyle=':')
   scores = [b['score'] for b in bins]
   ax.plot(scores, [b['poisoned'] for b in bins], 'o-', color=_COLORS['clean'])
@@ -223,7 +214,7 @@ def score_histogram(
   counts: Int[np.ndarray, ' bins'], threshold: float
 ) -> Figure:
   """How many pictures have which score, in equal bins from 0 to 1."""
-  figure, ax = plt.subplots(figsize=(9, 2.6), layout='constrained')
+  figure, ax = subplots(figsize=(9, 2.6))
   edges = np.linspace(0, 1, len(counts) + 1)
   ax.bar(
     edges[:-1], counts, np.diff(edges), align='edge', color=_COLORS['clean']
@@ -242,12 +233,11 @@ def worst_offenders(
   shown: Sequence[tuple[str, Picture, Picture]],
 ) -> Figure:
   """Flagged pictures, each as (title, before, after)."""
-  figure, axes = plt.subplots(
+  figure, axes = subplots(
     2,
     len(shown),
     figsize=(1.6 * len(shown) + 0.4, 3.6),
     squeeze=False,
-    layout='constrained',
   )
   for (before, after), (title, *pictures) in zip(axes.T, shown, strict=True):
     lines = textwrap.wrap(title, 18)[:3]
@@ -264,7 +254,7 @@ def worst_offenders(
 
 def before_and_after(models: dict[str, dict[str, Any]]) -> Figure:
   """Accuracy, attack success and base rate of each model, with intervals."""
-  figure, ax = plt.subplots(figsize=(9, 3.2), layout='constrained')
+  figure, ax = subplots(figsize=(9, 3.2))
   titles = {
     'accuracy': 'accuracy',
     'asr': 'attack success (ASR)',

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from babam_jax import files
@@ -117,5 +116,4 @@ def _template(name: str) -> jinja2.Template:
 def _as_png(figure: Figure) -> bytes:
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png', dpi=110, metadata={'Software': None})
-  plt.close(figure)
   return buffer.getvalue()

@@ -5,14 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use('Agg')  # no screen needed
-
-import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from babam_jax.evaluation.canvas import subplots
 from babam_jax.evaluation.study_table import Entry, Line
 
 _MARKERS = 'osD^vPX*<>'
@@ -40,13 +37,12 @@ def rates(
   ]
   across = min(_PANELS_ACROSS, max(1, len(rates)))
   down = -(-max(1, len(rates)) // across)
-  figure, axes = plt.subplots(
+  figure, axes = subplots(
     down,
     across,
     figsize=(max(6, 3.4 * across), 4 * down),
     sharey=True,
     squeeze=False,
-    layout='constrained',
   )
   for ax in axes.flat[len(rates) :]:
     ax.set_axis_off()
@@ -138,14 +134,13 @@ def tradeoff(
   names = list(dict.fromkeys(name for p in panels.values() for name, *_ in p))
   across = min(_PANELS_ACROSS, len(panels))
   down = -(-len(panels) // across)
-  figure, grid = plt.subplots(
+  figure, grid = subplots(
     down,
     across,
     figsize=(max(7, 3.6 * across), 3.6 * down + 0.25 * len(names) / 2),
     sharex=True,
     sharey=True,
     squeeze=False,
-    layout='constrained',
   )
   for ax in grid.flat[len(panels) :]:
     ax.set_axis_off()
@@ -174,7 +169,7 @@ def _point(ax: Axes, name: str, number: int, x: Entry, y: Entry) -> None:
     100 * y.mean,
     xerr=100 * x.deviation,
     yerr=100 * y.deviation,
-    color=plt.get_cmap('tab10')(number % 10),
+    color=matplotlib.colormaps['tab10'](number % 10),
     marker=_MARKERS[(number + number // 10) % len(_MARKERS)],
     markersize=7,
     linestyle='none',

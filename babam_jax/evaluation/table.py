@@ -112,7 +112,10 @@ def as_text(
 
 
 def render(results: dict[str, Any]) -> str:
-  """Both tables as text."""
-  return as_text(MODEL_HEADER, model_rows(results)) + as_text(
-    PIRM_HEADER, pirm_rows(results)
-  )
+  """The models, the PIRM if there is one, and the defense, as text."""
+  tables = [
+    (MODEL_HEADER, model_rows(results)),
+    (PIRM_HEADER, pirm_rows(results)),
+    (DEFENSE_HEADER, defense_rows(results)),
+  ]
+  return ''.join(as_text(header, rows) for header, rows in tables if rows)

@@ -12,7 +12,7 @@ from babam_jax import files
 from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples, concatenate
 from babam_jax.defenses import pirm
-from babam_jax.defenses.base import Detector, Meter, Need, Verdict
+from babam_jax.defenses.base import Detector, Need, Verdict
 from babam_jax.experiment import face_data, features, poisoning, recognizing
 from babam_jax.experiment.face_data import FaceData
 from babam_jax.experiment.features import StoredInputs
@@ -31,6 +31,8 @@ from babam_jax.store.stage import Stage
 from babam_jax.training.classifier import load_network
 
 _VERDICT = 'verdict'
+# The detector's verdicts on test pictures, which are no part of the defense.
+ON_TEST = 'detection_on_test'
 
 
 def _seen_by(experiment: Experiment) -> tuple[Stage, ...]:
@@ -47,7 +49,7 @@ def _seen_by(experiment: Experiment) -> tuple[Stage, ...]:
 
 DETECTION = Stage(
   'detection',
-  1,
+  2,
   ('defense.detector', 'attack.share', *recognizing.RECOGNITION),
   after=_seen_by,
 )
@@ -76,13 +78,13 @@ PROTECTED = Stage(
 )
 REPAIR = Stage(
   'repair',
-  2,
+  3,
   (*recognizing.RECOGNITION, 'defense.repair'),
   after=lambda _: (PROTECTED,),
 )
 INPUT_CHECK = Stage(
   'inputs',
-  2,
+  3,
   ('defense.input_check', *recognizing.RECOGNITION),
   after=lambda _: (REPAIR, poisoning.SHOWN),
 )
@@ -135,12 +137,14 @@ class Defended(NamedTuple):
     treated: the training set after treatment.
     model: the protected model; None if the config does not ask for it.
     found: what the repair has found in the model.
+    repair: the stored repair, if there is one.
   """
 
   detection: Detection
   treated: Dataset
   model: Model | None
   found: dict[str, Any]
+  repair: Artifact | None = None
 
 
 def defend(
@@ -162,56 +166,59 @@ def defend(
     model = recognizing.train(
       lab, stored, PROTECTED, treated, data, defense.trainer
     )
+  if defense.names.repair == 'none':
+    return Defended(detection, treated, model, {})
   model, found = _repair(lab, stored, model, data)
-  return Defended(detection, treated, model, found)
+  return Defended(detection, treated, model, found, model.artifact)
 
 
 def _detect(
   lab: Lab, stored: StoredInputs, untrusted: Dataset, data: FaceData
 ) -> Detection:
-  """Stage: flag training pictures (Algorithm 2, line 3)."""
+  """Stage: flag training pictures (Algorithm 2, line 3); and, for the report
+  alone, test pictures."""
   detector = lab.experiment.defense.detector
-  known, inputs = _known(
+  name = lab.experiment.defense.names.detector
+  known, examined = _known(
     lab,
     detector,
     lambda: recognizing.train(
       lab, stored, recognizing.MALICIOUS, untrusted, data
     ),
   )
-  judges_test = detector.judges_inputs and Need.MODEL not in detector.needs
+  examined += data.trusted.inputs
 
-  def compute(
-    experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
-  ) -> dict[str, int]:
-    chosen = experiment.defense.detector
-    context = recognizing.context_of(experiment, stored, data, scratch, **known)
-    verdict = chosen.judge(context, untrusted.examples)
-    _write_verdict(output, 'train', verdict)
-    if judges_test:  # for the report alone: no cost of the defense
-      unmetered = dataclasses.replace(context, meter=Meter())
-      test = chosen.judge(unmetered, data.test.examples)
-      _write_verdict(output, 'test', test)
-    return context.meter.counts(type(chosen).__name__)
+  def judged(stage: Stage, pictures: Dataset) -> tuple[Verdict, Artifact]:
+    def compute(
+      experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
+    ) -> dict[str, int]:
+      context = recognizing.context_of(
+        experiment, stored, data, scratch, **known
+      )
+      chosen = experiment.defense.detector
+      _write_verdict(output, chosen.judge(context, pictures.examples))
+      return context.meter.counts(name)
 
-  names = lab.experiment.defense.names
-  facts = {
-    'ids': [str(name) for name in untrusted.examples.ids],
-    'detector': detector.facts(f'config.defense.{names.detector}'),
-  }
-  inputs += [*untrusted.inputs, *data.test.inputs, *data.trusted.inputs]
+    facts = {
+      'ids': [str(name) for name in pictures.examples.ids],
+      'detector': detector.facts(f'config.defense.{name}'),
+    }
+    artifact = lab.make(
+      stage,
+      compute,
+      inputs=[*examined, *pictures.inputs],
+      facts=facts,
+      name=f'{stage.name}/{name}',
+    )
+    return detector.decide(_read_verdict(artifact)), artifact
+
   stage = _detection(lab.experiment)
-  name = f'{stage.name}/{names.detector}'
-  artifact = lab.make(stage, compute, inputs=inputs, facts=facts, name=name)
-
-  def verdict_on(part: str) -> Verdict:
-    return detector.decide(Verdict(**artifact.arrays(f'{_VERDICT}_{part}')))
-
-  return Detection(
-    verdict_on('train'),
-    verdict_on('test') if judges_test else None,
-    detector.holdouts(known.get('pirms', ())),
-    artifact,
-  )
+  verdict, artifact = judged(stage, untrusted)
+  test = None
+  if detector.judges_inputs and Need.MODEL not in detector.needs:
+    test, _ = judged(dataclasses.replace(stage, name=ON_TEST), data.test)
+  holdouts = detector.holdouts(known.get('pirms', ()))
+  return Detection(verdict, test, holdouts, artifact)
 
 
 def _known(
@@ -237,8 +244,12 @@ def _known(
   return known, inputs
 
 
-def _write_verdict(output: pathlib.Path, part: str, verdict: Verdict) -> None:
-  files.write_arrays(output / f'{_VERDICT}_{part}.npz', verdict._asdict())
+def _write_verdict(output: pathlib.Path, verdict: Verdict) -> None:
+  files.write_arrays(output / f'{_VERDICT}.npz', verdict._asdict())
+
+
+def _read_verdict(artifact: Artifact) -> Verdict:
+  return Verdict(**artifact.arrays(_VERDICT))
 
 
 def _treat(lab: Lab, untrusted: Dataset, detection: Detection) -> Dataset:
@@ -307,12 +318,10 @@ def _repair(
 ) -> tuple[Model, dict[str, Any]]:
   """Stage: repair a trained model; also returns what was found in it."""
   name = lab.experiment.defense.names.repair
-  if name == 'none':
-    return model, {}
 
   def compute(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
-  ) -> None:
+  ) -> dict[str, int]:
     context = recognizing.context_of(experiment, stored, data, scratch)
     repaired, found = experiment.defense.repair.repair(
       context, model.classifier
@@ -320,6 +329,7 @@ def _repair(
     repaired.save(output)
     files.write_json(output / 'found.json', found)
     files.write_json(output / 'origin.json', model.artifact.json('origin'))
+    return context.meter.counts(name)
 
   inputs = [model.artifact, *data.trusted.inputs]
   facts = {
@@ -368,7 +378,7 @@ def check_inputs(
     chosen = experiment.defense.input_check
     context = recognizing.context_of(experiment, stored, data, scratch, **known)
     both = concatenate([test, shown.examples])
-    _write_verdict(output, 'inputs', chosen.judge(context, both))
+    _write_verdict(output, chosen.judge(context, both))
     return context.meter.counts(type(chosen).__name__)
 
   inputs += [*data.test.inputs, *data.trusted.inputs, *shown.inputs]
@@ -380,5 +390,5 @@ def check_inputs(
     facts=facts,
     name=f'{INPUT_CHECK.name}/{name}',
   )
-  verdict = Verdict(**artifact.arrays(f'{_VERDICT}_inputs'))
-  return Refused(guard.decide(verdict), len(test), artifact)
+  verdict = guard.decide(_read_verdict(artifact))
+  return Refused(verdict, len(test), artifact)

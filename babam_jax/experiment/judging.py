@@ -123,26 +123,34 @@ def judge_pirm(
 def judge_detection(
   lab: Lab, detection: Detection, untrusted: Dataset, refused: Refused | None
 ) -> dict[str, Any]:
-  """How well the defense tells attacks from clean pictures.
+  """How well the detector tells poison from clean training pictures.
 
   Args:
     lab: the running experiment.
     detection: the training pictures that it flags.
     untrusted: the training set.
-    refused: the test inputs that it refuses, if it checks them: then the
-      attacker's patched pictures are the attacks, the test pictures clean.
+    refused: the test inputs that the input check refuses, if there is one.
 
   Returns:
-    Like `metrics.flag_metrics`; all figures are None if the defense has no
-    detector.
+    Like `metrics.flag_metrics`; where the defense has no detector, those of
+    `judge_input_check`; all are None if it has neither.
   """
+  if not lab.experiment.defense.detector.is_none:
+    truth = untrusted.examples.poisoned
+    return metrics.flag_metrics(*detection.train, truth)
   if refused is not None:
-    attacks = np.arange(len(refused.verdict.flags)) >= refused.clean
-    return metrics.flag_metrics(*refused.verdict, attacks)
-  found = metrics.flag_metrics(*detection.train, untrusted.examples.poisoned)
-  if lab.experiment.defense.detector.is_none:
-    return dict.fromkeys(found)
-  return found
+    return judge_input_check(refused)
+  nothing = metrics.flag_metrics(*detection.train, untrusted.examples.poisoned)
+  return dict.fromkeys(nothing)
+
+
+def judge_input_check(refused: Refused | None) -> dict[str, Any]:
+  """How well the input check tells the attacker's patched test pictures from
+  clean ones, like `metrics.flag_metrics`; empty if there is none."""
+  if refused is None:
+    return {}
+  attacks = np.arange(len(refused.verdict.flags)) >= refused.clean
+  return metrics.flag_metrics(*refused.verdict, attacks)
 
 
 def cost_of_defense(
@@ -166,14 +174,14 @@ def cost_of_defense(
     they ran (a second training counts if a detector needs the first model, or
     if it is not plain); evaluations of a network beyond those of an undefended
     model, for each training picture and for each input at test time; and those
-    of trusted pictures, once. The passes of training and of repairs are in the
-    seconds only.
+    of trusted pictures, once. The passes of training are in the seconds only.
 
   Raises:
     ValueError: a part of the defense has counted nothing.
   """
   detection = _evaluations(defended.detection.artifact)
   inputs = _evaluations(refused.artifact) if refused else {}
+  repair = _evaluations(defended.repair) if defended.repair else {}
   judged = len(refused.verdict.flags) if refused else 1
   passes = defended.model.classifier.passes - 1 if defended.model else 0
   return {
@@ -182,8 +190,9 @@ def cost_of_defense(
       detection['judging'], len(untrusted.examples)
     ),
     'evaluations_per_input': _per(inputs.get('judging', 0), judged) + passes,
-    'evaluations_beforehand': detection['beforehand']
-    + inputs.get('beforehand', 0),
+    'evaluations_beforehand': sum(
+      counts.get('beforehand', 0) for counts in (detection, inputs, repair)
+    ),
   }
 
 
@@ -211,5 +220,7 @@ def _seconds(lab: Lab, defended: Defended, before: set[str]) -> float:
   return sum(
     artifact.seconds
     for artifact in lab.store.used.values()
-    if artifact.key not in before and artifact.stage not in free
+    if artifact.key not in before
+    and artifact.stage not in free
+    and not artifact.stage.startswith(f'{defending.ON_TEST}/')
   )

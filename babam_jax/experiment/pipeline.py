@@ -84,6 +84,7 @@ def run(
     'detection': judging.judge_detection(
       lab, defended.detection, untrusted, refused
     ),
+    'input_check': judging.judge_input_check(refused),
     'found': found,
     'cost': judging.cost_of_defense(lab, defended, refused, before, untrusted),
     'poison': poison.sources[0].artifact.json('summary')

@@ -82,6 +82,8 @@ def find(folder: pathlib.Path) -> Found:
   for one, config in configs.items():
     if any(_is_study(configs.get(parent)) for parent in one.parents):
       continue  # a run of a study
+    if (one / 'stages.json').exists():
+      continue  # a training of a PIRM, which has no table
     if config is None:
       found.absent.append((one, 'its config.json is not one of ours'))
     elif _is_study(config):

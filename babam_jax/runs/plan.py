@@ -4,14 +4,14 @@ import collections
 import pathlib
 import re
 import runpy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from babam_jax import errors, files
 from babam_jax.config import rows, rules
-from babam_jax.config.overrides import set_fields, vary
+from babam_jax.config.overrides import set_fields, value_at, vary
 from babam_jax.config.rows import Row
 from babam_jax.runs import study_form
 
@@ -37,6 +37,11 @@ class Run(NamedTuple):
 
 
 # --- What a config file plans ---
+
+
+def has_sweep(path: pathlib.Path) -> bool:
+  """Whether a config file has a function `sweep`."""
+  return 'sweep' in runpy.run_path(str(path))
 
 
 def of_file(
@@ -73,6 +78,31 @@ def check(runs: Sequence[Run]) -> None:
   """
   for run in runs:
     rules.check_files(rules.check(run.config))
+
+
+def check_given(
+  config: ConfigDict, given: Collection[str], runs: Sequence[Run]
+) -> None:
+  """Checks that each field that the command line sets is of use in some run.
+
+  Runs that choose another attack or defense have its options' defaults again.
+
+  Args:
+    config: the config that all runs start from.
+    given: the fields that the command line sets, by path.
+    runs: the runs.
+
+  Raises:
+    UserError: no run uses an option that was set.
+  """
+  for path in given:
+    value = value_at(config, path)
+    used = any(value_at(run.config, path) == value for run in runs)
+    if not used and not any(path in run.sets for run in runs):
+      raise errors.UserError(
+        f'config.{path}: found {value!r}, expected an option that one of the '
+        f'{len(runs)} runs uses: none does. Leave it out.'
+      )
 
 
 def named(name: str, runs: Sequence[Run]) -> Run:

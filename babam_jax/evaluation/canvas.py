@@ -1,0 +1,25 @@
+"""Figures that no screen shows, and that leave matplotlib's settings alone."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+def subplots(
+  rows: int = 1,
+  columns: int = 1,
+  *,
+  figsize: tuple[float, float],
+  **options: Any,
+) -> tuple[Figure, Any]:
+  """Does what `matplotlib.pyplot.subplots` does, without its list of open
+  figures and its choice of a backend, which belong to the caller's process.
+
+  Args:
+    rows: of axes.
+    columns: of axes.
+    figsize: width and height, in inches.
+    **options: further ones of `Figure.subplots`.
+  """
+  figure = Figure(figsize=figsize, layout='constrained')
+  return figure, figure.subplots(rows, columns, **options)
