@@ -21,7 +21,7 @@ from PIL import Image
 
 from babam_jax import errors
 from babam_jax.defenses import any_size, calibration, pirm
-from babam_jax.sanitizer import output, picture, sanitize
+from babam_jax.sanitizer import names, output, picture, sanitize
 
 LONG = 'x' * 250
 LONGEST = 'ä' * 127 + 'b'  # 255 bytes
@@ -119,7 +119,16 @@ def untrusted(tmp_path_factory):
   with open(os.fsencode(bob) + b'/\xff\xfe.png', 'wb') as file:
     file.write(good)
   (root / 'empty').mkdir()
-  (root / 'ann' / '.DS_Store').write_bytes(b'litter')
+  for name, content in LITTER.items():
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(content)
+  (bob / 'Icon\r').write_bytes(b'an icon of macOS')
+  for name in (b'p\xe9.png', b'p\\xe9.png'):  # two names
+    with open(os.fsencode(bob) + b'/' + name, 'wb') as file:
+      file.write(good)
+  # Their PNGs would be one on a disk that tells no case.
+  (bob / 'IMG_1.JPG').write_bytes((bob / '0.jpg').read_bytes())
+  (bob / 'img_1.png').write_bytes(good)
   # What its PNG would be called is taken, or too long a name.
   (root / 'figures' / '0.png').mkdir()
   (root / 'figures' / LONGEST).write_bytes(good)
@@ -127,7 +136,14 @@ def untrusted(tmp_path_factory):
   return root
 
 
+LITTER = {
+  'ann/.DS_Store': b'litter',
+  'ann/._0.png': b'\x00\x05\x16\x07 a double of macOS',
+  '__MACOSX/0.png': b'another',
+  'empty_class/.gitkeep': b'',
+}
 UNJUDGED = {
+  'bob/Icon\r': 'no picture',
   'bob/zero.jpg': 'empty file',
   'bob/half.png': 'unreadable',
   'bob/text.jpg': 'no picture',
@@ -175,10 +191,11 @@ def test_what_cannot_be_judged_is_named_and_left_out(sanitized):
   summary = json.loads((output / 'summary.json').read_text())
   assert {f['path'] for f in summary['not_judged']} == set(UNJUDGED)
   assert summary['files'] == len(found)
-  assert summary['actions']['left out'] == 1  # and nobody is told
-  assert found['ann/.DS_Store']['action'] == 'left out'
-  assert not (output / 'ann' / '.DS_Store').exists()
-  assert summary['flagged'] == len(found) - len(UNJUDGED) - 1
+  assert summary['actions']['left out'] == len(LITTER)  # nobody is told
+  for path in LITTER:
+    assert found[path]['action'] == 'left out'
+    assert not (output / path).exists()
+  assert summary['flagged'] == len(found) - len(UNJUDGED) - len(LITTER)
   assert found['bob/phone.jpg']['note'] == 'the first of 3 pictures in the file'
 
 
@@ -487,6 +504,108 @@ def test_one_run_at_a_time(tmp_path):
   first.close()
 
 
+def test_two_names_are_two_rows_and_two_files(sanitized):
+  output, _ = sanitized
+  found = rows(output)
+  written = [row['output'] for row in found.values() if row['output']]
+  assert len({names.folded(path) for path in written}) == len(written)
+  one, other = found['bob/p\\xe9.png'], found['bob/p\\\\xe9.png']
+  assert one['sensitivity'] == other['sensitivity']  # one picture, twice
+  places = (b'/bob/p\xe9.png', b'/bob/p\\xe9.png')
+  contents = {open(os.fsencode(output) + p, 'rb').read() for p in places}
+  assert len(contents) == 2  # with noise of their own
+
+
+@given(st.binary(min_size=1, max_size=8), st.binary(min_size=1, max_size=8))
+def test_no_two_names_have_the_same_text(one, other):
+  texts = {names.printable(os.fsdecode(name)) for name in (one, other)}
+  assert len(texts) == len({one, other})
+  for text in texts:
+    text.encode('utf-8')
+
+
+def test_a_disk_that_tells_no_case(tmp_path, monkeypatch):
+  """Its second file would take the place of the first."""
+  source = tmp_path / 'in'
+  faces(source / 'ann', 1)
+  (source / 'ann' / 'A.png').write_bytes(b'')
+  (source / 'ann' / 'a.png').write_bytes(b'')
+  out = output.Output(source, tmp_path / 'out', {})
+  paths = [pathlib.PurePosixPath('ann') / n for n in ('A.png', 'a.png')]
+  out.check_names(paths)  # this disk can tell them apart
+  monkeypatch.setattr(output, '_PROBE_FOLDED', output._PROBE)
+  del out._folds
+  with pytest.raises(errors.UserError, match="'ann/A.png' and 'ann/a.png'"):
+    out.check_names(paths)
+
+
+C_LOCALE = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+
+
+@pytest.mark.parametrize(
+  'name,environment', [(b'caf\xe9', {}), ('café'.encode(), C_LOCALE)]
+)
+def test_an_input_whose_name_the_locale_lacks(tmp_path, name, environment):
+  source = os.fsencode(tmp_path) + b'/' + name
+  faces(tmp_path / 'in' / 'ann', 2)
+  os.rename(tmp_path / 'in', source)
+  done = subprocess.run(
+    [*command('', 'out')[:3], b'--input=' + source, b'--output=out'],
+    cwd=tmp_path,
+    capture_output=True,
+    env=ENVIRONMENT | environment | {'PYTHONPATH': str(REPOSITORY)},
+  )
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'out' / 'report.html').exists()
+  assert len(rows(tmp_path / 'out')) == 2
+
+
+def test_after_a_mistake_the_right_command_is_taken(tmp_path):
+  (tmp_path / 'empty').mkdir()
+  wrong = run(tmp_path / 'empty', tmp_path / 'out')
+  assert wrong.returncode == 2 and 'no file in' in wrong.stderr
+  faces(tmp_path / 'in' / 'ann', 2)
+  done = run(tmp_path / 'in', tmp_path / 'out')
+  assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupted_run_says_so_and_continues(tmp_path):
+  for i in range(8):
+    faces(tmp_path / 'in' / f'p{i}', 4, (200, 200), seed=i)
+  process = subprocess.Popen(
+    command(tmp_path / 'in', tmp_path / 'out'),
+    cwd=REPOSITORY,
+    env=ENVIRONMENT,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  journal = tmp_path / 'out' / '.sanitize-unfinished' / 'classes'
+  while process.poll() is None and not journal.is_dir():
+    time.sleep(0.002)
+  process.send_signal(signal.SIGINT)
+  _, told = process.communicate()
+  assert process.returncode == 130, told
+  assert 'Traceback' not in told and 'the same command continues' in told
+  done = run(tmp_path / 'in', tmp_path / 'out')
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('name', ['JAX_PLATFORMS', 'JAX_PLATFORM_NAME'])
+def test_a_platform_that_is_not_there(tmp_path, name):
+  faces(tmp_path / 'in' / 'ann', 1)
+  done = subprocess.run(
+    command(tmp_path / 'in', tmp_path / 'out'),
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    env={n: v for n, v in ENVIRONMENT.items() if not n.startswith('JAX_PL')}
+    | {name: 'cuda'},
+  )
+  assert done.returncode == 2 and f'error: {name}=cuda' in done.stderr
+  assert 'Traceback' not in done.stderr
+  assert not (tmp_path / 'out').exists()
+
+
 def test_nothing_flagged_passes_as_it_is(tmp_path):
   """A class of one, and names that are formulas or no UTF-8."""
   source = tmp_path / 'in'
@@ -514,7 +633,7 @@ def test_nothing_flagged_passes_as_it_is(tmp_path):
 def test_samples_without_a_known_white_are_not_judged(tmp_path, mode):
   values = np.arange(64 * 64).reshape(64, 64) % 255
   Image.fromarray(values.astype(mode)).save(tmp_path / 'a.tif')
-  with pytest.raises(picture.UnjudgedError, match='32-bit'):
+  with pytest.raises(picture.UnjudgedError, match='white is not known'):
     picture.read(tmp_path / 'a.tif')
 
 

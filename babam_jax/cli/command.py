@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import io
 import os
 import pathlib
 import shlex
@@ -47,6 +48,7 @@ _PROCESS_ID = flags.DEFINE_integer(
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
 _EXIT_FAULT = 1
 _EXIT_USER_ERROR = 2
+_EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
 _CONFIG_REMEDY = (
   'expected a config file. Give one with --config=FILE, one of your own or of '
   "the repository's: configs/orl_multiclass.py."
@@ -235,6 +237,10 @@ def keep_compiled_code() -> None:
 
 def _guarded(main: Callable[[], None], where: object) -> None:
   """Calls `main`; prints the user's mistakes in one line."""
+  for stream in (sys.stdout, sys.stderr):
+    # A name that the terminal's encoding lacks is no reason to stop.
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors='backslashreplace')
   logging.set_verbosity(logging.WARNING)  # Orbax logs a lot
   keep_compiled_code()
   try:
@@ -246,6 +252,9 @@ def _guarded(main: Callable[[], None], where: object) -> None:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     name = (full and error.filename2) or error.filename or where
     _stop(f'{name}: {error.strerror or error}')
+  except KeyboardInterrupt:
+    print('interrupted; the same command continues', file=sys.stderr)
+    sys.exit(_EXIT_INTERRUPTED)
 
 
 def _join() -> None:
@@ -265,6 +274,7 @@ def _join() -> None:
 def _run_together(main: Main, where: pathlib.Path) -> None:
   """Calls `main` in one process or in several, of which the first writes."""
   _join()
+  parallel.check_platform()
   if parallel.num_processes() == 1:
     with alone_in(where):
       main(_CONFIG.value, where, artifacts_folder())

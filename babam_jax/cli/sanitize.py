@@ -60,7 +60,7 @@ _EPSILON = flags.DEFINE_float(
 _LINK = flags.DEFINE_bool(
   'link', False, 'Make hard links instead of copies of unflagged files.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'The seed of the noise.', 0)
+_SEED = flags.DEFINE_integer('seed', 0, 'The seed of the noise.', 0, 2**32 - 1)
 _EXIT_UNJUDGED = 3
 
 
@@ -83,6 +83,7 @@ def main(arguments: Sequence[str]) -> None:
   root = _folder(_OUTPUT, 'a new or empty folder')
   if _DEVICES.value is not None:
     parallel.use_devices(_DEVICES.value, '--devices')
+  parallel.check_platform()
   found = whole_folder.sanitize_folder(
     source,
     root,

@@ -95,9 +95,12 @@ def _celeba(root: str) -> list[Picture]:
   `identity_CelebA.txt`, with lines like `000001.jpg 2880`."""
   listing = pathlib.Path(root) / 'identity_CelebA.txt'
   try:
-    lines = listing.read_text('utf-8').splitlines()
+    # Some editors put a byte-order mark before the first line.
+    lines = listing.read_text('utf-8-sig').splitlines()
     named = [tuple(line.split()) for line in lines if line.strip()]
     people = {name: identity for name, identity in named}
+    if not people:
+      raise ValueError('it is empty')
   except (OSError, ValueError) as error:
     raise errors.UserError(
       f'{_ROOT_FIELD}: {listing} is no list of identities ({error}); expected '
@@ -106,7 +109,15 @@ def _celeba(root: str) -> list[Picture]:
     ) from None
   folder = pathlib.Path(root) / 'img_align_celeba'
   ids = find_images(folder, _ROOT_FIELD)
-  return [in_file(folder / i, i, people[i]) for i in ids if i in people]
+  known = [i for i in ids if i in people]
+  if not known:
+    listed = next(iter(people))
+    raise errors.UserError(
+      f'{_ROOT_FIELD}: none of the {len(ids)} pictures in {folder}, such as '
+      f'{ids[0]!r}, is one of the {len(people)} in {listing.name}, such as '
+      f'{listed!r}; expected the same names. Unpack img_align_celeba.zip anew.'
+    )
+  return [in_file(folder / i, i, people[i]) for i in known]
 
 
 def _image_folder(root: str) -> list[Picture]:

@@ -115,7 +115,7 @@ def load(
   pictures: Sequence[Picture],
   class_names: tuple[str, ...],
   size: int,
-  skip_unreadable: bool,
+  skip_unreadable: bool | None,
   crop_seed: int | None = None,
 ) -> Examples:
   """Decodes and resizes pictures to `size` x `size` (resized, not cropped).
@@ -124,12 +124,12 @@ def load(
     pictures: the pictures to read.
     class_names: the names of all classes.
     size: pixels a side.
-    skip_unreadable: leave unreadable pictures out.
+    skip_unreadable: leave unreadable pictures out; None: there is no choice.
     crop_seed: the seed of random crops at native resolution, for pictures with
       `size` pixels or more on both sides; None: all are resized.
 
   Raises:
-    UserError: a picture cannot be read and `skip_unreadable` is off.
+    UserError: a picture cannot be read and is not left out.
   """
   images, kept = [], []
   for picture in progress(pictures, 'reading images'):
@@ -137,10 +137,13 @@ def load(
       image = decoding.decode(picture.read()).image
     except (decoding.UnreadableError, OSError) as error:
       if not skip_unreadable:
+        remedy = 'Repair or remove it'
+        if skip_unreadable is not None:
+          remedy += ', or leave such files out with '
+          remedy += '--config.data.skip_unreadable'
         raise errors.UserError(
           f'{picture.where}: unreadable image ({error}); expected a complete '
-          'picture file. Repair or remove it, or leave such files out with '
-          '--config.data.skip_unreadable.'
+          f'picture file. {remedy}.'
         ) from None
       logging.warning('Skipped the unreadable image %s.', picture.where)
       continue

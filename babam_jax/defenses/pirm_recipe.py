@@ -123,6 +123,16 @@ class PirmSettings:
         'at least two of config.pirm.num_poison pictures held out: one to '
         'calibrate the PIRM, one to measure it',
       )
+    for name, count in (
+      ('num_poison', self.num_poison),
+      ('num_clean', self.num_clean),
+    ):
+      if count - round(count * self.holdout_fraction) < 1:
+        settings.refuse(
+          'pirm.holdout_fraction',
+          self.holdout_fraction,
+          f'one that leaves some of config.pirm.{name} to train on',
+        )
     if self.paired and self.batch_size % 2:
       settings.refuse(
         'pirm.batch_size',

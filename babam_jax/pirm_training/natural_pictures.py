@@ -41,7 +41,7 @@ class Chosen:
       pictures,
       CLASSES,
       self.size,
-      skip_unreadable=False,
+      skip_unreadable=None,
       crop_seed=self.crop_seed,
     )
     images = loaded.images.copy()

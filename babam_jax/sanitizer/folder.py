@@ -8,7 +8,10 @@ import stat
 from collections.abc import Iterator
 
 NO_CLASS = '.'  # the class of files that are in no class folder
-_LITTER = ('.ds_store', 'thumbs.db', 'desktop.ini')
+_LITTER = ('.ds_store', 'thumbs.db', 'desktop.ini', '.gitkeep', '.gitignore')
+_LITTER_FOLDER = '__MACOSX'
+# What macOS writes beside a file on other disks: `._name` (AppleDouble).
+_DOUBLE, _DOUBLE_BEGINS = '._', b'\x00\x05\x16\x07'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +21,12 @@ class Entry:
   Attributes:
     path: below the folder; may hold bytes that are no UTF-8, as in `os`.
     fault: why it cannot be a picture, known without reading it; or ''.
+    litter: whether it is a file that file browsers leave behind.
   """
 
   path: pathlib.PurePosixPath
   fault: str = ''
-
-  @property
-  def litter(self) -> bool:
-    """Whether it is a file that file browsers leave behind."""
-    return self.path.name.lower() in _LITTER
+  litter: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
     if (root / name).is_dir() and not (root / name).is_symlink():
       folders.append(path)
     else:
-      loose.append(Entry(path, _fault(root / name, inside)))
+      loose.append(_entry(root, path, inside))
   if loose:
     yield ClassFolder(NO_CLASS, loose, folders)
   for folder in folders:
@@ -89,10 +89,30 @@ def _walk(
     relative = pathlib.PurePosixPath(here).relative_to(root.as_posix())
     links = [f for f in folders if (pathlib.Path(here) / f).is_symlink()]
     for name in sorted(names + links):
-      fault = _fault(pathlib.Path(here) / name, inside)
-      entries.append(Entry(relative / name, fault))
+      entries.append(_entry(root, relative / name, inside))
     below.append(relative)
   return ClassFolder(folder.name, entries, below)
+
+
+def _entry(
+  root: pathlib.Path, path: pathlib.PurePosixPath, inside: pathlib.Path
+) -> Entry:
+  fault = _fault(root / path, inside)
+  if not fault and _is_litter(root / path, path):
+    return Entry(path, 'left behind by a file browser', litter=True)
+  return Entry(path, fault)
+
+
+def _is_litter(place: pathlib.Path, path: pathlib.PurePosixPath) -> bool:
+  if path.name.lower() in _LITTER or _LITTER_FOLDER in path.parts:
+    return True
+  if not path.name.startswith(_DOUBLE):
+    return False
+  try:
+    with open(place, 'rb') as file:
+      return file.read(len(_DOUBLE_BEGINS)) == _DOUBLE_BEGINS
+  except OSError:
+    return False  # reading it will tell
 
 
 def _fault(path: pathlib.Path, inside: pathlib.Path) -> str:
@@ -103,7 +123,7 @@ def _fault(path: pathlib.Path, inside: pathlib.Path) -> str:
       if not target.is_relative_to(inside):
         return 'a link that leaves the folder'
       if target.is_dir():
-        return 'a link to a folder'
+        return 'a link to a folder, which is not followed'
     if not stat.S_ISREG(path.stat().st_mode):
       return 'no regular file'
   except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle

@@ -2,11 +2,13 @@
 finished work is not repeated."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 from typing import Any
 
 import filelock
@@ -15,12 +17,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from babam_jax import errors, files
+from babam_jax.sanitizer.names import folded, printable
 
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory.json'
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
+_PROBE, _PROBE_FOLDED = 'Probe', 'probe'
 NOT_JUDGED = 'not judged'
 REPORTS = ('scores.csv', 'summary.json', 'report.html')
 
@@ -72,16 +76,17 @@ class Output:
     self._source, self.root = source, root
     self._state = root / _STATE
     _check_places(source, root)
+    self._settings = settings
     path = self._state / _SETTINGS
     if not path.exists():
       _check_empty(root)
-      files.write_json(path, settings)
     elif files.read_json(path) != settings:
       raise errors.UserError(
         f'--output: {root} was begun with other settings '
         f'({json.dumps(files.read_json(path))}); expected the same. Give them, '
         'or choose another folder.'
       )
+    self._state.mkdir(parents=True, exist_ok=True)
     # The kernel's lock: it ends with its process.
     self._lock = filelock.FileLock(self._state / _LOCK)
     try:
@@ -102,12 +107,44 @@ class Output:
       UserError: a class has changed, come or gone since the folder was begun.
     """
     path = self._state / _INVENTORY
-    if not path.exists():
+    if not (self._state / _SETTINGS).exists():
       files.write_json(path, inventory)
+      # Last: only a folder that is being filled has settings.
+      files.write_json(self._state / _SETTINGS, self._settings)
+    self.check_names(map(pathlib.PurePosixPath, inventory))
     before = files.read_json(path)
     for name in sorted(before.keys() | inventory.keys()):
       if before.get(name) != inventory.get(name):
         raise self._changed(name)
+
+  def check_names(self, paths: Iterable[pathlib.PurePosixPath]) -> None:
+    """Checks that no two paths are one and the same on the output's disk.
+
+    Raises:
+      UserError: the disk tells no case, or no way to compose letters, and two
+        of the paths differ in nothing else.
+    """
+    if not self._folds:
+      return
+    seen: dict[str, pathlib.PurePosixPath] = {}
+    for path in paths:
+      other = seen.setdefault(folded(path), path)
+      if other != path:
+        raise errors.UserError(
+          f'--output: the disk of {self.root} takes {printable(other)!r} and '
+          f'{printable(path)!r} for one name; expected a disk that tells them '
+          'apart. Choose another folder, or rename one.'
+        )
+
+  @functools.cached_property
+  def _folds(self) -> bool:
+    """Whether the output's disk takes different names for one."""
+    probe, same = self._state / _PROBE, self._state / _PROBE_FOLDED
+    probe.write_bytes(b'')
+    try:
+      return same.exists()
+    finally:
+      probe.unlink()
 
   def _changed(self, class_name: str) -> errors.UserError:
     return errors.UserError(
@@ -200,7 +237,7 @@ class Output:
 
 
 def _check_empty(root: pathlib.Path) -> None:
-  if not root.exists() or not any(root.iterdir()):
+  if not root.exists() or all(p.name == _STATE for p in root.iterdir()):
     return
   done = all((root / name).is_file() for name in REPORTS)
   found = (

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from babam_jax import files
 from babam_jax.evaluation import figures, report
 from babam_jax.sanitizer import picture
+from babam_jax.sanitizer.names import printable
 from babam_jax.sanitizer.output import NOT_JUDGED, Record
 
 _SHOWN = 8  # the worst offenders
@@ -35,7 +36,9 @@ class Findings:
   """Counts of what was found; its memory does not grow with the pictures."""
 
   def __init__(self, csv_file: TextIO):
-    self._table = csv.writer(csv_file, lineterminator='\n')
+    self._table = csv.writer(
+      csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL
+    )
     self._table.writerow(_COLUMNS)
     self.actions: Counter[str] = Counter()
     self.unjudged: list[tuple[str, str]] = []
@@ -154,7 +157,7 @@ def write(
     )
   report.write_sections(
     root / 'report.html',
-    f'Sanitized: {source.name}',
+    f'Sanitized: {printable(source.name)}',
     sections,
     surroundings,
     None,

@@ -22,6 +22,7 @@ from babam_jax.defenses import any_size, noise, pirm
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder, picture
 from babam_jax.sanitizer.folder import ClassFolder, Entry
+from babam_jax.sanitizer.names import folded, printable
 from babam_jax.sanitizer.output import Output, Record
 
 ACTIONS = ('perturb', 'drop', 'report')
@@ -79,11 +80,6 @@ def run(
       yield records
 
 
-def printable(path: pathlib.PurePosixPath | str) -> str:
-  """A path as text; bytes that are no UTF-8 are written as escapes."""
-  return os.fsencode(path).decode('utf-8', 'backslashreplace')
-
-
 def _small(pixels: UInt8[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 's s 3']:
   size = (_COMMON_SIZE, _COMMON_SIZE)
   resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
@@ -129,10 +125,11 @@ class _Class:
       ]
     if settings.action == 'perturb' and any(r.flagged for r in records):
       records = self._with_sensitivities(records, means.means())
+    output.check_names(entry.path for entry in self._found.entries)
     for path in self._found.folders:  # also those without files
       output.make_folder(path)
-    taken = {entry.path for entry in self._found.entries}
-    taken.update(self._found.folders)
+    taken = {folded(entry.path) for entry in self._found.entries}
+    taken.update(map(folded, self._found.folders))
     return [
       self._write(output, entry, record, settings, taken)
       for entry, record in zip(self._found.entries, records, strict=True)
@@ -212,13 +209,12 @@ class _Class:
     found = self._pool.map(lambda entry: self._distance(entry, means), judged)
     distances = np.array(list(found))
     shares = noise.shares(distances, np.zeros(len(judged), int)).tolist()
-    paths = (printable(entry.path) for entry in judged)
-    sensitivity = dict(zip(paths, shares, strict=True))
+    share_of = dict(zip((one.path for one in judged), shares, strict=True))
     return [
-      dataclasses.replace(record, sensitivity=sensitivity[record.path])
+      dataclasses.replace(record, sensitivity=share_of[entry.path])
       if record.flagged
       else record
-      for record in records
+      for entry, record in zip(self._found.entries, records, strict=True)
     ]
 
   def _distance(
@@ -243,7 +239,7 @@ class _Class:
     entry: Entry,
     record: Record,
     settings: Settings,
-    taken: set[pathlib.PurePosixPath],
+    taken: set[str],
   ) -> Record:
     if record.score is None:
       return record
@@ -285,16 +281,21 @@ def _shortened(name: str, length: int) -> str:
 
 
 def _png_name(
-  path: pathlib.PurePosixPath, taken: set[pathlib.PurePosixPath]
+  path: pathlib.PurePosixPath, taken: set[str]
 ) -> pathlib.PurePosixPath:
-  """The same stem with the ending .png, or another where that is taken."""
+  """The same stem with the ending .png, or another where that is taken.
+
+  Args:
+    path: of the picture that becomes a PNG.
+    taken: the names of the class, `folded`; the new one is added.
+  """
   if path.suffix.lower() == '.png':
     return path
   endings = (f'.{n}.png' for n in itertools.count(1))
   for ending in itertools.chain(['.png', f'{path.suffix}.png'], endings):
     room = _LONGEST_NAME - len(os.fsencode(ending))
     free = path.with_name(_shortened(path.stem, room) + ending)
-    if free not in taken:
-      taken.add(free)
+    if folded(free) not in taken:
+      taken.add(folded(free))
       return free
   raise AssertionError('there is always a next number')

@@ -11,9 +11,11 @@ from babam_jax.defenses import calibration
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
 from babam_jax.sanitizer import report, sanitize
+from babam_jax.sanitizer.names import printable
 from babam_jax.sanitizer.output import REPORTS, Output
 
 Path = str | os.PathLike[str]
+_SEEDS = 2**32
 
 
 class SanitizedFolder(NamedTuple):
@@ -93,7 +95,7 @@ def sanitize_folder(
   settings = sanitize.Settings(action, chosen.value, epsilon, link, seed)
   told = settings._asdict() | {
     'fpr': chosen.fpr,
-    'input': sanitize.printable(str(source.resolve())),
+    'input': printable(str(source.resolve())),
     'pirm_sha256': pirms.fingerprint(checkpoint),
   }
   being_made = Output(source, root, told)
@@ -102,7 +104,7 @@ def sanitize_folder(
   for records in sanitize.run(source, being_made, model, settings):
     findings.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
-  surroundings = environment.describe(repeat or call)
+  surroundings = environment.describe(printable(repeat or call))
   report.write(root, source, findings, table.getvalue(), told, surroundings)
   being_made.close()
   return SanitizedFolder(
@@ -125,5 +127,7 @@ def _check(action: str, epsilon: float, seed: int) -> None:
     raise errors.UserError(
       f'--epsilon: found {epsilon}, expected a finite number above 0.'
     )
-  if seed < 0:
-    raise errors.UserError(f'--seed: found {seed}, expected 0 or more.')
+  if not 0 <= seed < _SEEDS:
+    raise errors.UserError(
+      f'--seed: found {seed}, expected 0 or more, below {_SEEDS}.'
+    )

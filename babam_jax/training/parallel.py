@@ -90,6 +90,28 @@ def num_devices() -> int:
   return jax.device_count()
 
 
+def check_platform() -> None:
+  """Checks that JAX can use the platform that the environment asks for.
+
+  Raises:
+    UserError: there is no such device here.
+  """
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    asked = [
+      f'{name}={os.environ[name]}'
+      for name in ('JAX_PLATFORMS', 'JAX_PLATFORM_NAME')
+      if os.environ.get(name)
+    ]
+    reason = ' '.join(str(error).split())[:200] or 'no such device was found'
+    raise errors.UserError(
+      f'{" ".join(asked) or "JAX"}: cannot compute ({reason}); expected a '
+      "platform of this machine, such as cpu. Leave it out, or install JAX's "
+      'package for it.'
+    ) from None
+
+
 def use_devices(count: int, field: str) -> None:
   """Limits this process to some GPUs, or treats the CPU as several devices.
 
@@ -107,6 +129,7 @@ def use_devices(count: int, field: str) -> None:
     visible = os.environ.get(name)
     named = visible.split(',') if visible else list(map(str, range(count)))
     os.environ[name] = ','.join(named[:count])
+  check_platform()
   if jax.local_device_count() != count:
     raise errors.UserError(
       f'{field}: found {jax.local_device_count()} devices, expected {count}. '
