@@ -1,5 +1,6 @@
 """An untrusted folder through `launch.sanitize`, with all that people have."""
 
+import concurrent.futures
 import csv
 import filecmp
 import json
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -21,7 +23,14 @@ from PIL import Image
 
 from babam_jax import errors
 from babam_jax.defenses import any_size, calibration, pirm
-from babam_jax.sanitizer import names, output, picture, sanitize
+from babam_jax.sanitizer import (
+  names,
+  output,
+  picture,
+  room,
+  sanitize,
+  whole_folder,
+)
 
 LONG = 'x' * 250
 LONGEST = 'ä' * 127 + 'b'  # 255 bytes
@@ -726,3 +735,67 @@ def test_noise_at_any_size(height, width, channels):
   if image.size > 3000:
     assert np.abs(found.astype(int) - 128).mean() == pytest.approx(10, rel=0.1)
     assert (found != perturb('b')).mean() > 0.8
+
+
+def test_large_pictures_share_their_room():
+  """Never more than there is; one that is larger than all of it goes alone."""
+  shared, lock = room.Room(10), threading.Lock()
+  now, most = [], []
+
+  def use(wanted):
+    with shared.take(wanted):
+      with lock:
+        now.append(min(wanted, 10))
+        most.append(sum(now))
+      time.sleep(0.002)
+      with lock:
+        now.remove(min(wanted, 10))
+
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(use, [3, 4, 99, 1, 5, 10, 2, 7] * 5))
+  assert max(most) <= 10 and not now
+
+
+@pytest.mark.slow
+def test_four_large_pictures_of_16_bits_take_little_memory(tmp_path):
+  """Small files; decoded at once they would take 4 GiB."""
+  (tmp_path / 'in' / 'ann').mkdir(parents=True)
+  for i in range(4):
+    levels = np.full((8000, 8000), 20000 + i, np.uint16)
+    Image.fromarray(levels).save(tmp_path / 'in' / 'ann' / f'{i}.png')
+  program = (
+    'import resource, subprocess, sys\n'
+    'subprocess.run(sys.argv[1:], check=True)\n'
+    'used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n'
+    'assert used < 1536 << 10, used\n'
+  )
+  line = command(tmp_path / 'in', tmp_path / 'out')
+  subprocess.run(
+    [sys.executable, '-c', program, *line],
+    check=True,
+    cwd=REPOSITORY,
+    env=ENVIRONMENT,
+  )
+
+
+def test_small_classes_are_scored_together(tmp_path, monkeypatch):
+  """As each is alone, with as few steps as one class of all."""
+  for i in range(40):
+    faces(tmp_path / 'in' / f'p{i:02d}', 1, (60 + i, 70), seed=i)
+  calls = []
+
+  def counted(model, views):
+    calls.append(len(views))
+    return score(model, views)
+
+  score = any_size.score
+  monkeypatch.setattr(any_size, 'score', counted)
+  whole_folder.sanitize_folder(tmp_path / 'in', tmp_path / 'out')
+  assert calls == [32, 8]
+  monkeypatch.setattr(sanitize, '_IN_MEMORY', 1)
+  whole_folder.sanitize_folder(tmp_path / 'in', tmp_path / 'alone')
+  together, alone = rows(tmp_path / 'out'), rows(tmp_path / 'alone')
+  for path, row in together.items():
+    assert float(row['score']) == pytest.approx(
+      float(alone[path]['score']), abs=1e-5
+    )

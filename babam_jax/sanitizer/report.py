@@ -2,9 +2,10 @@
 
 import csv
 import heapq
+import io
 import pathlib
 from collections import Counter
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -35,7 +36,7 @@ _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
 class Findings:
   """Counts of what was found; its memory does not grow with the pictures."""
 
-  def __init__(self, csv_file: TextIO):
+  def __init__(self, csv_file: io.TextIOBase):
     self._table = csv.writer(
       csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL
     )

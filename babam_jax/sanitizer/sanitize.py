@@ -2,7 +2,8 @@
 
 Algorithm 2 without a training: the PIRM scores every picture, flagged ones
 receive Algorithm 1's noise at their own resolution, the rest stays byte for
-byte. Classes are treated one by one, with a few pictures in memory.
+byte. Classes are treated one by one, small ones scored together, with a few
+pictures in memory.
 """
 
 import concurrent.futures
@@ -10,7 +11,8 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -24,10 +26,13 @@ from babam_jax.sanitizer import folder, picture
 from babam_jax.sanitizer.folder import ClassFolder, Entry
 from babam_jax.sanitizer.names import folded, printable
 from babam_jax.sanitizer.output import Output, Record
+from babam_jax.sanitizer.room import Room
 
 ACTIONS = ('perturb', 'drop', 'report')
 _LONGEST_NAME = 255  # bytes, in common file systems
 _IN_MEMORY = 32  # pictures
+# For the pictures that all threads are decoding, however many they are.
+_ROOM = Room(1 << 30)
 # Classes mix sizes: means and distances are taken on copies of this size.
 _COMMON_SIZE = 224
 
@@ -68,16 +73,53 @@ def run(
     progress_bar(total, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
   ):
-    for found in folder.classes(source):
-      fingerprint = found.fingerprint(source)
-      records = output.records(found.name, fingerprint)
-      if records is None:
-        one = _Class(source, found, model, pool)
-        records = one.treat(output, settings)
-        one.check_unchanged(fingerprint)
-        output.finish_class(found.name, fingerprint, records)
-      bar.update(len(found.entries))
-      yield records
+    for group in _groups(folder.classes(source)):
+      fingerprints = [found.fingerprint(source) for found in group]
+      known = [
+        output.records(found.name, fingerprint)
+        for found, fingerprint in zip(group, fingerprints, strict=True)
+      ]
+      classes = [_Class(source, found, model, pool) for found in group]
+      new = [
+        one
+        for one, records in zip(classes, known, strict=True)
+        if records is None
+      ]
+      _score(new, settings.threshold)
+      for one, fingerprint, records in zip(
+        classes, fingerprints, known, strict=True
+      ):
+        if records is None:
+          records = one.treat(output, settings)
+          one.check_unchanged(fingerprint)
+          output.finish_class(one.name, fingerprint, records)
+        bar.update(len(records))
+        yield records
+
+
+def _groups(classes: Iterable[ClassFolder]) -> Iterator[list[ClassFolder]]:
+  """Classes that are scored together: small ones fill a batch."""
+  group: list[ClassFolder] = []
+  for found in classes:
+    group.append(found)
+    if sum(len(one.entries) for one in group) >= _IN_MEMORY:
+      yield group
+      group = []
+  if group:
+    yield group
+
+
+def _score(classes: Sequence['_Class'], threshold: float) -> None:
+  """First pass: the scores of all pictures, and each class's mean picture."""
+  entries = ((one, entry) for one in classes for entry in one.found.entries)
+  while batch := list(itertools.islice(entries, _IN_MEMORY)):
+    pool, model = batch[0][0].pool, batch[0][0].model
+    looks = list(pool.map(lambda of: of[0].look(of[1]), batch))
+    views = [look.views for look in looks if isinstance(look, _Look)]
+    scores = iter(any_size.score(model, views) if views else ())
+    for (one, entry), look in zip(batch, looks, strict=True):
+      score = float(next(scores)) if isinstance(look, _Look) else None
+      one.add(entry, look, score, threshold)
 
 
 def _small(pixels: UInt8[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 's s 3']:
@@ -101,7 +143,7 @@ class _Look(NamedTuple):
 
 
 class _Class:
-  """One class of the untrusted folder."""
+  """One class of the untrusted folder: scored by `_score`, then treated."""
 
   def __init__(
     self,
@@ -110,12 +152,45 @@ class _Class:
     model: pirm.Pirm,
     pool: concurrent.futures.ThreadPoolExecutor,
   ):
-    self._source, self._found = source, found
-    self._model, self._pool = model, pool
+    self.found, self.model, self.pool = found, model, pool
+    self.name = found.name
+    self._source = source
+    self._records: list[Record] = []
+    self._means = noise.ClassMeans(1)
+
+  def add(
+    self,
+    entry: Entry,
+    look: '_Look | str',
+    score: float | None,
+    threshold: float,
+  ) -> None:
+    """Adds the next entry, as it was judged.
+
+    Args:
+      entry: the entry.
+      look: what is kept of it, or why it cannot be judged.
+      score: the probability of poison; None where it cannot be judged.
+      threshold: a higher score is flagged.
+    """
+    record = Record(printable(entry.path), printable(self.name))
+    if isinstance(look, str):
+      action = 'left out' if entry.litter else record.action
+      self._records.append(
+        dataclasses.replace(record, note=look, action=action)
+      )
+      return
+    assert score is not None
+    self._means.add(look.small[None], np.zeros(1, int))
+    self._records.append(
+      dataclasses.replace(
+        record, score=score, flagged=score > threshold, note=look.note
+      )
+    )
 
   def treat(self, output: Output, settings: Settings) -> list[Record]:
-    """Scores, perturbs, copies."""
-    records, means = self._score(settings.threshold)
+    """Perturbs what is flagged, copies the rest."""
+    records = self._records
     if settings.action == 'report':
       return [
         dataclasses.replace(record, action='reported')
@@ -124,15 +199,15 @@ class _Class:
         for record in records
       ]
     if settings.action == 'perturb' and any(r.flagged for r in records):
-      records = self._with_sensitivities(records, means.means())
-    output.check_names(entry.path for entry in self._found.entries)
-    for path in self._found.folders:  # also those without files
+      records = self._with_sensitivities(records, self._means.means())
+    output.check_names(entry.path for entry in self.found.entries)
+    for path in self.found.folders:  # also those without files
       output.make_folder(path)
-    taken = {folded(entry.path) for entry in self._found.entries}
-    taken.update(map(folded, self._found.folders))
+    taken = {folded(entry.path) for entry in self.found.entries}
+    taken.update(map(folded, self.found.folders))
     return [
       self._write(output, entry, record, settings, taken)
-      for entry, record in zip(self._found.entries, records, strict=True)
+      for entry, record in zip(self.found.entries, records, strict=True)
     ]
 
   def check_unchanged(self, fingerprint: str) -> None:
@@ -141,61 +216,32 @@ class _Class:
     Raises:
       UserError: the class no longer has this fingerprint.
     """
-    if self._found.fingerprint(self._source) != fingerprint:
+    if self.found.fingerprint(self._source) != fingerprint:
       raise errors.UserError(
-        f'{self._source / self._found.name}: has changed while it was being '
+        f'{self._source / self.found.name}: has changed while it was being '
         'judged; expected an input that stays. Choose another output.'
       )
 
-  def _read(self, entry: Entry) -> picture.Read:
+  @contextmanager
+  def _reading(self, entry: Entry) -> Iterator[picture.Read]:
     if entry.fault:
       raise picture.UnjudgedError(entry.fault)
-    return picture.read(self._source / entry.path)
+    with picture.reading(self._source / entry.path, _ROOM) as read:
+      yield read
 
-  def _look(self, entry: Entry) -> _Look | str:
+  def look(self, entry: Entry) -> _Look | str:
     """What is kept of a picture, or why it cannot be judged."""
     try:
-      pixels, _, note = self._read(entry)
+      with self._reading(entry) as (pixels, _, note):
+        views = any_size.views(self.model.variant, pixels)
+        seen = any_size.share_seen(self.model.variant, pixels)
+        small = _small(pixels)
     except picture.UnjudgedError as error:
       return str(error)
-    views = any_size.views(self._model.variant, pixels)
-    seen = any_size.share_seen(self._model.variant, pixels)
     if seen < 1:
       large = f'large: {seen:.0%} of it was looked at'
       note = f'{note}; {large}' if note else large
-    return _Look(views, _small(pixels), note)
-
-  def _looks(
-    self, entries: list[Entry]
-  ) -> Iterator[list[tuple[Entry, _Look | str]]]:
-    for start in range(0, len(entries), _IN_MEMORY):
-      batch = entries[start : start + _IN_MEMORY]
-      yield list(zip(batch, self._pool.map(self._look, batch), strict=True))
-
-  def _score(self, threshold: float) -> tuple[list[Record], noise.ClassMeans]:
-    """First pass: the scores, and the mean picture of the class."""
-    records, means = [], noise.ClassMeans(1)
-    for batch in self._looks(self._found.entries):
-      looks = [look for _, look in batch if isinstance(look, _Look)]
-      scores = iter(())
-      if looks:
-        views = [look.views for look in looks]
-        scores = iter(any_size.score(self._model, views))
-        small = np.stack([look.small for look in looks])
-        means.add(small, np.zeros(len(looks), int))
-      for entry, found in batch:
-        record = Record(printable(entry.path), printable(self._found.name))
-        if isinstance(found, str):
-          action = 'left out' if entry.litter else record.action
-          records.append(dataclasses.replace(record, note=found, action=action))
-          continue
-        score = float(next(scores))
-        records.append(
-          dataclasses.replace(
-            record, score=score, flagged=score > threshold, note=found.note
-          )
-        )
-    return records, means
+    return _Look(views, small, note)
 
   def _with_sensitivities(
     self, records: list[Record], means: Float[np.ndarray, '1 s s 3']
@@ -203,10 +249,10 @@ class _Class:
     """Second pass: Algorithm 1, lines 3 to 6, for flagged pictures."""
     judged = [
       entry
-      for entry, record in zip(self._found.entries, records, strict=True)
+      for entry, record in zip(self.found.entries, records, strict=True)
       if record.score is not None
     ]
-    found = self._pool.map(lambda entry: self._distance(entry, means), judged)
+    found = self.pool.map(lambda entry: self._distance(entry, means), judged)
     distances = np.array(list(found))
     shares = noise.shares(distances, np.zeros(len(judged), int)).tolist()
     share_of = dict(zip((one.path for one in judged), shares, strict=True))
@@ -214,19 +260,22 @@ class _Class:
       dataclasses.replace(record, sensitivity=share_of[entry.path])
       if record.flagged
       else record
-      for entry, record in zip(self._found.entries, records, strict=True)
+      for entry, record in zip(self.found.entries, records, strict=True)
     ]
 
   def _distance(
     self, entry: Entry, means: Float[np.ndarray, '1 s s 3']
   ) -> float:
-    small = _small(self._read_again(entry).pixels)[None]
+    with self._reading_again(entry) as read:
+      small = _small(read.pixels)[None]
     place = np.zeros(1, int)
     return float(noise.distances(small, place, means, 'squared')[0])
 
-  def _read_again(self, entry: Entry) -> picture.Read:
+  @contextmanager
+  def _reading_again(self, entry: Entry) -> Iterator[picture.Read]:
     try:
-      return self._read(entry)
+      with self._reading(entry) as read:
+        yield read
     except picture.UnjudgedError as error:
       raise errors.UserError(
         f'{self._source / entry.path}: has changed while it was being judged '
@@ -248,9 +297,9 @@ class _Class:
       return dataclasses.replace(record, action='kept', output=record.path)
     if settings.action == 'drop':
       return dataclasses.replace(record, action='dropped')
-    read = self._read_again(entry)
-    # A gray picture stays gray.
-    pixels = read.pixels[:, :, :1] if read.gray else read.pixels
+    with self._reading_again(entry) as read:
+      # A gray picture stays gray.
+      pixels = read.pixels[:, :, :1] if read.gray else read.pixels
     treated = noise.treat(
       pixels[None],
       np.array([record.path]),
