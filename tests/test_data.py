@@ -157,7 +157,32 @@ def test_celeba_layout(tmp_path):
   assert decoding.decode(found[0].read()).image.size == (20, 10)
 
 
-@pytest.mark.parametrize('listing', ['000001.jpg\n', '1 2 3\n', None])
+def test_a_byte_order_mark_loses_no_picture(tmp_path):
+  write_celeba(tmp_path, '\ufeff000001.jpg 2880\n000002.jpg 7\n')
+  found = datasets.find_pictures('celeba', str(tmp_path))
+  assert [p.id for p in found] == ['000001.jpg', '000002.jpg']
+
+
+def test_celeba_with_other_names(tmp_path):
+  write_celeba(tmp_path, '000001.png 2880\n')
+  with pytest.raises(errors.UserError) as caught:
+    datasets.find_pictures('celeba', str(tmp_path))
+  assert "'000001.jpg'" in str(caught.value)
+  assert "'000001.png'" in str(caught.value)
+
+
+def test_files_that_do_not_end_as_pictures_are_counted(tmp_path, capsys):
+  write_faces(tmp_path, 1, 2)
+  for name in ('a.txt', 'b.txt', 'c.heic', 'd', '.hidden'):
+    (tmp_path / 'person0' / name).write_text('x')
+  red().save(tmp_path / 'person0' / 'e.jfif', 'JPEG')
+  found = image_folder.find_images(tmp_path, 'config.data.root')
+  assert len(found) == 3
+  told = capsys.readouterr().err
+  assert '4 files are left out' in told and '.txt (2)' in told
+
+
+@pytest.mark.parametrize('listing', ['000001.jpg\n', '1 2 3\n', '', None])
 def test_celeba_without_a_list_of_identities(tmp_path, listing):
   write_celeba(tmp_path, listing or '')
   if listing is None:

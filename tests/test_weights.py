@@ -408,6 +408,30 @@ def resnet_arrays():
   return {leaf.source: np.zeros(leaf.shape, np.float32) for leaf in leaves}
 
 
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module.model.'])
+def test_a_prefix_before_all_names(prefix):
+  """DataParallel, torch.compile and Lightning put one there."""
+  plain = {
+    name: np.full_like(array, 0.5) for name, array in resnet_arrays().items()
+  }
+  wrapped = {prefix + name: array for name, array in plain.items()}
+  trees = [
+    conversion.from_torch('resnet18', arrays, 'full', 'x')
+    for arrays in (plain, wrapped)
+  ]
+  jax.tree.map(np.testing.assert_array_equal, *trees)
+  del wrapped[f'{prefix}bn1.weight']
+  with pytest.raises(errors.UserError, match='1 missing: bn1.weight'):
+    conversion.from_torch('resnet18', wrapped, 'full', 'x')
+
+
+def test_tensors_of_eight_bits_are_named(tmp_path):
+  header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+  content = len(header).to_bytes(8, 'little') + header + b'\0\0'
+  (tmp_path / 'x.safetensors').write_bytes(content)
+  refuse(tmp_path / 'x.safetensors', 'F8_E4M3|float8')
+
+
 def test_all_mistakes_of_a_conversion_are_told_at_once():
   arrays = resnet_arrays()
   del arrays['bn1.weight'], arrays['layer1.0.conv1.weight']

@@ -4,6 +4,7 @@ Accepts the usual formats: JPEG, PNG, PGM/PPM, BMP, WebP, TIFF and JPEG 2000;
 gray, palette, with alpha, CMYK, 16 bits, rotated by EXIF (`decoding.py`).
 """
 
+import collections
 import dataclasses
 import hashlib
 import pathlib
@@ -18,7 +19,7 @@ from PIL import Image
 from babam_jax import errors, seeds
 from babam_jax.data import decoding
 from babam_jax.data.examples import Examples
-from babam_jax.progress import progress
+from babam_jax.progress import progress, say
 
 _SUFFIXES = tuple(
   '.jpg .jpeg .jpe .jfif .mpo .png .pgm .ppm .pbm .pnm .bmp .webp .tif .tiff '
@@ -69,17 +70,34 @@ def find_images(root: pathlib.Path, field: str) -> list[str]:
       f'{field}: no folder {str(root)!r}; expected a folder of images. '
       f'Give one with --{field}=DIR.'
     )
+  found = [path for path in root.rglob('*') if path.is_file()]
   ids = [
     path.relative_to(root).as_posix()
-    for path in root.rglob('*')
-    if path.suffix.lower() in _SUFFIXES and path.is_file()
+    for path in found
+    if path.suffix.lower() in _SUFFIXES
   ]
   if not ids:
     raise errors.UserError(
       f'{field}: no image below {str(root)!r}; expected files ending in '
       f'{", ".join(_SUFFIXES)}. Give another folder with --{field}=DIR.'
     )
+  _tell_others(root, found)
   return sorted(ids, key=natural_order)
+
+
+def _tell_others(root: pathlib.Path, found: Sequence[pathlib.Path]) -> None:
+  """Says how many files are left out for their name; hidden ones are not."""
+  others = collections.Counter(
+    path.suffix.lower() or 'without an ending'
+    for path in found
+    if path.suffix.lower() not in _SUFFIXES and not path.name.startswith('.')
+  )
+  if others:
+    counts = ', '.join(f'{end} ({n})' for end, n in others.most_common(5))
+    say(
+      f'{root}: {others.total()} files are left out, whose names do not end as '
+      f"pictures' do: {counts}"
+    )
 
 
 def class_folders(root: pathlib.Path, field: str) -> list[Picture]:

@@ -11,6 +11,7 @@ from babam_jax import errors
 from babam_jax.models import networks
 
 PARTS = ('full', 'trunk')
+_PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
 _SUFFIXES = {
   'kernel': 'weight',
   'bias': 'bias',
@@ -95,6 +96,7 @@ def from_torch(
     UserError: names are missing or superfluous, shapes are wrong, numbers are
       not finite; the message lists all that is wrong.
   """
+  arrays = _without_prefix(arrays)
   leaves = _leaves(model, _count_classes(model, arrays), part)
   sources = {leaf.source for leaf in leaves.values()}
   unwanted = _dense_layers(model) if part == 'trunk' else frozenset()
@@ -132,6 +134,15 @@ def from_torch(
     name: _to_flax(arrays[leaf.source], leaf) for name, leaf in leaves.items()
   }
   return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def _without_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Without what wrappers put before every name: data parallelism, compilation,
+  or a model that is a part of another."""
+  for prefix in _PREFIXES * 2:  # one may wrap the other
+    if arrays and all(name.startswith(prefix) for name in arrays):
+      arrays = {name.removeprefix(prefix): x for name, x in arrays.items()}
+  return arrays
 
 
 def _dense_layers(model: str) -> frozenset[str]:

@@ -106,6 +106,8 @@ def _parameter(tensor: Any, *rest) -> Any:
   return tensor
 
 
+# Under which training scripts store a model beside their own state.
+_WRAPPERS = ('model_state_dict', 'state_dict', 'model', 'net', 'network')
 _CONSTRUCTORS = {
   Global('collections', 'OrderedDict'): _ordered_dict,
   Global('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
@@ -120,8 +122,8 @@ def _read_pickle(file: io.BytesIO, persistent=_storage) -> Any:
 
 
 def _state_dict(content: Any) -> dict[str, _Tensor]:
-  """The tensors by name; training scripts wrap them in 'state_dict'."""
-  for wrapper in ('state_dict', 'model'):
+  """The tensors by name; training scripts wrap them in a dict."""
+  for wrapper in _WRAPPERS:
     if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
       content = content[wrapper]
   if not isinstance(content, dict) or not content:

@@ -19,13 +19,12 @@ _LARGEST = 1 << 32  # bytes; VGG16 has half a billion
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
     return safetensors.numpy.load_file(path)
-  except (
-    safetensors.SafetensorError,
-    KeyError,
-    ValueError,
-    AttributeError,  # a dtype that NumPy does not know
-    TypeError,
-  ) as error:
+  except (KeyError, AttributeError, TypeError) as error:
+    raise RefusedError(
+      f'NumPy has no numbers of the kind of its tensors ({shown(str(error))}); '
+      'convert them to float32'
+    ) from None
+  except (safetensors.SafetensorError, ValueError) as error:
     reason = shown(str(error))
     raise RefusedError(
       f'it is neither a PyTorch checkpoint nor safetensors ({reason})'
