@@ -19,7 +19,7 @@ _ROUNDING = 1e-12  # means and differences of the same numbers
 
 
 def figures(found: Any, path: str = '') -> Iterator[tuple[str, Any]]:
-  """The figures of a `metrics.json` by their paths, without seconds and keys."""
+  """The figures of a `metrics.json` by path, without seconds and keys."""
   if isinstance(found, dict):
     for name, value in found.items():
       if name != 'stages' and 'seconds' not in name:
