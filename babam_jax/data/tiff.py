@@ -4,6 +4,10 @@ TIFF 6.0: samples may be signed or real, in planes, of 1 to 64 bits, and 0 may
 be white. Pillow takes some variants for what they are not.
 """
 
+import contextlib
+import ctypes
+import functools
+import pathlib
 import struct
 from typing import NamedTuple
 
@@ -51,6 +55,22 @@ _COMPRESSIONS = {
 _MOST_ENTRIES = 512  # of a directory; real ones have some twenty
 # Struct codes of the types BYTE, SHORT, LONG, LONG8.
 _TYPES = {1: 'B', 3: 'H', 4: 'I', 16: 'Q'}
+
+
+@functools.cache
+def silence() -> None:
+  """Keeps libtiff, which Pillow brings along, from printing what it thinks of a
+  broken file: Pillow raises it, too. Does nothing where it is not found."""
+  maps = pathlib.Path('/proc/self/maps')
+  if not maps.exists():  # not on Linux
+    return
+  lines = maps.read_text('utf-8', 'replace').splitlines()
+  loaded = {line.split()[-1] for line in lines if 'libtiff' in line}
+  for path in loaded:
+    with contextlib.suppress(OSError, AttributeError):
+      library = ctypes.CDLL(path)
+      for name in ('TIFFSetErrorHandler', 'TIFFSetWarningHandler'):
+        getattr(library, name)(None)
 
 
 def _first(value: object, default: int) -> int:
