@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 
 
+def named(path: str | os.PathLike[str]) -> pathlib.Path:
+  """A path that a user has named; shells leave the `~` in `--input=~/faces`."""
+  return pathlib.Path(os.path.expanduser(path))
+
+
 def sync_folder(folder: pathlib.Path) -> None:
   """Makes the renames inside `folder` survive a power cut."""
   descriptor = os.open(folder, os.O_RDONLY)

@@ -171,6 +171,13 @@ def test_celeba_with_other_names(tmp_path):
   assert "'000001.png'" in str(caught.value)
 
 
+def test_a_home_in_a_path_is_found(tmp_path, monkeypatch):
+  """A shell leaves it as it is: `--config.data.root=~/people`."""
+  write_faces(tmp_path / 'people', 2, 2)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert len(datasets.find_pictures('image_folder', '~/people')) == 4
+
+
 def test_files_that_do_not_end_as_pictures_are_counted(tmp_path, capsys):
   write_faces(tmp_path, 1, 2)
   for name in ('a.txt', 'b.txt', 'c.heic', 'd', '.hidden'):

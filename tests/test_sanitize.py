@@ -574,8 +574,15 @@ def test_after_a_mistake_the_right_command_is_taken(tmp_path):
   wrong = run(tmp_path / 'empty', tmp_path / 'out')
   assert wrong.returncode == 2 and 'no file in' in wrong.stderr
   faces(tmp_path / 'in' / 'ann', 2)
-  done = run(tmp_path / 'in', tmp_path / 'out')
+  done = subprocess.run(
+    command('~/in', '~/out'),  # a shell leaves the `~` in an option
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    env=ENVIRONMENT | {'HOME': str(tmp_path)},
+  )
   assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'out' / 'report.html').exists()
 
 
 def test_an_interrupted_run_says_so_and_continues(tmp_path):
@@ -613,6 +620,25 @@ def test_a_platform_that_is_not_there(tmp_path, name):
   assert done.returncode == 2 and f'error: {name}=cuda' in done.stderr
   assert 'Traceback' not in done.stderr
   assert not (tmp_path / 'out').exists()
+
+
+def test_a_home_that_cannot_be_written_to_is_not_spoken_of(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 2)
+  environment = {
+    name: value
+    for name, value in ENVIRONMENT.items()
+    if not name.startswith(('JAX_COMPILATION', 'XDG', 'MPL', 'BABAM_CACHE'))
+  }
+  done = subprocess.run(
+    command(tmp_path / 'in', tmp_path / 'out'),
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    env=environment | {'HOME': '/proc'},  # not even root can write there
+  )
+  assert done.returncode == 0
+  for line in done.stderr.splitlines():
+    assert line.startswith('sanitizing') or not line.strip(), line
 
 
 def test_nothing_flagged_passes_as_it_is(tmp_path):

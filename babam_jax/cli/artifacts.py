@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from babam_jax import errors
+from babam_jax import errors, files
 from babam_jax.cli import command
 from babam_jax.evaluation import table
 from babam_jax.progress import progress_bar
@@ -33,7 +33,7 @@ _EXIT_DAMAGED = 3
 def _uses(store: list[Kept]) -> dict[str, set[pathlib.Path]]:
   if not _RUNS.value:
     return {kept.key: set() for kept in store}
-  return keeping.uses(pathlib.Path(_RUNS.value))
+  return keeping.uses(files.named(_RUNS.value))
 
 
 def _list(root: pathlib.Path) -> None:
@@ -91,7 +91,7 @@ def _collect(root: pathlib.Path) -> None:
       'artifacts shall stay. Give one with --runs=DIR.'
     )
   store = keeping.find(root)
-  uses = keeping.uses(pathlib.Path(_RUNS.value))
+  uses = keeping.uses(files.named(_RUNS.value))
   needed = keeping.with_inputs(uses, store)
   idle = [kept.folder for kept in store if kept.key not in needed]
   sizes = {kept.folder: kept.size for kept in store}

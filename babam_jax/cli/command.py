@@ -1,5 +1,6 @@
 """What all commands share: flags, folders, and errors as one line."""
 
+import contextlib
 import datetime
 import errno
 import io
@@ -15,7 +16,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from babam_jax import errors
+from babam_jax import errors, files
 from babam_jax.cli import help
 from babam_jax.config import renamed, schema
 from babam_jax.data import download
@@ -213,12 +214,12 @@ def given_fields() -> set[str]:
 
 def artifacts_folder() -> pathlib.Path:
   """Where stage results are kept and found."""
-  return pathlib.Path(_ARTIFACTS.value)
+  return files.named(_ARTIFACTS.value)
 
 
 def workdir() -> pathlib.Path | None:
   """Where results go, if the command line says so."""
-  return pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+  return files.named(_WORKDIR.value) if _WORKDIR.value else None
 
 
 def _default_workdir() -> pathlib.Path:
@@ -229,8 +230,12 @@ def _default_workdir() -> pathlib.Path:
 def keep_compiled_code() -> None:
   """Keeps what XLA compiles for later runs, unless the user chose where."""
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    folder = str(download.cache_folder() / 'xla')
-    jax.config.update('jax_compilation_cache_dir', folder)
+    folder = download.cache_folder() / 'xla'
+    with contextlib.suppress(OSError):  # a home that cannot be written to
+      folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+      return
+    jax.config.update('jax_compilation_cache_dir', str(folder))
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 

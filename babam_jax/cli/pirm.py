@@ -32,7 +32,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   model, artifact = pirm_stages.train_pirm(laboratory)
   rules.write_config(workdir, config)
   files.write_json(workdir / 'stages.json', laboratory.store.account())
-  pirm.save(model, pathlib.Path(_OUTPUT.value))
+  pirm.save(model, files.named(_OUTPUT.value))
 
   held_out = model.meta['holdout']
   lines = table.pirm_rows({'pirm': {'held_out': held_out}})

@@ -7,13 +7,12 @@ shown: a half-filled table misleads. The missing runs are named, and the exit
 status is 2.
 """
 
-import pathlib
 import shlex
 from collections.abc import Sequence
 
 from absl import flags
 
-from babam_jax import errors, invocation
+from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.runs import collection
 
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
       '--runs: is missing; expected a folder of working folders. Give one with '
       '--runs=DIR.'
     )
-  folder = pathlib.Path(_RUNS.value)
+  folder = files.named(_RUNS.value)
   line = f'{invocation.line("report")} {shlex.quote(f"--runs={folder}")}'
   absent = collection.write_page(folder, line)
   print(f'report: {folder / "report.html"}')

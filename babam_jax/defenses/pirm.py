@@ -229,7 +229,7 @@ def evidence(
 
 def path_of(where: str) -> pathlib.Path:
   """The file of a PIRM, given the name of a shipped one or a path."""
-  return SHIPPED.get(where, pathlib.Path(where))
+  return SHIPPED.get(where, files.named(where))
 
 
 def check_file(field: str, where: str, others: str = '') -> None:

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from babam_jax import errors, seeds
+from babam_jax import errors, files, seeds
 from babam_jax.data import decoding, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.defenses.pirm_recipe import PirmSettings
@@ -62,7 +62,7 @@ def choose(config: PirmSettings, size: int, seed: int) -> Chosen:
   Raises:
     UserError: there are too few pictures.
   """
-  root = pathlib.Path(config.root)
+  root = files.named(config.root)
   ids = [
     name
     for name in image_folder.find_images(root, 'config.pirm.root')
@@ -120,7 +120,7 @@ def enlarged(
     size: pixels a side.
     names: paths of pictures below `config.root`.
   """
-  root = pathlib.Path(config.root)
+  root = files.named(config.root)
   return np.array([_short_side(root / name) < size for name in names], bool)
 
 
