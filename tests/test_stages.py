@@ -136,7 +136,10 @@ def config_of(**fields):
     ({'defense__noise__epsilon': 0.1}, {'model/protected'}),
     ({'defense__pirm__threshold': 0.1}, {'model/protected'}),
     ({'recognizer__checkpoint_every': 1}, set()),
-    ({'data__root': 'elsewhere'}, set()),
+    (
+      {'data__root': 'elsewhere'},
+      {'poison', 'model/clean', 'model/malicious', 'model/protected'},
+    ),
     ({'attack__share': 0.5}, {'model/malicious', 'model/protected'}),
     (
       {'attack__eps': 8.0},
@@ -156,6 +159,15 @@ def test_a_pirm_that_is_trained_first_is_among_the_costly_stages():
   config = config_of(defense__pirm__checkpoint='train', pirm__root='pictures')
   assert {'pirm', 'pirm_calibration'} <= stage_graph.costly(config).keys()
   assert 'pirm' not in stage_graph.costly(config_of())
+  for other in (
+    {'pirm__root': 'others'},
+    {'pirm__leave_out': ('cars',)},
+    {'pirm__native': True},
+  ):
+    changed = config_of(
+      **{'defense__pirm__checkpoint': 'train', 'pirm__root': 'pictures'} | other
+    )
+    assert 'pirm' in names_that_differ(config, changed)
 
 
 def test_another_version_of_a_part_is_another_result():

@@ -26,6 +26,7 @@ SCENARIO = Stage(
     'data.skip_unreadable',
     'seed',
   ),
+  chooses=('data.root',),
 )
 
 

@@ -165,6 +165,7 @@ PICTURES = Stage(
     'seed',
   ),
   after=lambda experiment: (POISON,),
+  chooses=('pirm.root', 'pirm.native', 'pirm.leave_out'),
 )
 
 

@@ -69,12 +69,15 @@ class Stage:
     reads: the fields of the experiment that it reads, `('attack.method',
       'seed')`; with '-' in front, fields that make no difference to it.
     after: the stages whose results it is made from, given the experiment.
+    chooses: the fields that choose its files, as a folder does. They are not in
+      its key, which has the files' fingerprints; planners have no others.
   """
 
   name: str
   version: int
   reads: tuple[str, ...]
   after: Callable[[Any], tuple['Stage', ...]] = lambda experiment: ()
+  chooses: tuple[str, ...] = ()
 
   def view(
     self, experiment: Any, on_read: Callable[[str], None] = lambda path: None
@@ -118,9 +121,13 @@ class Stage:
 
   def result(self, experiment: Any) -> str:
     """All that its result depends on, also through its inputs: the same text
-    means the same result on the same data."""
+    means the same result."""
     found = {
-      stage.name: [stage.version, stage.values(experiment, later=True)]
+      stage.name: [
+        stage.version,
+        stage.values(experiment, later=True),
+        [_get(experiment, field) for field in stage.chooses],
+      ]
       for stage in self.ancestry(experiment)
     }
     return json.dumps(found, sort_keys=True)
