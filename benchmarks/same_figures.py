@@ -8,13 +8,14 @@ compared that both have: a study of one seed with the first of three.
 
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from absl import app
 
 from benchmarks import timing
 
+_SHOWN = 3
 _ROUNDING = 1e-12  # means and differences of the same numbers
 
 
@@ -54,6 +55,11 @@ def are_same(one: Any, other: Any) -> bool:
   return one == other
 
 
+def _told(paths: Set[str]) -> dict[str, Any]:
+  """How many, and the first of them."""
+  return {'count': len(paths), 'first': sorted(paths)[:_SHOWN]}
+
+
 def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
   """How many figures are equal, which differ, which only one of them has."""
   both = [path for path in before if path in after]
@@ -64,8 +70,8 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
       for path in both
       if not are_same(before[path], after[path])
     },
-    'only_before': sorted(before.keys() - after.keys()),
-    'only_after': sorted(after.keys() - before.keys()),
+    'only_before': _told(before.keys() - after.keys()),
+    'only_after': _told(after.keys() - before.keys()),
   }
 
 
