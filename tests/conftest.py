@@ -57,6 +57,12 @@ def server():
     running.shutdown()
 
 
+def with_devices(count):
+  """An environment in which the CPU is several devices; other flags stay."""
+  flag = f'--xla_force_host_platform_device_count={count}'
+  return {'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flag}'.strip()}
+
+
 @pytest.fixture
 def as_users_call():
   """No types are checked meanwhile: what users do wrong, ours has to tell."""

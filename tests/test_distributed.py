@@ -10,12 +10,12 @@ import time
 
 import pytest
 import slurm_cluster
-from conftest import REPOSITORY
+from conftest import REPOSITORY, with_devices
 from test_pipeline import command, results
 
 from babam_jax import files
 
-TWO_DEVICES = {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+TWO_DEVICES = with_devices(2)
 # Rows that divide among two devices, and rows that do not.
 CHANGES = {
   'recognizer.epochs': 16,

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, with_devices
 
 FIELDS = {
   'data.name': 'image_folder',
@@ -280,9 +280,7 @@ def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
   and there, scores in the fourth digit; predictions must be the same.
   """
   folder, _ = undisturbed
-  environment = {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-  }
+  environment = with_devices(8)
   # Also the noise of an attacker follows the row, not the device.
   changes = {
     'defense.detector': 'pirm',

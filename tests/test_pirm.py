@@ -8,7 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import REPOSITORY, write_faces
+from conftest import REPOSITORY, with_devices, write_faces
 from PIL import Image
 
 from babam_jax import errors, files, seeds
@@ -185,11 +185,10 @@ def test_training_on_eight_devices_is_training_on_one(tmp_path):
   for devices in (1, 8):
     folder = tmp_path / str(devices)
     folder.mkdir()
-    flags = f'--xla_force_host_platform_device_count={devices}'
     subprocess.run(
       [sys.executable, '-c', _TRAIN_COMPACT, str(folder)],
       cwd=REPOSITORY,
-      env=os.environ | {'XLA_FLAGS': flags},
+      env=os.environ | with_devices(devices),
       check=True,
     )
     found.append(files.read_arrays(folder / 'trained.npz'))

@@ -70,7 +70,8 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
     else:
       loose.append(_entry(root, path, inside))
   if loose:
-    yield ClassFolder(NO_CLASS, loose, folders)
+    made = [path for path in folders if path.name != _LITTER_FOLDER]
+    yield ClassFolder(NO_CLASS, loose, made)
   for folder in folders:
     yield _walk(root, folder, inside)
 
@@ -90,7 +91,8 @@ def _walk(
     links = [f for f in folders if (pathlib.Path(here) / f).is_symlink()]
     for name in sorted(names + links):
       entries.append(_entry(root, relative / name, inside))
-    below.append(relative)
+    if _LITTER_FOLDER not in relative.parts:
+      below.append(relative)
   return ClassFolder(folder.name, entries, below)
 
 
