@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from babam_jax import errors
 
 _KEY = 'setting'
-_WHOLE_LIMIT = 2**32  # the size of whole numbers: JAX's seeds have 32 bits
+WHOLE_LIMIT = 2**32  # the size of whole numbers: JAX's seeds have 32 bits
 
 
 class Setting(NamedTuple):
@@ -74,7 +74,7 @@ class Setting(NamedTuple):
 def _fits(value: Any) -> bool:
   """Whether a value, if it is a number, is finite and fits 32 bits."""
   if isinstance(value, int):
-    return abs(value) < _WHOLE_LIMIT
+    return abs(value) < WHOLE_LIMIT
   return not isinstance(value, float) or math.isfinite(value)
 
 
@@ -152,7 +152,7 @@ def check(node: Any, path: str) -> None:
     if dataclasses.is_dataclass(value):
       check(value, here)
     elif not known.allows(value):
-      limit = '' if _all_fit(value) else f', below {_WHOLE_LIMIT}'
+      limit = '' if _all_fit(value) else f', below {WHOLE_LIMIT}'
       refuse(here, value, f'{known.expected()}{limit}')
 
 

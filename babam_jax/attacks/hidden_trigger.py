@@ -81,7 +81,12 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
     for name, where in zip(names, self._evaded, strict=False):
       pirm.check_file(f'{node}.{name}', where)
     evaded = [pirm.fingerprint(pirm.path_of(where)) for where in self._evaded]
-    return super().facts(field) | {'pirms': evaded}
+    found = super().facts(field) | {'pirms': evaded}
+    if self.adaptive.noise_scale:
+      # A key for each row since then; a new `version` would make all other
+      # poison anew, too.
+      found['noise'] = 'by row'
+    return found
 
   def check(self, path: str, size: int) -> None:
     """Checks the tap and the sizes."""

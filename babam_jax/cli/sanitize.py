@@ -22,6 +22,7 @@ from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import calibration
 from babam_jax.sanitizer import sanitize, whole_folder
+from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
 
 _INPUT = flags.DEFINE_string('input', None, 'A folder of class folders.')
@@ -60,7 +61,9 @@ _EPSILON = flags.DEFINE_float(
 _LINK = flags.DEFINE_bool(
   'link', False, 'Make hard links instead of copies of unflagged files.'
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'The seed of the noise.', 0, 2**32 - 1)
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'The seed of the noise.', 0, WHOLE_LIMIT - 1
+)
 _EXIT_UNJUDGED = 3
 
 

@@ -131,7 +131,7 @@ def examples(
 
 def _checked(labels: Shaped[np.ndarray, ' n']) -> Shaped[np.ndarray, ' n']:
   """Whole numbers or names; names that came as Python objects, as pandas has
-  them, or as bytes, are converted."""
+  them, are converted. All others are refused."""
   if labels.dtype.kind == 'O' and all(isinstance(x, str) for x in labels):
     return labels.astype(np.str_)
   if labels.dtype.kind not in 'iuU':

@@ -13,9 +13,9 @@ from babam_jax.experiment import environment
 from babam_jax.sanitizer import report, sanitize
 from babam_jax.sanitizer.names import printable
 from babam_jax.sanitizer.output import REPORTS, Output
+from babam_jax.settings import WHOLE_LIMIT
 
 Path = str | os.PathLike[str]
-_SEEDS = 2**32
 
 
 class SanitizedFolder(NamedTuple):
@@ -127,7 +127,7 @@ def _check(action: str, epsilon: float, seed: int) -> None:
     raise errors.UserError(
       f'--epsilon: found {epsilon}, expected a finite number above 0.'
     )
-  if not 0 <= seed < _SEEDS:
+  if not 0 <= seed < WHOLE_LIMIT:
     raise errors.UserError(
-      f'--seed: found {seed}, expected 0 or more, below {_SEEDS}.'
+      f'--seed: found {seed}, expected 0 or more, below {WHOLE_LIMIT}.'
     )
