@@ -1,14 +1,22 @@
-"""Files that are either whole or absent: temporary name, fsync, rename."""
+"""Files that are either whole or absent: temporary name, fsync, rename.
+
+And read back: whatever may have happened to them meanwhile, what is wrong with
+one is a `ValueError`, and no file makes us run anything or take much memory.
+"""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
+
+from babam_jax import errors
 
 
 def named(path: str | os.PathLike[str]) -> pathlib.Path:
@@ -63,8 +71,46 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-  """Reads a JSON file."""
-  return json.loads(path.read_text('utf-8'))
+  """Reads a JSON file.
+
+  Raises:
+    ValueError: it is none.
+  """
+  try:
+    return json.loads(path.read_text('utf-8'))
+  except RecursionError:
+    raise ValueError('it is nested too deeply') from None
+
+
+@contextlib.contextmanager
+def as_written(path: pathlib.Path, field: str, remedy: str) -> Iterator[None]:
+  """For reading what a command has written: what cannot be made of it inside
+  the block is damage of the file.
+
+  Args:
+    path: the file.
+    field: the option that named it or its folder.
+    remedy: what the user can do, a sentence.
+
+  Raises:
+    UserError: something is wrong with the file.
+  """
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
+    raise errors.UserError(
+      f'{field}: {path} is damaged ({one_line(error)}); expected it as it was '
+      f'written. {remedy}'
+    ) from None
+
+
+def one_line(error: BaseException) -> str:
+  """What an error says, in one line that is not too long."""
+  text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
+  text = ' '.join(text.split()) or type(error).__name__
+  return f'no {text!r}' if isinstance(error, KeyError) else text[:200]
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
@@ -73,7 +119,57 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     np.savez(file, **arrays)
 
 
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """Reads an `.npz` of plain arrays; pickled objects in it are refused."""
-  with np.load(path, allow_pickle=False) as stored:
-    return {name: stored[name] for name in stored.files}
+def read_arrays(
+  path: pathlib.Path, names: Container[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Reads an `.npz` that `write_arrays` has written.
+
+  Args:
+    path: the file.
+    names: those of the arrays to read; None: all.
+
+  Raises:
+    ValueError: it is none, is damaged, or holds what we never write: pickled
+      objects, or compressed arrays, which a small file could hold many of.
+  """
+  try:
+    with zipfile.ZipFile(path) as stored:
+      members = stored.infolist()
+      if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError('it is smaller than what it says to hold')
+      of_names = {
+        member.filename.removesuffix('.npy'): member for member in members
+      }
+      return {
+        name: _read_array(stored, member)
+        for name, member in of_names.items()
+        if names is None or name in names
+      }
+  except (ValueError, OSError):
+    raise
+  except Exception as error:  # parsers fail in many ways
+    raise ValueError(one_line(error)) from None
+
+
+def _read_array(stored: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+  with stored.open(member) as file:
+    shape, dtype = _read_header(file)
+    size = member.file_size - file.tell()
+  if dtype.hasobject:
+    raise ValueError(f'{member.filename} holds pickled objects')
+  if int(np.prod(shape, dtype=object)) * dtype.itemsize != size:
+    raise ValueError(f'{member.filename} has another size than it says')
+  with stored.open(member) as file:
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _read_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
+  version = np.lib.format.read_magic(file)
+  read = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  if version not in read:
+    raise ValueError(f'an array in format {version}')
+  shape, _, dtype = read[version](file)
+  return shape, dtype

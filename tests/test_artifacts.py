@@ -113,5 +113,5 @@ def test_a_file_is_whole_or_absent(tmp_path):
 
 def test_pickled_objects_are_not_read(tmp_path):
   np.savez(tmp_path / 'a.npz', value=np.array([{}], dtype=object))
-  with pytest.raises(ValueError, match='allow_pickle'):
+  with pytest.raises(ValueError, match='pickled objects'):
     files.read_arrays(tmp_path / 'a.npz')

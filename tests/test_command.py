@@ -10,6 +10,7 @@ import sys
 
 import filelock
 import pytest
+import starting
 from conftest import REPOSITORY
 from test_pipeline import FIELDS, command
 
@@ -20,13 +21,7 @@ from configs import common
 
 
 def fail(arguments, environment=None):
-  done = subprocess.run(
-    arguments,
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-    env=os.environ | (environment or {}),
-  )
+  done = starting.run(arguments, environment=environment)
   assert done.returncode == 2, done.stderr
   assert 'Traceback' not in done.stderr
   lines = [line for line in done.stderr.splitlines() if 'error: ' in line]

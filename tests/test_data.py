@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import prepared_data
 import pytest
 from conftest import REPOSITORY, write_faces
 from PIL import Image, ImageOps
@@ -207,55 +208,10 @@ def test_some_classes_only(tmp_path):
     datasets.find_pictures('image_folder', str(tmp_path), ('person9',))
 
 
-def png(value):
-  buffer = io.BytesIO()
-  Image.new('RGB', (9, 8), (value, value, value)).save(buffer, 'PNG')
-  buffer.seek(0)
-  return buffer
-
-
 @pytest.fixture(scope='module')
 def prepared_root(tmp_path_factory):
-  """Three small data sets, named as those of TFDS name their fields."""
-  tfds = pytest.importorskip('tensorflow_datasets')
-  root = str(tmp_path_factory.mktemp('tfds'))
-  people = tfds.features.ClassLabel(names=['ann', 'bob'])
-  kinds = {
-    'LikeLfw': (('label', tfds.features.Text()), ['Ann_B', 'Bob_C']),
-    'LikeCelebA': (
-      ('identity', tfds.features.FeaturesDict({'Identity_No': np.int64})),
-      [{'Identity_No': 2880}, {'Identity_No': 7}],
-    ),
-    'LikeImagenet': (('label', people), ['ann', 'bob']),
-    'WithoutClasses': (('caption', tfds.features.Text()), ['a', 'b']),
-  }
-  for name, ((field, feature), values) in kinds.items():
-
-    def info(self, field=field, feature=feature):
-      features = {'image': tfds.features.Image(), field: feature}
-      return tfds.core.DatasetInfo(
-        builder=self, features=tfds.features.FeaturesDict(features)
-      )
-
-    def generate(self, first, field=field, values=values):
-      for i in range(first, first + 4):
-        yield i, {'image': png(i), field: values[i % 2]}
-
-    builder = type(
-      name,
-      (tfds.core.GeneratorBasedBuilder,),
-      {
-        'VERSION': tfds.core.Version('1.0.0'),
-        '_info': info,
-        '_generate_examples': generate,
-        '_split_generators': lambda self, _: {
-          'train': self._generate_examples(0),
-          'test': self._generate_examples(4),
-        },
-      },
-    )
-    builder(data_dir=root, file_format='array_record').download_and_prepare()
-  return root
+  pytest.importorskip('tensorflow_datasets')
+  return prepared_data.prepare(tmp_path_factory.mktemp('tfds'))
 
 
 @pytest.mark.parametrize(
@@ -287,6 +243,24 @@ def test_prepared_data_sets(prepared_root, name, classes):
 def test_what_is_not_prepared_is_told(prepared_root, name):
   with pytest.raises(errors.UserError, match='download_and_prepare'):
     datasets.find_pictures(f'tfds:{name}', prepared_root)
+
+
+def test_a_data_set_that_wants_a_module_loaded(tmp_path, monkeypatch):
+  """TFDS imports the class of a feature, wherever it is said to be."""
+  pytest.importorskip('tensorflow_datasets')
+  root = prepared_data.prepare(tmp_path / 'tfds')
+  (path,) = (tmp_path / 'tfds' / 'like_lfw').rglob('features.json')
+  own = 'tensorflow_datasets.core.features.text_feature.Text'
+  content = path.read_text()
+  assert own in content
+  path.write_text(content.replace(own, 'evil_module.Text'))
+  marker = tmp_path / 'it_ran'
+  text = f'open({str(marker)!r}, "w")'
+  (tmp_path / 'evil_module.py').write_text(text)
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(errors.UserError, match="'evil_module.Text'"):
+    datasets.find_pictures('tfds:like_lfw', root)
+  assert not marker.exists()
 
 
 def test_prepared_data_sets_need_no_tensorflow(prepared_root):

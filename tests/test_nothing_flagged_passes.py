@@ -12,7 +12,7 @@ from test_noise import slow_sensitivities
 
 from babam_jax import errors
 from babam_jax.defenses import any_size, babam, noise, pirm
-from babam_jax.sanitizer import output, picture, sanitize
+from babam_jax.sanitizer import folder, output, picture, sanitize
 
 OPTIONS = {'distance': 'squared', 'mode': 'laplace', 'seed': 0}
 SIZE = 16
@@ -168,11 +168,13 @@ def test_the_sanitizer_has_the_same_rule(tmp_path):
       path = tmp_path / 'in' / name / f'{number:02d}.png'
       Image.fromarray(image).save(path)
   model = pirm.load(pirm.SHIPPED['shipped'])
-  out = output.Output(tmp_path / 'in', tmp_path / 'out', {})
+  source = tmp_path / 'in'
+  out = output.Output(source, tmp_path / 'out', {})
+  inventory = folder.inventory(source)
   chosen = sanitize.Settings('perturb', -1.0, 0.5, False, 0)
   found = {
     record.path: record
-    for records in sanitize.run(tmp_path / 'in', out, model, chosen)
+    for records in sanitize.run(source, inventory, out, model, chosen)
     for record in records
   }
   assert len(found) == 25

@@ -1,15 +1,14 @@
 """The whole experiment on small synthetic people, through the front door."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, with_devices
+import starting
+from conftest import with_devices
 
 FIELDS = {
   'data.name': 'image_folder',
@@ -47,13 +46,8 @@ def command(faces, workdir, artifacts, **changes):
 
 
 def run(faces, folder, artifacts=None, environment=None, **changes):
-  done = subprocess.run(
-    command(faces, folder, artifacts or folder / 'artifacts', **changes),
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-    env=os.environ | (environment or {}),
-  )
+  line = command(faces, folder, artifacts or folder / 'artifacts', **changes)
+  done = starting.run(line, environment=environment)
   assert done.returncode == 0, done.stderr
   return json.loads((folder / 'metrics.json').read_text())
 
@@ -243,7 +237,7 @@ def wait_for(pattern, folder, process):
   for _ in range(1200):
     if list(folder.glob(pattern)):
       return
-    assert process.poll() is None, 'finished before it was killed'
+    assert process.is_running(), 'finished before it was killed'
     time.sleep(0.05)
   raise AssertionError(f'{pattern} never came')
 
@@ -259,14 +253,9 @@ def test_kill_dash_nine_at_any_moment(undisturbed, faces, tmp_path):
     'treatment-noise-*',
     'model-protected-*',
   ):
-    process = subprocess.Popen(
-      command(faces, tmp_path, artifacts),
-      cwd=REPOSITORY,
-      stderr=subprocess.DEVNULL,
-      stdout=subprocess.DEVNULL,
-    )
+    process = starting.Command(command(faces, tmp_path, artifacts))
     wait_for(moment, artifacts, process)
-    process.send_signal(signal.SIGKILL)
+    process.send(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / 'metrics.json').exists()
   finished = run(faces, tmp_path)

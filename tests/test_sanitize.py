@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+import starting
 from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from PIL import Image
 from babam_jax import errors
 from babam_jax.defenses import any_size, calibration, pirm
 from babam_jax.sanitizer import (
+  folder,
   names,
   output,
   picture,
@@ -59,13 +61,7 @@ def command(source, output, *options):
 
 
 def run_in(folder, source, output, *options):
-  return subprocess.run(
-    command(source, output, *options),
-    cwd=folder,
-    env=ENVIRONMENT,
-    capture_output=True,
-    text=True,
-  )
+  return starting.run(command(source, output, *options), cwd=folder)
 
 
 def run(source, output, *options):
@@ -319,17 +315,11 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
   saved = tmp_path / 'saved'
   shutil.copytree(source / 'p00', saved)
   for wanted in (1, 4, 8):
-    process = subprocess.Popen(
-      command(*options),
-      cwd=tmp_path / 'killed',
-      env=ENVIRONMENT,
-      stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None:
+    process = starting.Command(command(*options), tmp_path / 'killed')
+    while process.is_running(0.002):
       if journal.is_dir() and len(os.listdir(journal)) >= wanted:
-        process.send_signal(signal.SIGKILL)
-      time.sleep(0.002)
-    if process.returncode == 0:
+        process.send(signal.SIGKILL)
+    if process.wait().returncode == 0:
       break
     assert not (output / 'summary.json').exists()
   else:
@@ -394,13 +384,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, options, told):
   }
   for mark, path in places.items():
     options = [option.replace(mark, str(path)) for option in options]
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.sanitize', *options],
-    cwd=tmp_path,
-    env=ENVIRONMENT,
-    capture_output=True,
-    text=True,
-  )
+  done = starting.run(starting.python('launch.sanitize', *options), tmp_path)
   assert told in mistake(done)
   assert (tmp_path / 'full' / 'x').read_text() == 'mine'
 
@@ -414,12 +398,23 @@ def mistake(done):
 
 
 def test_a_finished_output_is_called_so(tmp_path):
-  faces(tmp_path / 'in' / 'ann', 2)
-  assert run(tmp_path / 'in', tmp_path / 'out').returncode == 0
-  before = tree(tmp_path / 'out')
-  line = mistake(run(tmp_path / 'in', tmp_path / 'out'))
-  assert 'is the finished output of an earlier run' in line
-  assert tree(tmp_path / 'out') == before
+  source, out = tmp_path / 'in', tmp_path / 'out'
+  faces(source / 'ann', 2)
+  (source / 'ann' / 'empty.png').write_bytes(b'')
+  first = run(source, out)
+  assert first.returncode == 3
+  before = tree(out)
+  # What a kill leaves that comes while the state is being removed.
+  (out / '.sanitize-unfinished' / 'classes').mkdir(parents=True)
+  again = run(source, out)
+  assert again.returncode == 3 and 'is finished' in again.stderr
+  assert again.stdout == first.stdout
+  assert tree(out) == before and not (out / '.sanitize-unfinished').exists()
+  line = mistake(run(source, out, '--epsilon=0.5'))
+  assert 'finished output of an earlier run, with other settings' in line
+  faces(source / 'ann', 1, seed=9)
+  assert 'of another input' in mistake(run(source, out))
+  assert tree(out) == before
 
 
 def test_a_full_disk_is_named_by_what_did_not_fit(tmp_path):
@@ -508,6 +503,7 @@ def test_one_run_at_a_time(tmp_path):
   faces(tmp_path / 'in' / 'ann', 1)
   told = {'a': 1}
   first = output.Output(tmp_path / 'in', tmp_path / 'out', told)
+  first.begin({})
   with pytest.raises(errors.UserError, match='another run'):
     output.Output(tmp_path / 'in', tmp_path / 'out', told)
   first.close()
@@ -569,18 +565,13 @@ def test_an_input_whose_name_the_locale_lacks(tmp_path, name, environment):
   assert len(rows(tmp_path / 'out')) == 2
 
 
-def test_after_a_mistake_the_right_command_is_taken(tmp_path):
+def test_after_a_mistake_the_right_command_is_taken(tmp_path, monkeypatch):
   (tmp_path / 'empty').mkdir()
   wrong = run(tmp_path / 'empty', tmp_path / 'out')
   assert wrong.returncode == 2 and 'no file in' in wrong.stderr
   faces(tmp_path / 'in' / 'ann', 2)
-  done = subprocess.run(
-    command('~/in', '~/out'),  # a shell leaves the `~` in an option
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-    env=ENVIRONMENT | {'HOME': str(tmp_path)},
-  )
+  monkeypatch.setenv('HOME', str(tmp_path))
+  done = run('~/in', '~/out')  # a shell leaves the `~` in an option
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'out' / 'report.html').exists()
 
@@ -588,20 +579,15 @@ def test_after_a_mistake_the_right_command_is_taken(tmp_path):
 def test_an_interrupted_run_says_so_and_continues(tmp_path):
   for i in range(12):
     faces(tmp_path / 'in' / f'p{i:02d}', 32, (200, 200), seed=i)
-  process = subprocess.Popen(
-    command(tmp_path / 'in', tmp_path / 'out'),
-    cwd=REPOSITORY,
-    env=ENVIRONMENT,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  process = starting.Command(command(tmp_path / 'in', tmp_path / 'out'))
   journal = tmp_path / 'out' / '.sanitize-unfinished' / 'classes'
-  while process.poll() is None and not journal.is_dir():
-    time.sleep(0.002)
-  process.send_signal(signal.SIGINT)
-  _, told = process.communicate()
-  assert process.returncode == 130, told
-  assert 'Traceback' not in told and 'the same command continues' in told
+  while process.is_running(0.002) and not journal.is_dir():
+    pass
+  process.send(signal.SIGINT)
+  ended = process.wait()
+  assert ended.returncode == 130, ended.stderr
+  assert 'Traceback' not in ended.stderr
+  assert 'the same command continues' in ended.stderr
   done = run(tmp_path / 'in', tmp_path / 'out')
   assert done.returncode == 0, done.stderr
 
@@ -724,8 +710,9 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   monkeypatch.setattr(output.Output, 'copy', changed_before)
   model = pirm.load(pirm.SHIPPED['general'])
   out = output.Output(source, tmp_path / 'out', {})
+  inventory = folder.inventory(source)
   with pytest.raises(errors.UserError, match='has changed while'):
-    list(sanitize.run(source, out, model, chosen))
+    list(sanitize.run(source, inventory, out, model, chosen))
 
 
 def test_scores_are_those_of_each_picture_alone(rng):

@@ -4,14 +4,12 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import filelock
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+import starting
 
 from babam_jax import errors, files
 from babam_jax.store import keeping
@@ -42,12 +40,8 @@ def store(tmp_path):
 
 
 def run(store, *arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.artifacts', f'--artifacts={store}']
-    + list(arguments),
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
+  return starting.run(
+    starting.python('launch.artifacts', f'--artifacts={store}', *arguments)
   )
 
 
@@ -191,9 +185,9 @@ def test_fifty_writers_and_readers_a_thousand_kills(tmp_path):
 
 
 def hammer(tmp_path, processes, kills):
-  # Its server has no threads: forking one that has can hang.
+  # Its server, that of `starting`, has no threads: forking one that has can
+  # hang.
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload([__name__])
   rng = random.Random(0)
   root, log = tmp_path / 'store', tmp_path / 'log'
   root.mkdir()

@@ -4,14 +4,12 @@ import ast
 import dataclasses
 import importlib
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import starting
 from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -369,12 +367,7 @@ def test_one_run_of_many_has_a_name():
 
 
 def report(folder):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.report', f'--runs={folder}'],
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-  )
+  return starting.run(starting.python('launch.report', f'--runs={folder}'))
 
 
 def test_a_study_from_the_command_line(faces, tmp_path):
@@ -390,9 +383,7 @@ def test_a_study_from_the_command_line(faces, tmp_path):
     line = command(
       faces, tmp_path / 'runs' / 'small', tmp_path / 'a', **changes
     )
-    return subprocess.run(
-      line, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ
-    )
+    return starting.run(line)
 
   done = study(tmp_path / 'nowhere')  # the first run tells
   assert done.returncode == 2 and 'Traceback' not in done.stderr

@@ -17,6 +17,7 @@ import time
 import filelock
 import pytest
 import slurm_cluster
+import starting
 from conftest import REPOSITORY, write_faces
 from ml_collections import ConfigDict
 from test_pipeline import FIELDS
@@ -254,9 +255,7 @@ def sweep_command(workdir, store, natural, *arguments, config=None):
 
 
 def tell(command, env=None, status=0):
-  done = subprocess.run(
-    command, cwd=REPOSITORY, capture_output=True, text=True, env=env
-  )
+  done = starting.run(command, environment=env)
   assert done.returncode == status, done.stdout + done.stderr
   assert 'Traceback' not in done.stderr
   return done.stdout + done.stderr

@@ -6,8 +6,6 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 
@@ -17,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import starting
 from conftest import REPOSITORY
 from golden import synthetic
 
@@ -540,12 +539,7 @@ def test_fetch_of_something_else_leaves_nothing(
 
 
 def run_tool(*arguments):
-  return subprocess.run(
-    [sys.executable, '-m', 'launch.weights', *arguments],
-    cwd=REPOSITORY,
-    capture_output=True,
-    text=True,
-  )
+  return starting.run(starting.python('launch.weights', *arguments))
 
 
 def test_command_converts_and_lists(cache, tmp_path):

@@ -70,7 +70,9 @@ _SHARED = (
 
 
 def _stop(message: str) -> None:
-  print(f'error: {message}', file=sys.stderr)
+  # What a hostile file holds is not sent to the terminal.
+  shown = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+  print(f'error: {shown}', file=sys.stderr)
   sys.exit(_EXIT_USER_ERROR)
 
 

@@ -212,6 +212,15 @@ def _configs(runs: list[Run]) -> dict[str, list[str]]:
   return {run.name: rules.as_json(run.config).splitlines() for run in runs}
 
 
+_RECORD_FIELDS = {
+  'config': list,
+  'artifacts': str,
+  'executor': str,
+  'slurm': dict,
+  'jobs': dict,
+}
+
+
 def _check_record(workdir: pathlib.Path, runs: list[Run]) -> None:
   """Refuses the folder of another sweep or study."""
   path = workdir / _RECORD
@@ -244,13 +253,13 @@ def _write_record(workdir: pathlib.Path, runs: list[Run]) -> None:
 
 
 def _read_record(path: pathlib.Path) -> dict[str, Any]:
-  try:
-    return files.read_json(path)
-  except ValueError as error:
-    raise errors.UserError(
-      f'--workdir: {path} is damaged ({error}); expected it as it was written. '
-      'Remove it, and give the command that started the runs again.'
-    ) from None
+  remedy = 'Remove it, and give the command that started the runs again.'
+  with files.as_written(path, '--workdir', remedy):
+    found = files.read_json(path)
+    for name, kind in _RECORD_FIELDS.items():
+      if not isinstance(found[name], kind):
+        raise ValueError(f'its {name!r} is {found[name]!r:.50}')
+    return found
 
 
 def _recall(workdir: pathlib.Path) -> None:

@@ -17,6 +17,8 @@ from babam_jax.defenses.base import Need
 from babam_jax.models.pretrained import weights
 from babam_jax.settings import refuse
 
+_SHOWN = 200  # characters of a line that differs
+
 
 def check(config: ConfigDict) -> Experiment:
   """Checks all fields, alone and together; needs no data and no files.
@@ -96,7 +98,7 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
   path = workdir / 'config.json'
   if not path.exists():
     return
-  found = path.read_text('utf-8')
+  found = path.read_text('utf-8', 'replace')  # it may be damaged
   if found == as_json(config):
     return
   there, here = next(
@@ -107,9 +109,10 @@ def check_workdir(workdir: pathlib.Path, config: ConfigDict) -> None:
     if a != b
   )
   raise errors.UserError(
-    f'--workdir: {workdir} belongs to another config (there {there.strip()} '
-    f'here {here.strip()}); expected the same config or a new folder. Choose '
-    'another --workdir; what both runs share is reused all the same.'
+    f'--workdir: {workdir} belongs to another config (there '
+    f'{there.strip()[:_SHOWN]} here {here.strip()[:_SHOWN]}); expected the '
+    'same config or a new folder. Choose another --workdir; what both runs '
+    'share is reused all the same.'
   )
 
 

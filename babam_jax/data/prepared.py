@@ -4,16 +4,20 @@ The files must allow random access (ArrayRecord): prepare them once with
 `tfds.builder(NAME, file_format='array_record').download_and_prepare()`.
 """
 
+import errno
 import functools
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from babam_jax import errors
+from babam_jax import errors, files
 from babam_jax.data.image_folder import Picture
 
 PREFIX = 'tfds:'
 _CLASS_FIELDS = ('label', 'identity')  # of lfw, imagenet...; of celeb_a
 _IMAGE_FIELD = 'image'
+_OWN_CLASSES = 'tensorflow_datasets.'
 
 
 def find(name: str, root: str) -> list[Picture]:
@@ -33,6 +37,7 @@ def find(name: str, root: str) -> list[Picture]:
     asked = f'config.data.name={PREFIX}{name}'
     raise errors.missing_extra(asked, 'tfds') from None
   try:
+    _check_classes(name, root)
     builder = tfds.builder(name, data_dir=root or None)
     features = builder.info.features
     if not isinstance(features, tfds.features.FeaturesDict):
@@ -53,29 +58,48 @@ def find(name: str, root: str) -> list[Picture]:
     }
     if not sources:
       raise ValueError('it is known, but not prepared')
-  except (
-    ValueError,
-    NotImplementedError,
-    OSError,
-    ImportError,  # of a package that the data set's reader needs
-    AssertionError,  # missing files
-  ) as error:
+    return [
+      Picture(
+        where=f'{PREFIX}{name}, {split}, record {number}',
+        id=f'{split}/{number:07d}',
+        class_name=_class_name(features[label], record[label]),
+        read=functools.partial(_encoded, source, number, f'{name}, {split}'),
+      )
+      for split, source in sources.items()
+      for number, record in enumerate(source)
+    ]
+  # Its files may be missing or damaged: TFDS and what reads them for it, which
+  # is partly no Python, raise whatever they like.
+  except Exception as error:
     raise errors.UserError(
       f'config.data.name: tfds cannot read {name!r} below '
-      f'{root or "its default folder"} ({" ".join(str(error).split())[:200]}). '
+      f'{root or "its default folder"} ({files.one_line(error)}). '
       f"Prepare it with tfds.builder({name!r}, file_format='array_record')"
       '.download_and_prepare(); give its folder with --config.data.root=DIR.'
     ) from None
-  return [
-    Picture(
-      where=f'{PREFIX}{name}, {split}, record {number}',
-      id=f'{split}/{number:07d}',
-      class_name=_class_name(features[label], record[label]),
-      read=functools.partial(_encoded, source, number),
-    )
-    for split, source in sources.items()
-    for number, record in enumerate(source)
-  ]
+
+
+def _check_classes(name: str, root: str) -> None:
+  """Refuses a data set that wants modules loaded: TFDS imports the class of a
+  feature from wherever `features.json` says."""
+  default = os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')
+  folder = files.named(root or default) / re.split('[:/]', name)[0]
+  for path in folder.rglob('features.json'):
+    for found in _class_names(files.read_json(path)):
+      if not str(found).startswith(_OWN_CLASSES):
+        raise ValueError(f'{path} names {found!r}, which is no class of TFDS')
+
+
+def _class_names(value: Any) -> Iterator[Any]:
+  """All `pythonClassName`s in nested JSON."""
+  if isinstance(value, list):
+    value = dict(enumerate(value))
+  if isinstance(value, dict):
+    for name, found in value.items():
+      if name == 'pythonClassName':
+        yield found
+      else:
+        yield from _class_names(found)
 
 
 def _class_name(feature: Any, value: Any) -> str:
@@ -88,6 +112,19 @@ def _class_name(feature: Any, value: Any) -> str:
   return names[int(value)] if names else str(value)
 
 
-def _encoded(source: Any, number: int) -> bytes:
-  """The file of a picture, as it was stored."""
-  return source[number][_IMAGE_FIELD]
+def _encoded(source: Any, number: int, where: str) -> bytes:
+  """The file of a picture, as it was stored.
+
+  Raises:
+    OSError: it cannot be read.
+  """
+  try:
+    content = source[number][_IMAGE_FIELD]
+    if not isinstance(content, bytes):
+      raise ValueError(f'found {type(content).__name__}, expected a file')
+    return content
+  except Exception as error:  # as above
+    found = files.one_line(error)
+    raise OSError(
+      errno.EIO, found, f'{PREFIX}{where}, record {number}'
+    ) from None

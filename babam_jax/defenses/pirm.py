@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -317,16 +316,17 @@ def load(
     if not all(np.isfinite(found).all() for found in numbers):
       raise ValueError('it holds numbers that are not finite')
     variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
-    if {n: x.shape for n, x in arrays.items()} != _array_shapes(variant):
+    found = {name: array.shape for name, array in arrays.items()}
+    kinds = {array.dtype for array in arrays.values()}
+    if found != _array_shapes(variant) or kinds != {np.dtype(np.float32)}:
       raise ValueError(f'its arrays are not those of a {variant} PIRM')
   except (
     OSError,
     ValueError,
     KeyError,
-    EOFError,
     TypeError,
     AttributeError,
-    zipfile.BadZipFile,
+    RecursionError,
   ) as error:
     raise errors.UserError(
       f'{field}: {path} cannot be read ({error}); expected a PIRM that '

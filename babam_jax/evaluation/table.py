@@ -13,7 +13,7 @@ def _percent(rate: float | None) -> str:
   return '-' if rate is None else f'{100 * rate:.1f}'
 
 
-def _with_interval(rate: float, interval: tuple[float, float]) -> str:
+def _with_interval(rate: float, interval: Sequence[float]) -> str:
   low, high = (_percent(bound) for bound in interval)
   return f'{_percent(rate)} [{low}, {high}]'
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from babam_jax import errors, files
 from babam_jax.evaluation import report, study_table, table
 from babam_jax.experiment import environment
-from babam_jax.runs import plan
+from babam_jax.runs import metrics_file, plan
 from babam_jax.runs.tables import section_of, tabulate
 
 _RUN_HEADER = ('run', *table.MODEL_HEADER)
@@ -44,27 +44,33 @@ def write_page(
     UserError: there is no working folder, or the folder is one.
   """
   found = find(folder)
-  sections = [_study_section(one) for one in found.studies]
-  if found.runs:
-    sections.append(_runs_section(folder, found.runs))
-  if found.absent:
-    lines = [(str(path), why) for path, why in found.absent]
-    header = ('folder', 'why')
-    sections.append(report.Section('Not shown', header, lines, {}, ''))
+  shown = sections(folder, found)
   text = '\n'.join(
     f'## {section.title}\n\n'
     f'{study_table.markdown(section.header, section.lines)}\n{section.note}\n'
-    for section in sections
+    for section in shown
   )
   files.write_text(folder / 'report.md', text)
   report.write_sections(
     folder / 'report.html',
     f'All runs in {folder.name}',
-    sections,
+    shown,
     environment.describe(command),
     None,
   )
   return found.absent
+
+
+def sections(folder: pathlib.Path, found: Found) -> list[report.Section]:
+  """The parts of the page: each study, the single runs, what is left out."""
+  parts = [_study_section(one) for one in found.studies]
+  if found.runs:
+    parts.append(_runs_section(folder, found.runs))
+  if found.absent:
+    lines = [(str(path), why) for path, why in found.absent]
+    header = ('folder', 'why')
+    parts.append(report.Section('Not shown', header, lines, {}, ''))
+  return parts
 
 
 def find(folder: pathlib.Path) -> Found:
@@ -131,6 +137,6 @@ def _runs_section(
   lines = [
     (str(run.relative_to(folder)), *row)
     for run in runs
-    for row in table.model_rows(files.read_json(run / 'metrics.json'))
+    for row in table.model_rows(metrics_file.read(run))
   ]
   return report.Section('Single runs', _RUN_HEADER, lines, {}, _RUN_NOTE)

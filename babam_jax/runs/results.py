@@ -17,9 +17,10 @@ from babam_jax.evaluation import (
   table,
 )
 from babam_jax.experiment import environment
+from babam_jax.runs import metrics_file
 from babam_jax.runs.plan import Run
 from babam_jax.runs.state import DONE, State
-from babam_jax.runs.tables import Table, metrics_of, section_of, tabulate
+from babam_jax.runs.tables import Table, section_of, tabulate
 
 # Columns of a sweep, where the runs have them.
 _COLUMNS = (
@@ -48,7 +49,8 @@ def _surroundings(runs: Sequence[Run], command: str) -> dict[str, Any]:
   for run in runs:
     path = run.folder / 'environment.json'
     if path.exists():
-      return files.read_json(path) | {'command': command}
+      with files.as_written(path, '--workdir', f'Remove {path}.'):
+        return files.read_json(path) | {'command': command}
   return environment.describe(command)
 
 
@@ -151,7 +153,7 @@ def _write_csv(
     line: dict[str, Any] = {'run': run.name, 'state': state.state}
     line |= run.sets
     if state.state == DONE:
-      line |= _figures(metrics_of(run))
+      line |= _figures(metrics_file.read(run.folder))
     lines.append(line)
   fields = list(dict.fromkeys(name for line in lines for name in line))
   text = io.StringIO()
@@ -177,7 +179,7 @@ def _figures(metrics: dict[str, Any], path: str = '') -> dict[str, Any]:
 def _layout(title: str, runs: Sequence[Run]) -> ConfigDict:
   """A sweep's table: the columns that all runs have, over the one number that
   varies, if there is one."""
-  every = [metrics_of(run) for run in runs]
+  every = [metrics_file.read(run.folder) for run in runs]
   values = [value for run in runs for value in run.row.sets.values()]
   fields = {field for run in runs for field in run.row.sets}
   numbers = all(type(value) in (int, float) for value in values)

@@ -12,7 +12,7 @@ from babam_jax.config import rules
 from babam_jax.config.rows import Row
 from babam_jax.evaluation import report, study_figures, study_table
 from babam_jax.evaluation.study_table import Entry, Line
-from babam_jax.runs import plan, study_form
+from babam_jax.runs import metrics_file, plan, study_form
 from babam_jax.runs.plan import Run
 
 
@@ -65,7 +65,7 @@ def tabulate(runs: Sequence[Run], study: ConfigDict) -> Table:
     rules.check_workdir(run.folder, run.config)
   lines, points, histories = [], [], {}
   for row, mine in _by_row(runs):
-    metrics = [metrics_of(run) for run in mine]
+    metrics = [metrics_file.read(run.folder) for run in mine]
     entries = _entries(study, metrics, row)
     lines.append(Line(row.label, entries, len(mine), row.panel))
     is_point = study.x and row.panel
@@ -99,20 +99,25 @@ def _by_row(runs: Sequence[Run]) -> list[tuple[Row, list[Run]]]:
   return [(mine[0].row, mine) for mine in found.values()]
 
 
-def metrics_of(run: Run) -> dict[str, Any]:
-  """The metrics of a run."""
-  return files.read_json(run.folder / 'metrics.json')
-
-
 def _history(run: Run) -> list[dict[str, Any]]:
   path = run.folder / 'training' / 'malicious.jsonl'
-  records = path.read_text('utf-8').splitlines() if path.exists() else []
-  return [json.loads(record) for record in records]
+  if not path.exists():
+    return []
+  remedy = f'Remove the folder {run.folder} and give the command again.'
+  with files.as_written(path, '--workdir', remedy):
+    lines = path.read_text('utf-8').splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+      for name in ('step', 'loss', 'accuracy'):
+        float(record[name])
+    return records
 
 
 def _seconds(runs: Sequence[Run]) -> float:
   stages = [
-    stage for run in runs for stage in metrics_of(run)['stages'].values()
+    stage
+    for run in runs
+    for stage in metrics_file.read(run.folder)['stages'].values()
   ]
   return round(sum({s['key']: s['seconds'] for s in stages}.values()), 1)
 
@@ -160,4 +165,4 @@ def check_columns(study: ConfigDict, run: Run) -> None:
   Raises:
     UserError: one does not.
   """
-  _entries(study, [metrics_of(run)], run.row)
+  _entries(study, [metrics_file.read(run.folder)], run.row)

@@ -2,10 +2,14 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import stat
 from collections.abc import Iterator
+from typing import NamedTuple
+
+from babam_jax.sanitizer.names import printable
 
 NO_CLASS = '.'  # the class of files that are in no class folder
 _LITTER = ('.ds_store', 'thumbs.db', 'desktop.ini', '.gitkeep', '.gitignore')
@@ -74,6 +78,32 @@ def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
     yield ClassFolder(NO_CLASS, loose, made)
   for folder in folders:
     yield _walk(root, folder, inside)
+
+
+class Inventory(NamedTuple):
+  """What a folder holds, to detect that it has changed.
+
+  Attributes:
+    files: the number of all its entries but folders.
+    fingerprints: the fingerprint of each class, by its printable name.
+  """
+
+  files: int
+  fingerprints: dict[str, str]
+
+  def fingerprint(self) -> str:
+    """A hash of all."""
+    text = json.dumps(self.fingerprints, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def inventory(root: pathlib.Path) -> Inventory:
+  """The inventory of a folder."""
+  total, fingerprints = 0, {}
+  for found in classes(root):
+    total += len(found.entries)
+    fingerprints[printable(found.name)] = found.fingerprint(root)
+  return Inventory(total, fingerprints)
 
 
 def _walk(

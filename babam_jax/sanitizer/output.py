@@ -25,6 +25,7 @@ _INVENTORY = 'inventory.json'
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
+_REMEDY = 'Choose another folder, or remove this one.'
 NOT_JUDGED = 'not judged'
 REPORTS = ('scores.csv', 'summary.json', 'report.html')
 
@@ -75,17 +76,9 @@ class Output:
     """
     self._source, self.root = source, root
     self._state = root / _STATE
-    _check_places(source, root)
     self._settings = settings
-    path = self._state / _SETTINGS
-    if not path.exists():
-      _check_empty(root)
-    elif files.read_json(path) != settings:
-      raise errors.UserError(
-        f'--output: {root} was begun with other settings '
-        f'({json.dumps(files.read_json(path))}); expected the same. Give them, '
-        'or choose another folder.'
-      )
+    _check_places(source, root)
+    self._check_state()  # before anything is made in a folder of others
     self._state.mkdir(parents=True, exist_ok=True)
     # The kernel's lock: it ends with its process.
     self._lock = filelock.FileLock(self._state / _LOCK)
@@ -96,6 +89,27 @@ class Output:
         f'--output: another run is filling {root}; expected a folder for one '
         'run. Wait for it, or choose another folder.'
       ) from None
+    self._check_state()  # another run may have ended meanwhile
+
+  def _check_state(self) -> None:
+    path = self._state / _SETTINGS
+    if not path.exists():
+      _check_empty(self.root)
+      return
+    found = self._read_state(path)
+    if found != self._settings:
+      raise errors.UserError(
+        f'--output: {self.root} was begun with other settings '
+        f'({json.dumps(found)}); expected the same. Give them, or choose '
+        'another folder.'
+      )
+
+  def _read_state(self, path: pathlib.Path) -> dict[str, Any]:
+    with files.as_written(path, '--output', _REMEDY):
+      found = files.read_json(path)
+      if not isinstance(found, dict):
+        raise ValueError('it holds no fields')
+      return found
 
   def begin(self, inventory: dict[str, str]) -> None:
     """Stores the inventory of the input, or compares it with the stored one.
@@ -112,7 +126,7 @@ class Output:
       # Last: only a folder that is being filled has settings.
       files.write_json(self._state / _SETTINGS, self._settings)
     self.check_names(map(pathlib.PurePosixPath, inventory))
-    before = files.read_json(path)
+    before = self._read_state(path)
     for name in sorted(before.keys() | inventory.keys()):
       if before.get(name) != inventory.get(name):
         raise self._changed(name)
@@ -161,10 +175,11 @@ class Output:
     path = self._journal(class_name)
     if not path.exists():
       return None
-    journal = files.read_json(path)
-    if journal['fingerprint'] != fingerprint:
-      raise self._changed(class_name)
-    return [Record(**fields) for fields in journal['records']]
+    journal = self._read_state(path)
+    with files.as_written(path, '--output', _REMEDY):
+      if journal['fingerprint'] != fingerprint:
+        raise self._changed(class_name)
+      return [Record(**fields) for fields in journal['records']]
 
   def finish_class(
     self, class_name: str, fingerprint: str, records: list[Record]
@@ -232,17 +247,31 @@ class Output:
 
   def close(self) -> None:
     """The folder is complete: removes its state."""
-    self._lock.release()
+    # First: what a kill leaves of the rest is no state of a folder in work.
+    (self._state / _SETTINGS).unlink()
     shutil.rmtree(self._state)
+    self._lock.release()
+
+
+def is_complete(root: pathlib.Path) -> bool:
+  """Whether a folder is the complete output of an earlier run."""
+  return not (root / _STATE / _SETTINGS).exists() and all(
+    (root / name).is_file() for name in REPORTS
+  )
+
+
+def remove_rest(root: pathlib.Path) -> None:
+  """Removes what a kill has left of the state of a complete folder."""
+  shutil.rmtree(root / _STATE, ignore_errors=True)
 
 
 def _check_empty(root: pathlib.Path) -> None:
   if not root.exists() or all(p.name == _STATE for p in root.iterdir()):
     return
-  done = all((root / name).is_file() for name in REPORTS)
   found = (
-    f'is the finished output of an earlier run ({root / REPORTS[-1]})'
-    if done
+    'is the finished output of an earlier run, with other settings or of '
+    f'another input ({root / REPORTS[-1]})'
+    if is_complete(root)
     else 'is not empty'
   )
   raise errors.UserError(

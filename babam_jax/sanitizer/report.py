@@ -14,7 +14,7 @@ from babam_jax import files
 from babam_jax.evaluation import figures, report
 from babam_jax.sanitizer import picture
 from babam_jax.sanitizer.names import printable
-from babam_jax.sanitizer.output import NOT_JUDGED, Record
+from babam_jax.sanitizer.output import NOT_JUDGED, Record, is_complete
 
 _SHOWN = 8  # the worst offenders
 _CLASSES_SHOWN = 100
@@ -92,10 +92,19 @@ def _row(record: Record) -> tuple[Any, ...]:
   )
 
 
-def summary(findings: Findings, settings: dict[str, Any]) -> dict[str, Any]:
-  """What `summary.json` holds."""
+def summary(
+  findings: Findings, settings: dict[str, Any], fingerprint: str
+) -> dict[str, Any]:
+  """What `summary.json` holds.
+
+  Args:
+    findings: the counts of all classes.
+    settings: the settings of the run.
+    fingerprint: of the input.
+  """
   return {
     'settings': settings,
+    'input_fingerprint': fingerprint,
     'files': sum(findings.actions.values()),
     'flagged': findings.flagged,
     'actions': dict(sorted(findings.actions.items())),
@@ -106,12 +115,23 @@ def summary(findings: Findings, settings: dict[str, Any]) -> dict[str, Any]:
   }
 
 
+def earlier_summary(root: pathlib.Path) -> dict[str, Any]:
+  """The `summary` in a folder that is complete; {} if it is not."""
+  if not is_complete(root):
+    return {}
+  try:
+    found = files.read_json(root / 'summary.json')
+  except ValueError:  # the user's own, perhaps
+    return {}
+  return found if isinstance(found, dict) else {}
+
+
 def write(
   root: pathlib.Path,
   source: pathlib.Path,
   findings: Findings,
   table: str,
-  settings: dict[str, Any],
+  found: dict[str, Any],
   surroundings: dict[str, Any],
 ) -> None:
   """Writes the three files.
@@ -121,10 +141,10 @@ def write(
     source: the input folder.
     findings: the counts of all classes.
     table: the text of `scores.csv`.
-    settings: the settings of the run.
+    found: the `summary` of the findings.
     surroundings: how to repeat the run, and what it ran on.
   """
-  found = summary(findings, settings)
+  settings = found['settings']
   files.write_text(root / 'scores.csv', table)
   files.write_json(root / 'summary.json', found)
   drawn = {

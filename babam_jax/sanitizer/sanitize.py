@@ -56,21 +56,21 @@ class Settings(NamedTuple):
 
 
 def run(
-  source: pathlib.Path, output: Output, model: pirm.Pirm, settings: Settings
+  source: pathlib.Path,
+  inventory: folder.Inventory,
+  output: Output,
+  model: pirm.Pirm,
+  settings: Settings,
 ) -> Iterator[list[Record]]:
   """Treats class after class; yields the records of each."""
-  total, inventory = 0, {}
-  for found in folder.classes(source):
-    total += len(found.entries)
-    inventory[printable(found.name)] = found.fingerprint(source)
-  if not total:
+  if not inventory.files:
     raise errors.UserError(
       f'--input: no file in {source}; expected a folder of class folders with '
       'pictures. Choose another one.'
     )
-  output.begin(inventory)
+  output.begin(inventory.fingerprints)
   with (
-    progress_bar(total, 'sanitizing', 'file') as bar,
+    progress_bar(inventory.files, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
   ):
     for group in _groups(folder.classes(source)):

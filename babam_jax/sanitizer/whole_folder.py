@@ -4,15 +4,16 @@ import io
 import math
 import os
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from babam_jax import errors
 from babam_jax.defenses import calibration
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
-from babam_jax.sanitizer import report, sanitize
+from babam_jax.progress import say
+from babam_jax.sanitizer import folder, report, sanitize
+from babam_jax.sanitizer import output as output_folder
 from babam_jax.sanitizer.names import printable
-from babam_jax.sanitizer.output import REPORTS, Output
 from babam_jax.settings import WHOLE_LIMIT
 
 Path = str | os.PathLike[str]
@@ -61,7 +62,8 @@ def sanitize_folder(
 
   Every picture is scored by a PIRM; flagged ones are replaced by a PNG with
   Algorithm 1's noise, the rest is copied byte for byte. The input is never
-  changed. After a kill, the same call continues.
+  changed. After a kill, the same call continues; once all is done, it finds
+  that.
 
   Args:
     input: a folder of class folders, of any depth.
@@ -98,22 +100,37 @@ def sanitize_folder(
     'input': printable(str(source.resolve())),
     'pirm_sha256': pirms.fingerprint(checkpoint),
   }
-  being_made = Output(source, root, told)
+  inventory = folder.inventory(source)
+  found = report.earlier_summary(root)
+  if (
+    found.get('settings') == told
+    and found.get('input_fingerprint') == inventory.fingerprint()
+  ):
+    say(f'{root}: is finished, by the same command')
+    output_folder.remove_rest(root)
+    return _result(root, found)
+  being_made = output_folder.Output(source, root, told)
   table = io.StringIO(newline='')
   findings = report.Findings(table)
-  for records in sanitize.run(source, being_made, model, settings):
+  for records in sanitize.run(source, inventory, being_made, model, settings):
     findings.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
   surroundings = environment.describe(printable(repeat or call))
-  report.write(root, source, findings, table.getvalue(), told, surroundings)
+  found = report.summary(findings, told, inventory.fingerprint())
+  report.write(root, source, findings, table.getvalue(), found, surroundings)
   being_made.close()
+  return _result(root, found)
+
+
+def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
+  """The results, from what `summary.json` holds."""
   return SanitizedFolder(
-    sum(findings.actions.values()),
-    findings.flagged,
-    findings.unjudged,
-    chosen.value,
-    chosen.fpr,
-    *(root / name for name in REPORTS),
+    found['files'],
+    found['flagged'],
+    [(one['path'], one['note']) for one in found['not_judged']],
+    found['settings']['threshold'],
+    found['settings']['fpr'],
+    *(root / name for name in output_folder.REPORTS),
   )
 
 

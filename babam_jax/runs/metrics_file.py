@@ -1,0 +1,72 @@
+"""Reads the `metrics.json` of a run, which may have been damaged since."""
+
+import pathlib
+from typing import Any
+
+from babam_jax import files
+from babam_jax.evaluation.metrics import MODEL_METRICS
+
+NAME = 'metrics.json'
+_REMEDY = 'Remove it and give the command of its run again; stages are reused.'
+_RATES = {*MODEL_METRICS, 'tpr', 'fpr', 'auroc'}
+_COUNTS = {
+  *(metric.trials for metric in MODEL_METRICS.values() if metric.trials),
+  'num_poisoned',
+  'num_clean',
+}
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+  """The metrics in a working folder.
+
+  Raises:
+    UserError: the file is damaged: a part that every run has is missing, or a
+      rate or a count is no such number.
+  """
+  path = folder / NAME
+  with files.as_written(path, '--workdir', _REMEDY):
+    found = files.read_json(path)
+    for model in found['models'].values():
+      _require(model, MODEL_METRICS)
+    for stage in found['stages'].values():
+      _require(stage, ('key', 'seconds'))
+      _check(stage['key'], isinstance(stage['key'], str), 'key')
+      _check(stage['seconds'], _is_number(stage['seconds']), 'seconds')
+    for part in ('models', 'pirm', 'detection'):
+      _check_rates(found.get(part))
+    return found
+
+
+def _require(found: Any, names: Any) -> None:
+  for name in names:
+    if name not in found:
+      raise KeyError(name)
+
+
+def _check_rates(found: Any) -> None:
+  """Checks all rates and counts at any depth."""
+  if not isinstance(found, dict):
+    return
+  for name, value in found.items():
+    if name in _RATES:
+      is_rate = _is_number(value) and 0 <= value <= 1
+      _check(value, value is None or is_rate, name)
+    elif name in _COUNTS:
+      _check(value, isinstance(value, int) and value >= 0, name)
+    elif name.endswith('_ci'):
+      _check(value, _is_interval(value), name)
+    else:
+      _check_rates(value)
+
+
+def _is_interval(value: Any) -> bool:
+  return isinstance(value, list) and [*map(_is_number, value)] == [True] * 2
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check(value: Any, is_right: bool, name: str) -> None:
+  if not is_right:
+    raise ValueError(f'its {name!r} is {str(value)[:50]!r}')
