@@ -5,6 +5,7 @@ one is a `ValueError`, and no file makes us run anything or take much memory.
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -35,18 +36,54 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[Any]:
-  """Opens a binary file that appears under `path` only once it is complete."""
+  """Opens a binary file that appears under `path` only once it is complete.
+
+  Two processes that write the same file do so one after the other. What a kill
+  leaves, the next one that writes the file uses.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    with open(temporary, 'wb') as file:
+  with _temporary_file(path) as (file, temporary):
+    try:
       yield file
       file.flush()
       os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-  finally:
-    temporary.unlink(missing_ok=True)
+      os.replace(temporary, path)
+    except BaseException:
+      temporary.unlink(missing_ok=True)
+      raise
+  sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary_file(
+  path: pathlib.Path,
+) -> Iterator[tuple[Any, pathlib.Path]]:
+  """An empty file beside another, for one process at a time."""
+  temporary = path.with_name(f'.{path.name}.tmp')
+  while True:
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+    with open(descriptor, 'r+b') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+      except OSError:  # a disk without locks
+        temporary.unlink(missing_ok=True)
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+        with open(temporary, 'wb') as unlocked:
+          yield unlocked, temporary
+        return
+      if _is_at(descriptor, temporary):
+        file.truncate(0)
+        yield file, temporary
+        return
+      # Whoever had it has renamed it meanwhile.
+
+
+def _is_at(descriptor: int, path: pathlib.Path) -> bool:
+  """Whether an open file is the one that has this name."""
+  try:
+    return os.path.samestat(os.fstat(descriptor), os.stat(path))
+  except FileNotFoundError:
+    return False
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from conftest import REPOSITORY
 
 from babam_jax import cpu
 
-_CONTEXT = multiprocessing.get_context('forkserver')
-_CONTEXT.set_forkserver_preload([__name__])
+# Its server has no threads: forking a process that has can hang.
+CONTEXT = multiprocessing.get_context('forkserver')
+CONTEXT.set_forkserver_preload([__name__])
 # Where the server, which is not told `sys.path` before Python 3.13, and the
 # processes of a sweep find all this.
 _PATHS = (pathlib.Path(__file__).parent, REPOSITORY)
@@ -65,7 +66,7 @@ class Command:
     for path in paths:
       path.write_bytes(b'')
     self.stdout, self.stderr = paths
-    self._process = _CONTEXT.Process(
+    self._process = CONTEXT.Process(
       target=_be, args=(self._line, cwd, dict(os.environ), paths, before)
     )
     self._process.start()

@@ -9,7 +9,16 @@ from conftest import REPOSITORY
 from babam_jax import seeds
 
 ORDER = (
-  ('errors', 'seeds', 'files', 'progress', 'settings', 'invocation', 'cpu'),
+  (
+    'errors',
+    'seeds',
+    'files',
+    'locks',
+    'progress',
+    'settings',
+    'invocation',
+    'cpu',
+  ),
   ('data', 'models'),
   ('training',),
   ('attacks', 'defenses'),

@@ -3,6 +3,7 @@ import time
 
 import numpy as np
 import pytest
+import starting
 
 from babam_jax import files
 from babam_jax.store.artifacts import Store
@@ -115,3 +116,31 @@ def test_pickled_objects_are_not_read(tmp_path):
   np.savez(tmp_path / 'a.npz', value=np.array([{}], dtype=object))
   with pytest.raises(ValueError, match='pickled objects'):
     files.read_arrays(tmp_path / 'a.npz')
+
+
+def _write_for_ever(path, letter):
+  while True:
+    files.write_text(path, letter * 100_000)
+
+
+def test_two_writers_of_one_file(tmp_path):
+  """What is read is whole, also after kills; nothing is left beside it."""
+  path = tmp_path / 'file'
+  files.write_text(path, 'a' * 100_000)
+  for round_number in range(3):
+    writers = [
+      starting.CONTEXT.Process(target=_write_for_ever, args=(path, letter))
+      for letter in 'ab'
+    ]
+    for writer in writers:
+      writer.start()
+    deadline = time.monotonic() + 0.5 + 0.1 * round_number
+    while time.monotonic() < deadline:
+      assert len(set(path.read_text())) == 1
+      assert path.stat().st_size == 100_000
+    for writer in writers:
+      assert writer.is_alive()
+      writer.kill()
+      writer.join()
+  files.write_text(path, 'end')
+  assert [one.name for one in tmp_path.iterdir()] == ['file']

@@ -1,6 +1,5 @@
 """What lies in a store, and how it is kept: `launch.artifacts`."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -185,9 +184,6 @@ def test_fifty_writers_and_readers_a_thousand_kills(tmp_path):
 
 
 def hammer(tmp_path, processes, kills):
-  # Its server, that of `starting`, has no threads: forking one that has can
-  # hang.
-  context = multiprocessing.get_context('forkserver')
   rng = random.Random(0)
   root, log = tmp_path / 'store', tmp_path / 'log'
   root.mkdir()
@@ -203,7 +199,7 @@ def hammer(tmp_path, processes, kills):
       time.sleep(0.05)
 
   def start(number):
-    worker = context.Process(target=work, args=(root, number, log))
+    worker = starting.CONTEXT.Process(target=work, args=(root, number, log))
     worker.start()
     return worker
 

@@ -58,6 +58,11 @@ _GET_CONFIG = (
   'expected a function get_config() that returns a ConfigDict. Begin with '
   'babam_jax.default_config().'
 )
+_NO_MEMORY = 'RESOURCE_EXHAUSTED'  # in what XLA says
+_MEMORY_TOLD = (
+  'out of memory; what is done is kept. Free some, or lower a batch size, and '
+  'give the same command again.'
+)
 _SHARED = (
   'config',
   'workdir',
@@ -259,6 +264,11 @@ def _guarded(main: Callable[[], None], where: object) -> None:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     name = (full and error.filename2) or error.filename or where
     _stop(f'{name}: {error.strerror or error}')
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+      print(f'error: {_MEMORY_TOLD}', file=sys.stderr)
+      sys.exit(_EXIT_FAULT)
+    raise
   except KeyboardInterrupt:
     print('interrupted; the same command continues', file=sys.stderr)
     sys.exit(_EXIT_INTERRUPTED)

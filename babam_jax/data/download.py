@@ -7,9 +7,7 @@ import pathlib
 import urllib.error
 import urllib.request
 
-import filelock
-
-from babam_jax import errors
+from babam_jax import errors, locks
 from babam_jax.progress import progress_bar
 
 _CHUNK = 1 << 20
@@ -51,7 +49,7 @@ def fetch(
       wrong (what was downloaded is then deleted).
   """
   path.parent.mkdir(parents=True, exist_ok=True)
-  with filelock.FileLock(path.with_name(f'.{path.name}.lock')):
+  with locks.held(path.with_name(f'.{path.name}.lock')):
     if not path.exists():
       part = path.with_name(path.name + '.part')
       _download(url, part, by_hand)

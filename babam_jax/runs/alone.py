@@ -4,9 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-import filelock
-
-from babam_jax import errors
+from babam_jax import errors, locks
 from babam_jax.store.lab import RUN_LOCK
 
 _LOCK_SECONDS = 5  # a look at the state holds the lock for a moment
@@ -22,19 +20,18 @@ def alone_in(where: pathlib.Path) -> Iterator[None]:
   """
   made = [one for one in (where, *where.parents) if not one.exists()]
   where.mkdir(parents=True, exist_ok=True)
-  lock = filelock.FileLock(where / RUN_LOCK)
   try:
-    lock.acquire(timeout=_LOCK_SECONDS)
-  except filelock.Timeout:
+    with locks.held(where / RUN_LOCK, seconds=_LOCK_SECONDS):
+      try:
+        yield
+      finally:
+        (where / RUN_LOCK).unlink(missing_ok=True)
+  except locks.BusyError:
     raise errors.UserError(
       f'--workdir: another run is at work in {where}; expected a folder for '
       'one run. Wait for it, or choose another.'
     ) from None
-  try:
-    yield
   finally:
-    (where / RUN_LOCK).unlink(missing_ok=True)
-    lock.release()
     for one in made:
       with contextlib.suppress(OSError):
         one.rmdir()  # if it is empty: nothing was begun

@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import filelock
+from babam_jax import locks
 
 if TYPE_CHECKING:
   import submitit
@@ -65,9 +65,9 @@ class Experiment:
     folder = pathlib.Path(self.folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-      with filelock.FileLock(folder / LOCK, timeout=_LOCK_SECONDS):
+      with locks.held(folder / LOCK, seconds=_LOCK_SECONDS):
         return self._done() or self._try()
-    except filelock.Timeout:
+    except locks.BusyError:
       return False  # it runs already, in another job
 
   def checkpoint(self) -> 'submitit.helpers.DelayedSubmission':

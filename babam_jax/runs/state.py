@@ -5,8 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import filelock
-
+from babam_jax import locks
 from babam_jax.runs import job, slurm
 from babam_jax.runs.plan import Run
 from babam_jax.store import lab
@@ -81,9 +80,9 @@ def _is_held(path: pathlib.Path) -> bool:
   if not path.exists():
     return False
   try:
-    with filelock.FileLock(path, timeout=0):
+    with locks.held(path, seconds=0):
       return False
-  except filelock.Timeout:
+  except locks.BusyError:
     return True
 
 

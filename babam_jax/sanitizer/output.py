@@ -1,6 +1,7 @@
 """The sanitized folder while it is being made: no file is half written, and
 finished work is not repeated."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -11,12 +12,11 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-import filelock
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from babam_jax import errors, files
+from babam_jax import errors, files, locks
 from babam_jax.sanitizer.names import folded, printable
 
 _STATE = '.sanitize-unfinished'
@@ -80,11 +80,10 @@ class Output:
     _check_places(source, root)
     self._check_state()  # before anything is made in a folder of others
     self._state.mkdir(parents=True, exist_ok=True)
-    # The kernel's lock: it ends with its process.
-    self._lock = filelock.FileLock(self._state / _LOCK)
+    self._lock = contextlib.ExitStack()
     try:
-      self._lock.acquire(timeout=0)
-    except filelock.Timeout:
+      self._lock.enter_context(locks.held(self._state / _LOCK, seconds=0))
+    except locks.BusyError:
       raise errors.UserError(
         f'--output: another run is filling {root}; expected a folder for one '
         'run. Wait for it, or choose another folder.'
@@ -250,7 +249,7 @@ class Output:
     # First: what a kill leaves of the rest is no state of a folder in work.
     (self._state / _SETTINGS).unlink()
     shutil.rmtree(self._state)
-    self._lock.release()
+    self._lock.close()
 
 
 def is_complete(root: pathlib.Path) -> bool:

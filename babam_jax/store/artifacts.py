@@ -18,10 +18,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import filelock
 import numpy as np
 
-from babam_jax import files, invocation
+from babam_jax import files, invocation, locks
 from babam_jax.progress import say
 from babam_jax.training import parallel
 
@@ -188,6 +187,7 @@ class Store:
       if artifact.key != key:
         raise ValueError(f'its key is {artifact.key!r:.50}')
     if reused:
+      _remove_scratch(folder)
       self._recall_inside(folder)
     return artifact
 
@@ -307,20 +307,34 @@ def checksum(path: pathlib.Path) -> str:
 
 
 def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager:
-  """Keeps other runs from making this artifact meanwhile.
-
-  The lock is the kernel's: it ends with its process, however that dies.
-  """
+  """Keeps other runs from making this artifact meanwhile."""
   if parallel.process_id():  # the first process holds it for all
     return contextlib.nullcontext()
-  return filelock.FileLock(f'{folder}.lock')
+  return locks.held(_lock_of(folder))
+
+
+def _remove_scratch(folder: pathlib.Path) -> None:
+  """Removes what a kill has left that came when the artifact was complete."""
+  scratch = _scratch_of(folder)
+  if scratch.is_dir() and not parallel.process_id():
+    with contextlib.suppress(locks.BusyError):  # its maker is about to do it
+      with locks.held(_lock_of(folder), seconds=0):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_of(folder: pathlib.Path) -> pathlib.Path:
+  return folder.with_name(folder.name + '.scratch')
+
+
+def _lock_of(folder: pathlib.Path) -> pathlib.Path:
+  return folder.with_name(folder.name + '.lock')
 
 
 def _make(
   folder: pathlib.Path, record: dict[str, Any], compute: Compute, clock: _Clock
 ) -> None:
   """Makes an artifact; of several processes the first one writes it."""
-  scratch = folder.with_name(folder.name + '.scratch')
+  scratch = _scratch_of(folder)
   if parallel.process_id() == 0:
     scratch.mkdir(exist_ok=True)
     parallel.wait_for_all(f'{folder.name}: asked for')

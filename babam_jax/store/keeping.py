@@ -6,9 +6,7 @@ import shutil
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import filelock
-
-from babam_jax import errors, files
+from babam_jax import errors, files, locks
 from babam_jax.store import artifacts
 
 _LEFTOVERS = ('.output', '.scratch', '.removed')
@@ -160,19 +158,14 @@ def remove(folder: pathlib.Path) -> bool:
   stem = folder
   while stem.suffix in _LEFTOVERS:
     stem = stem.with_suffix('')
-  lock = filelock.FileLock(f'{stem}.lock')
   try:
-    lock.acquire(timeout=0)
-  except filelock.Timeout:
-    return False
-  try:
-    if folder.suffix in _LEFTOVERS:
+    with locks.held(pathlib.Path(f'{stem}.lock'), seconds=0):
+      if folder.suffix not in _LEFTOVERS:
+        # Renamed first: an artifact is whole or absent at any time.
+        removed = folder.with_name(folder.name + '.removed')
+        os.rename(folder, removed)
+        folder = removed
       shutil.rmtree(folder)
-      return True
-    # Renamed first: an artifact is whole or absent at any time.
-    removed = folder.with_name(folder.name + '.removed')
-    os.rename(folder, removed)
-    shutil.rmtree(removed)
-    return True
-  finally:
-    lock.release()
+  except locks.BusyError:
+    return False
+  return True

@@ -13,12 +13,11 @@ import pathlib
 from collections.abc import Iterator
 from importlib import util as importlib_util
 
-import filelock
 import flax.traverse_util
 import numpy as np
 from jaxtyping import PyTree
 
-from babam_jax import errors, files, invocation
+from babam_jax import errors, files, invocation, locks
 from babam_jax.data import download
 from babam_jax.models import networks, vgg
 from babam_jax.models.pretrained import conversion, weight_file
@@ -232,7 +231,7 @@ def fetch(model: str, server: str = OFFICIAL_SERVER) -> Weights:
   command = f'{invocation.line("weights")} --model={model}'
   by_hand = f'convert it: {command} convert FILE'
   path.parent.mkdir(parents=True, exist_ok=True)
-  with filelock.FileLock(path.with_name(f'.{model}.lock')):
+  with locks.held(path.with_name(f'.{model}.lock')):
     if _cached_path(model, 'full').is_file():
       there = load_cached(model, 'full')
       if there.sha256.startswith(sha256):

@@ -1,0 +1,162 @@
+"""Signals, a memory that ends, inputs that vanish, disks that fill: one line
+says so, and the same command ends the work, with the same result."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+from commands import CASES, check_done, fingerprints
+
+_PAGE = os.sysconf('SC_PAGE_SIZE')
+
+
+class Work(NamedTuple):
+  """What is disturbed.
+
+  Attributes:
+    case: the command.
+    inputs: the folder of its inputs.
+    folder: where it runs.
+    seconds: how long it takes undisturbed.
+  """
+
+  case: object
+  inputs: object
+  folder: object
+  seconds: float
+
+
+def _signaled(work, rng, number):
+  running = work.case.start(work.inputs, work.folder)
+  if running.is_running(rng.random() * work.seconds):
+    running.send(number)
+  return running.wait()
+
+
+def _terminate(work, rng):
+  ended = _signaled(work, rng, signal.SIGTERM)
+  assert ended.returncode in (0, -signal.SIGTERM), ended.stderr
+
+
+def _interrupt(work, rng):
+  ended = _signaled(work, rng, signal.SIGINT)
+  assert ended.returncode in (0, 130, -signal.SIGINT), ended.stderr
+  if ended.returncode == 130:
+    assert 'the same command continues' in ended.stderr
+    assert 'Traceback' not in ended.stderr, ended.stderr
+
+
+class _Limit(NamedTuple):
+  """Gives the process so many more bytes of memory than it has."""
+
+  more: int
+
+  def __call__(self):
+    with open('/proc/self/statm') as file:
+      size = int(file.read().split()[0]) * _PAGE
+    resource.setrlimit(resource.RLIMIT_AS, (size + self.more,) * 2)
+
+
+def _end_memory(work, rng):
+  limit = _Limit(rng.randrange(8 << 20, 800 << 20))
+  ended = work.case.start(work.inputs, work.folder, before=limit).wait()
+  if ended.returncode > 0:  # otherwise a library has aborted
+    _check_told(ended, 'memory')
+
+
+def _let_vanish(work, rng):
+  running = work.case.start(work.inputs, work.folder)
+  gone = work.inputs.with_name('gone')
+  running.is_running(rng.random() * work.seconds)
+  work.inputs.rename(gone)
+  try:
+    ended = running.wait()
+  finally:
+    gone.rename(work.inputs)
+  if ended.returncode:
+    assert ended.returncode == 2, ended.stderr
+    _check_told(ended, str(work.inputs))
+
+
+def _check_told(ended, what):
+  lines = [line for line in ended.stderr.splitlines() if 'error:' in line]
+  assert len(lines) == 1 and what in lines[0], ended.stderr
+  assert 'Traceback' not in ended.stderr
+
+
+@contextmanager
+def _disk(folder, size):
+  """Makes a folder a disk of its own, of so many bytes."""
+  options = ['-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(folder)]
+  if subprocess.run(['mount', *options], capture_output=True).returncode:
+    pytest.skip('mounting a disk needs root')
+  try:
+    yield
+  finally:
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def _fill_disk(work, rng):
+  needed = sum(
+    path.stat().st_size for path in work.folder.with_name('whole').rglob('*')
+  )
+  with _disk(work.folder, rng.randrange(16 << 10, max(needed, 64 << 10))):
+    work.case.begin(work.inputs, work.folder)
+    ended = work.case.start(work.inputs, work.folder).wait()
+    if ended.returncode:
+      assert ended.returncode == 2, ended.stderr
+      _check_told(ended, '')
+      assert 'o space left' in ended.stderr or 'bytes free' in ended.stderr
+    enlarge = ['mount', '-o', 'remount,size=1g', str(work.folder)]
+    subprocess.run(enlarge, check=True)
+    return _end(work)
+
+
+def _end(work):
+  check_done(work.case.start(work.inputs, work.folder).wait())
+  return work.case.result(work.folder)
+
+
+DISTURBANCES = {
+  'SIGTERM': _terminate,
+  'SIGINT': _interrupt,
+  'memory': _end_memory,
+  'vanished': _let_vanish,
+  'full disk': _fill_disk,
+}
+MANY = {'sanitize': 8, 'artifacts gc': 4, 'run': 4, 'pirm': 3, 'sweep': 2}
+
+
+def test_the_sanitizer_is_disturbed(tmp_path, record_property):
+  record_property('disturbances', _campaign(tmp_path, 'sanitize', 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', MANY)
+def test_many_disturbances(tmp_path, name, record_property):
+  record_property('disturbances', _campaign(tmp_path, name, MANY[name]))
+
+
+def _campaign(root, name, count):
+  """Disturbs a command in each way, so many times."""
+  case, inputs = CASES[name], root / 'inputs'
+  case.prepare(inputs)
+  before = fingerprints(inputs)
+  start = time.monotonic()
+  expected = case.undisturbed(inputs, root / 'whole')
+  work = Work(case, inputs, root / 'disturbed', time.monotonic() - start)
+  rng = random.Random(name)
+  for disturb in DISTURBANCES.values():
+    for _ in range(count):
+      case.fresh(inputs, work.folder)
+      # On a disk of its own it is ended there.
+      found = disturb(work, rng) or _end(work)
+      assert found == expected
+      assert fingerprints(inputs) == before
+  return {kind: count for kind in DISTURBANCES}
