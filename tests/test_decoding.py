@@ -188,3 +188,36 @@ def test_the_first_picture_of_a_camera_counts(tmp_path):
   found = decoding.header(content)
   assert found.animated == 1 and 'first of 2' in found.notes[0]
   assert decoding.decode(content).image.size == (WIDTH, HEIGHT)
+
+
+def test_an_uncompressed_tiff_with_a_predictor():
+  """Readers disagree on whether it is applied."""
+  tag = (65000, 3, 1, 2)
+  content = tiff(GRAY, photometric='minisblack', extratags=[tag])
+  before, after = (
+    struct.pack('<HHI', number, *tag[1:3]) for number in (tag[0], 317)
+  )
+  assert content.count(before) == 1
+  content = content.replace(before, after)
+  with pytest.raises(decoding.UnreadableError, match='a predictor'):
+    decoded(content)
+
+
+@pytest.mark.parametrize('planes', ['contig', 'separate'])
+def test_gray_and_its_alpha_in_planes(planes):
+  samples = np.stack([GRAY // 2, np.full_like(GRAY, 128)], -1)
+  if planes == 'separate':
+    samples = np.moveaxis(samples, -1, 0)
+  content = tiff(
+    samples,
+    photometric='minisblack',
+    extrasamples=['assocalpha'],
+    planarconfig=planes,
+    compression='packbits',
+  )
+  try:
+    change = np.abs(decoded(content).astype(int) - in_colors(GRAY))
+  except decoding.UnreadableError as error:
+    assert planes == 'separate' and 'in separate planes' in str(error)
+  else:
+    assert change.max() <= 2

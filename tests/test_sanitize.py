@@ -531,17 +531,17 @@ def test_no_two_names_have_the_same_text(one, other):
 
 def test_a_disk_that_tells_no_case(tmp_path, monkeypatch):
   """Its second file would take the place of the first."""
-  source = tmp_path / 'in'
+  source, folder = tmp_path / 'in', tmp_path / 'out'
   faces(source / 'ann', 1)
-  (source / 'ann' / 'A.png').write_bytes(b'')
-  (source / 'ann' / 'a.png').write_bytes(b'')
-  out = output.Output(source, tmp_path / 'out', {})
   paths = [pathlib.PurePosixPath('ann') / n for n in ('A.png', 'a.png')]
-  out.check_names(paths)  # this disk can tell them apart
-  monkeypatch.setattr(output, '_PROBE_FOLDED', output._PROBE)
-  del out._folds
-  with pytest.raises(errors.UserError, match="'ann/A.png' and 'ann/a.png'"):
-    out.check_names(paths)
+  with monkeypatch.context() as patched:
+    patched.setattr(output, '_PROBE_FOLDED', output._PROBE)
+    out = output.Output(source, folder, {})
+    with pytest.raises(errors.UserError, match="'ann/A.png' and 'ann/a.png'"):
+      out.begin({'ann': ''}, [paths])
+    assert not folder.exists()  # nothing was begun
+  # This disk can tell them apart.
+  output.Output(source, folder, {}).begin({'ann': ''}, [paths])
 
 
 C_LOCALE = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}

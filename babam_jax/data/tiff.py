@@ -16,7 +16,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 # Tags (TIFF 6.0, part 1 and 2; sample format: section 19).
 _BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
-_SAMPLES, _PLANAR, _FORMAT, _SUBSAMPLING = 277, 284, 339, 530
+_SAMPLES, _PLANAR, _PREDICTOR = 277, 284, 317
+_FORMAT, _SUBSAMPLING = 339, 530
 _UNCOMPRESSED, _PACKBITS = 1, 32773
 _SEPARATE = 2
 _WHITE_IS_ZERO, _YCBCR = 0, 6
@@ -94,10 +95,14 @@ def misread(image: Image.Image) -> str:
     return f'TIFF with {bits}-bit samples, whose white is not known'
   packing = _first(tags.get(_COMPRESSION), _UNCOMPRESSED)
   raw = packing in (_UNCOMPRESSED, _PACKBITS)
+  if raw and _first(tags.get(_PREDICTOR), 1) != 1:
+    return 'TIFF with a predictor but no compression'
   separate = _first(tags.get(_PLANAR), 1) == _SEPARATE
   several = _first(tags.get(_SAMPLES), 1) > 1
   if raw and separate and several and bits > 8:
     return f'TIFF with uncompressed {bits}-bit samples in separate planes'
+  if separate and image.mode == 'La':  # the alpha is not read
+    return 'TIFF with gray and the alpha it is multiplied by in separate planes'
   photometric = _first(tags.get(_PHOTOMETRIC), _WHITE_IS_ZERO)
   subsampling = tuple(tags.get(_SUBSAMPLING, (2, 2)))
   if raw and several and photometric == _YCBCR and subsampling != (1, 1):

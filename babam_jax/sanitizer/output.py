@@ -27,6 +27,7 @@ _LOCK = 'lock'
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
 _REMEDY = 'Choose another folder, or remove this one.'
 NOT_JUDGED = 'not judged'
+Siblings = Iterable[Iterable[pathlib.PurePosixPath]]
 REPORTS = ('scores.csv', 'summary.json', 'report.html')
 
 
@@ -88,6 +89,9 @@ class Output:
         f'--output: another run is filling {root}; expected a folder for one '
         'run. Wait for it, or choose another folder.'
       ) from None
+    except errors.UserError:
+      self._abandon()
+      raise
     self._check_state()  # another run may have ended meanwhile
 
   def _check_state(self) -> None:
@@ -110,27 +114,42 @@ class Output:
         raise ValueError('it holds no fields')
       return found
 
-  def begin(self, inventory: dict[str, str]) -> None:
+  def _abandon(self) -> None:
+    """Leaves the folder as it was, unless it was begun earlier."""
+    self._lock.close()
+    if not (self._state / _SETTINGS).exists():
+      remove_rest(self.root)
+      with contextlib.suppress(OSError):
+        self.root.rmdir()  # if it is empty
+
+  def begin(self, inventory: dict[str, str], paths: Siblings = ()) -> None:
     """Stores the inventory of the input, or compares it with the stored one.
 
     Args:
       inventory: a fingerprint of each class.
+      paths: those of each class.
 
     Raises:
-      UserError: a class has changed, come or gone since the folder was begun.
+      UserError: a class has changed, come or gone since the folder was begun;
+        or the output's disk takes two paths for one.
     """
     path = self._state / _INVENTORY
     if not (self._state / _SETTINGS).exists():
+      try:
+        self._check_names([map(pathlib.PurePosixPath, inventory)])
+        self._check_names(paths)
+      except errors.UserError:
+        self._abandon()
+        raise
       files.write_json(path, inventory)
       # Last: only a folder that is being filled has settings.
       files.write_json(self._state / _SETTINGS, self._settings)
-    self.check_names(map(pathlib.PurePosixPath, inventory))
     before = self._read_state(path)
     for name in sorted(before.keys() | inventory.keys()):
       if before.get(name) != inventory.get(name):
         raise self._changed(name)
 
-  def check_names(self, paths: Iterable[pathlib.PurePosixPath]) -> None:
+  def _check_names(self, paths: Siblings) -> None:
     """Checks that no two paths are one and the same on the output's disk.
 
     Raises:
@@ -139,15 +158,16 @@ class Output:
     """
     if not self._folds:
       return
-    seen: dict[str, pathlib.PurePosixPath] = {}
-    for path in paths:
-      other = seen.setdefault(folded(path), path)
-      if other != path:
-        raise errors.UserError(
-          f'--output: the disk of {self.root} takes {printable(other)!r} and '
-          f'{printable(path)!r} for one name; expected a disk that tells them '
-          'apart. Choose another folder, or rename one.'
-        )
+    for siblings in paths:
+      seen: dict[str, pathlib.PurePosixPath] = {}
+      for path in siblings:
+        other = seen.setdefault(folded(path), path)
+        if other != path:
+          raise errors.UserError(
+            f'--output: the disk of {self.root} takes {printable(other)!r} and '
+            f'{printable(path)!r} for one name; expected a disk that tells '
+            'them apart. Choose another folder, or rename one.'
+          )
 
   @functools.cached_property
   def _folds(self) -> bool:
@@ -248,8 +268,8 @@ class Output:
     """The folder is complete: removes its state."""
     # First: what a kill leaves of the rest is no state of a folder in work.
     (self._state / _SETTINGS).unlink()
-    shutil.rmtree(self._state)
-    self._lock.close()
+    self._lock.close()  # network disks keep what is open
+    remove_rest(self.root)
 
 
 def is_complete(root: pathlib.Path) -> bool:
@@ -260,7 +280,7 @@ def is_complete(root: pathlib.Path) -> bool:
 
 
 def remove_rest(root: pathlib.Path) -> None:
-  """Removes what a kill has left of the state of a complete folder."""
+  """Removes the state of a folder that is complete, or not begun."""
   shutil.rmtree(root / _STATE, ignore_errors=True)
 
 

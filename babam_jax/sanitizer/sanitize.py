@@ -63,12 +63,10 @@ def run(
   settings: Settings,
 ) -> Iterator[list[Record]]:
   """Treats class after class; yields the records of each."""
-  if not inventory.files:
-    raise errors.UserError(
-      f'--input: no file in {source}; expected a folder of class folders with '
-      'pictures. Choose another one.'
-    )
-  output.begin(inventory.fingerprints)
+  output.begin(
+    inventory.fingerprints,
+    ((e.path for e in found.entries) for found in folder.classes(source)),
+  )
   with (
     progress_bar(inventory.files, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -200,7 +198,6 @@ class _Class:
       ]
     if settings.action == 'perturb' and any(r.flagged for r in records):
       records = self._with_sensitivities(records, self._means.means())
-    output.check_names(entry.path for entry in self.found.entries)
     for path in self.found.folders:  # also those without files
       output.make_folder(path)
     taken = {folded(entry.path) for entry in self.found.entries}

@@ -101,6 +101,11 @@ def sanitize_folder(
     'pirm_sha256': pirms.fingerprint(checkpoint),
   }
   inventory = folder.inventory(source)
+  if not inventory.files:
+    raise errors.UserError(
+      f'--input: no file in {source}; expected a folder of class folders with '
+      'pictures. Choose another one.'
+    )
   found = report.earlier_summary(root)
   if (
     found.get('settings') == told

@@ -12,6 +12,8 @@ from jaxtyping import PyTree
 from babam_jax import errors
 from babam_jax.training import parallel
 
+_PATIENCE = 7 * 86400  # seconds for a save
+
 
 class Checkpoint(NamedTuple):
   """What is needed to continue a training run.
@@ -39,6 +41,8 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=1,
       create=False,
+      # By a clock that may be set while it waits.
+      async_options=ocp.options.AsyncOptions(timeout_secs=_PATIENCE),
       # It must not wait for other processes: they have no manager.
       multiprocessing_options=ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}

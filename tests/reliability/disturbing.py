@@ -6,8 +6,10 @@ Python reports such calls to audit hooks before it makes them.
 import itertools
 import os
 import pathlib
+import random
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -108,3 +110,23 @@ class Fail(NamedTuple):
         raise OSError(self.number, os.strerror(self.number), path)
 
     sys.addaudithook(hook)
+
+
+class JumpingClock(NamedTuple):
+  """Makes the clock jump, by up to a day, some times a second.
+
+  Attributes:
+    seed: decides the jumps.
+  """
+
+  seed: int
+
+  def __call__(self) -> None:
+    """Begins to jump."""
+    right = time.time
+
+    def jumping() -> float:
+      rng = random.Random(f'{self.seed} {time.monotonic() // 0.2}')
+      return right() + rng.uniform(-86400, 86400)
+
+    time.time = jumping
