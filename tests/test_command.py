@@ -232,8 +232,8 @@ def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
 @pytest.mark.parametrize(
   'field,value,expected',
   [
-    ('defense.noise.epsilon', 0.0, 'above 0'),
-    ('defense.noise.epsilon', -0.01, 'above 0'),
+    ('defense.noise.epsilon', 0.0, 'at least 1e-09'),
+    ('defense.noise.epsilon', 5e-324, 'at least 1e-09'),
     ('defense.treatment', 'erase', 'one of noise, drop, none'),
     ('attack.pairing', 'random', 'one of hungarian'),
     ('attack.tap', 'conv9', 'one of pool5'),

@@ -1,6 +1,7 @@
 """The typed config: made from the settings of the parts, checked by them."""
 
 import dataclasses
+import math
 
 import pytest
 from conftest import REPOSITORY
@@ -191,3 +192,33 @@ def test_the_reference_is_that_of_the_code():
   kept = (REPOSITORY / 'docs' / 'config.md').read_text('utf-8')
   assert made == kept, 'python -m babam_jax.config.reference > docs/config.md'
   assert '`defense.strip.overlays`' in made and '`attack.eps`' in made
+
+
+EXTREMES = {
+  float: (math.nan, math.inf, -math.inf, 1.7e308, -1.7e308, 5e-324, -0.0),
+  int: (-1, 0, 2**31, 2**32 - 1, 2**32, 2**63, 10**30, -(2**63)),
+}
+
+
+def test_fields_at_their_extremes():
+  """Each is accepted or refused by name; nothing else comes of it."""
+  refused = tried = 0
+  for path in schema.field_paths():
+    for value in EXTREMES.get(type(_get(schema.default_config(), path)), ()):
+      config = schema.default_config()
+      config.data.name = 'orl'
+      *nodes, name = path.split('.')
+      setattr(_get(config, '.'.join(nodes)), name, value)
+      tried += 1
+      try:
+        rules.check(config)
+      except errors.UserError as error:
+        assert path in str(error) and '\n' not in str(error)
+        refused += 1
+  assert 100 < refused < tried
+
+
+def _get(config, path):
+  for name in path.split('.') if path else ():
+    config = config[name]
+  return config

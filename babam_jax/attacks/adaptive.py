@@ -45,6 +45,7 @@ class Adaptive:
     'too; 0: none.',
     unit='gray levels',
     at_least=0,
+    at_most=1000,
   )
   smoothness: float = setting(
     0.0,

@@ -49,7 +49,6 @@ _PROCESS_ID = flags.DEFINE_integer(
 Main = Callable[[ConfigDict, pathlib.Path, pathlib.Path], None]
 _EXIT_FAULT = 1
 _EXIT_USER_ERROR = 2
-_EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
 _CONFIG_REMEDY = (
   'expected a config file. Give one with --config=FILE, one of your own or of '
   "the repository's: configs/orl_multiclass.py."
@@ -269,9 +268,6 @@ def _guarded(main: Callable[[], None], where: object) -> None:
       print(f'error: {_MEMORY_TOLD}', file=sys.stderr)
       sys.exit(_EXIT_FAULT)
     raise
-  except KeyboardInterrupt:
-    print('interrupted; the same command continues', file=sys.stderr)
-    sys.exit(_EXIT_INTERRUPTED)
 
 
 def _join() -> None:

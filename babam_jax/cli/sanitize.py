@@ -56,7 +56,7 @@ _DEVICES = flags.DEFINE_integer(
   1,
 )
 _EPSILON = flags.DEFINE_float(
-  'epsilon', 0.01, 'The noise budget; a lower one gives more noise.', 1e-9
+  'epsilon', 0.01, 'The noise budget; a lower one gives more noise.'
 )
 _LINK = flags.DEFINE_bool(
   'link', False, 'Make hard links instead of copies of unflagged files.'

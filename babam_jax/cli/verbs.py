@@ -12,6 +12,7 @@ from babam_jax import cpu, invocation
 
 VERBS = ('run', 'sanitize', 'pirm', 'weights', 'sweep', 'report', 'artifacts')
 _EXIT_USER_ERROR = 2
+_EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
 
 
 def main() -> None:
@@ -36,6 +37,14 @@ def start(verb: str, argv: Sequence[str]) -> None:
     verb: one of `VERBS`.
     argv: the command as it was called, then its options.
   """
+  try:
+    _start(verb, argv)
+  except KeyboardInterrupt:
+    print('interrupted; the same command continues', file=sys.stderr)
+    sys.exit(_EXIT_INTERRUPTED)
+
+
+def _start(verb: str, argv: Sequence[str]) -> None:
   cpu.configure()  # before JAX is loaded
   # That a home cannot be written to slows matplotlib down, and no more.
   logging.getLogger('matplotlib').setLevel(logging.ERROR)

@@ -45,7 +45,11 @@ class DataSettings:
     each=(str,),
   )
   size: int = setting(
-    224, 'The side to which pictures are resized.', unit='pixels', at_least=1
+    224,
+    'The side to which pictures are resized.',
+    unit='pixels',
+    at_least=1,
+    at_most=1 << 13,
   )
   min_images: int = setting(
     10, 'Classes with fewer pictures are left out.', at_least=1

@@ -19,7 +19,7 @@ class CalibratedNoise(Treatment):
   epsilon: float = setting(
     0.01,
     'The noise budget; the noise scale is sensitivity / epsilon gray levels.',
-    above=0,
+    at_least=noise.SMALLEST_EPSILON,
   )
   mode: str = setting(
     'laplace',

@@ -31,6 +31,7 @@ from babam_jax.defenses import laplace
 from babam_jax.training import parallel
 
 MODES = ('laplace', 'released')
+SMALLEST_EPSILON = 1e-9  # a lower one has noise that no float32 holds
 DISTANCES = ('squared', 'euclidean', 'constant')
 Chunks = Callable[[], Iterable[Examples]]  # called once for each pass
 CHUNK_ROWS = 256
@@ -233,6 +234,24 @@ def perturb(
   rows = (images, scales.astype(np.float32), seeds.id_hashes(ids))
   key = seeds.jax_key(seed, 'noise')
   return parallel.map_batches(_perturbation_kernel(mode), key, rows, CHUNK_ROWS)
+
+
+def check_epsilon(epsilon: object, name: str) -> None:
+  """Checks a noise budget.
+
+  Args:
+    epsilon: what was given.
+    name: that of the option.
+
+  Raises:
+    UserError: it is no finite number, or too low.
+  """
+  is_number = isinstance(epsilon, int | float | np.number)
+  if not (is_number and SMALLEST_EPSILON <= epsilon < np.inf):
+    raise errors.UserError(
+      f'{name}: found {epsilon!r}, expected a finite number, at least '
+      f'{SMALLEST_EPSILON:g}, such as 0.01.'
+    )
 
 
 class Treated(NamedTuple):

@@ -1,11 +1,10 @@
 """Adds noise to the pictures that a verdict flags."""
 
-import math
-
 import numpy as np
 
 from babam_jax import errors
 from babam_jax.data.examples import Examples
+from babam_jax.defenses import noise
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.suspect import Verdict
 
@@ -53,10 +52,6 @@ def sanitize(
       f'verdict: found flags of {np.size(verdict.flags)} pictures, expected '
       f'those of these {len(untrusted)}. Judge the same pictures.'
     )
-  is_number = isinstance(epsilon, int | float | np.number)
-  if not (is_number and math.isfinite(epsilon) and epsilon > 0):
-    raise errors.UserError(
-      f'epsilon: found {epsilon!r}, expected a number above 0, such as 0.01.'
-    )
-  noise = CalibratedNoise(epsilon)
-  return noise.treat(untrusted, np.asarray(verdict.flags, bool), seed)
+  noise.check_epsilon(epsilon, 'epsilon')
+  treatment = CalibratedNoise(epsilon)
+  return treatment.treat(untrusted, np.asarray(verdict.flags, bool), seed)

@@ -225,7 +225,10 @@ class Output:
     if link:
       self._link(source.resolve(), temporary)
     else:
-      shutil.copy2(source, temporary)
+      shutil.copyfile(source, temporary)
+      # Its times; some disks, as those of cameras, refuse the rest.
+      with contextlib.suppress(OSError):
+        shutil.copystat(source, temporary)
     self._place(temporary, path)
 
   def _link(self, source: pathlib.Path, path: pathlib.Path) -> None:

@@ -1,13 +1,12 @@
 """Sanitizes an untrusted folder with one call."""
 
 import io
-import math
 import os
 import pathlib
 from typing import Any, NamedTuple
 
 from babam_jax import errors
-from babam_jax.defenses import calibration
+from babam_jax.defenses import calibration, noise
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
 from babam_jax.progress import say
@@ -145,10 +144,7 @@ def _check(action: str, epsilon: float, seed: int) -> None:
       f'--action: found {action!r}, expected one of '
       f'{", ".join(sanitize.ACTIONS)}.'
     )
-  if not (math.isfinite(epsilon) and epsilon > 0):
-    raise errors.UserError(
-      f'--epsilon: found {epsilon}, expected a finite number above 0.'
-    )
+  noise.check_epsilon(epsilon, '--epsilon')
   if not 0 <= seed < WHOLE_LIMIT:
     raise errors.UserError(
       f'--seed: found {seed}, expected 0 or more, below {WHOLE_LIMIT}.'

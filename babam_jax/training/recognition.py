@@ -34,6 +34,7 @@ class RecognitionSettings:
     networks.WIDTH,
     "Units of fc6 and fc7 of AlexNet and VGG; torchvision's have 4096.",
     at_least=1,
+    at_most=1 << 16,
   )
   pretrained: str = setting(
     'trunk',
