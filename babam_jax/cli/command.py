@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pathlib
+import re
 import shlex
 import sys
 import tempfile
@@ -57,7 +58,10 @@ _GET_CONFIG = (
   'expected a function get_config() that returns a ConfigDict. Begin with '
   'babam_jax.default_config().'
 )
-_NO_MEMORY = 'RESOURCE_EXHAUSTED'  # in what XLA says
+# In what XLA, C++, threads and the loader of libraries say.
+_NO_MEMORY = re.compile(
+  "RESOURCE_EXHAUSTED|bad_alloc|can't start new thread|failed to map segment"
+)
 _MEMORY_TOLD = (
   'out of memory; what is done is kept. Free some, or lower a batch size, and '
   'give the same command again.'
@@ -263,11 +267,11 @@ def _guarded(main: Callable[[], None], where: object) -> None:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     name = (full and error.filename2) or error.filename or where
     _stop(f'{name}: {error.strerror or error}')
-  except (MemoryError, jax.errors.JaxRuntimeError) as error:
-    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
-      print(f'error: {_MEMORY_TOLD}', file=sys.stderr)
-      sys.exit(_EXIT_FAULT)
-    raise
+  except (MemoryError, RuntimeError, ImportError) as error:
+    if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+      raise
+    print(f'error: {_MEMORY_TOLD}', file=sys.stderr)
+    sys.exit(_EXIT_FAULT)
 
 
 def _join() -> None:

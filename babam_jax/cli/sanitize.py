@@ -65,6 +65,7 @@ _SEED = flags.DEFINE_integer(
   'seed', 0, 'The seed of the noise.', 0, WHOLE_LIMIT - 1
 )
 _EXIT_UNJUDGED = 3
+_NAMED = 10  # classes
 
 
 def _folder(flag: flags.FlagHolder, expected: str) -> pathlib.Path:
@@ -111,6 +112,13 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
       file=sys.stderr,
     )
   print(f'{found.flagged} flagged; report: {found.report}')
+  if found.suspicious_classes:
+    names = ', '.join(found.suspicious_classes[:_NAMED])
+    more = len(found.suspicious_classes) - _NAMED
+    print(
+      'classes with more flags than chance explains: '
+      f'{names}{f" and {more} more" if more > 0 else ""}'
+    )
   if found.unjudged:
     print(
       f'{len(found.unjudged)} files could not be judged and are not in the '

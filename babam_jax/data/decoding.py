@@ -30,6 +30,7 @@ _TURNS = {
 _GRAY_MODES = ('1', 'L', 'LA', 'La', 'I', 'I;16', 'I;16B', 'I;16L')
 _SENSOR_BITS = 12  # the most of sensors whose samples are stored in 16
 _ROWS = 256  # converted at a time: no large copies
+_MUCH = 768 << 20  # bytes: what the largest picture needs
 # How files of a format begin; to name what cannot be decoded.
 _BEGINNINGS = (
   (b'\xff\xd8\xff', 'JPEG'),
@@ -132,6 +133,10 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         yield image
   except UnreadableError:
     raise
+  except MemoryError:
+    if not _has_memory():
+      raise
+    raise UnreadableError('asks for more memory than it needs') from None
   except Image.UnidentifiedImageError:
     raise UnreadableError(_unidentified(content)) from None
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -143,6 +148,15 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
     what = f'{name}: ' if name else ''
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise UnreadableError(f'unreadable ({what}{reason})') from None
+
+
+def _has_memory() -> bool:
+  """Whether the file asked for too much, not others took what there was."""
+  try:
+    bytearray(_MUCH)
+  except MemoryError:
+    return False
+  return True
 
 
 def _refuse_unknown_white(image: Image.Image) -> None:

@@ -5,12 +5,13 @@ import heapq
 import io
 import pathlib
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from babam_jax import files
+from babam_jax.defenses import class_verdict
 from babam_jax.evaluation import figures, report
 from babam_jax.sanitizer import picture
 from babam_jax.sanitizer.names import printable
@@ -31,6 +32,25 @@ _COLUMNS = (
   'note',
 )
 _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
+_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'p-value')
+
+
+class ClassCounts(NamedTuple):
+  """What was found in a class.
+
+  Attributes:
+    name: its name, printable.
+    files: the number of its files.
+    judged: how many of them have a score.
+    flagged: how many of these are flagged.
+    unjudged: how many could not be judged.
+  """
+
+  name: str
+  files: int
+  judged: int
+  flagged: int
+  unjudged: int
 
 
 class Findings:
@@ -43,7 +63,7 @@ class Findings:
     self._table.writerow(_COLUMNS)
     self.actions: Counter[str] = Counter()
     self.unjudged: list[tuple[str, str]] = []
-    self.classes: list[tuple[str, int, int, int]] = []
+    self.classes: list[ClassCounts] = []
     self.histogram = np.zeros(_BINS, int)
     # The highest scores among the flagged: (score, path, output).
     self.worst: list[tuple[float, str, str]] = []
@@ -63,15 +83,38 @@ class Findings:
         item = (record.score, record.path, record.output)
         self.worst = heapq.nlargest(_SHOWN, [*self.worst, item])
     if records:
-      flagged = sum(record.flagged for record in records)
-      unjudged = sum(record.action == NOT_JUDGED for record in records)
-      name = records[0].class_name
-      self.classes.append((name, len(records), flagged, unjudged))
+      self.classes.append(
+        ClassCounts(
+          records[0].class_name,
+          len(records),
+          sum(record.score is not None for record in records),
+          sum(record.flagged for record in records),
+          sum(record.action == NOT_JUDGED for record in records),
+        )
+      )
 
   @property
   def flagged(self) -> int:
     """How many pictures were flagged."""
-    return sum(flagged for _, _, flagged, _ in self.classes)
+    return sum(counts.flagged for counts in self.classes)
+
+  def suspects(self, rate: float | None) -> list[tuple[ClassCounts, float]]:
+    """The classes with more flags than clean ones have, and their p-values.
+
+    Args:
+      rate: the share of clean pictures that are flagged, at most; None if
+        nothing is known of it: no class is named.
+    """
+    if rate is None:
+      return []
+    p_values = [
+      class_verdict.p_value(counts.flagged, counts.judged, rate)
+      for counts in self.classes
+    ]
+    are_named = class_verdict.named(p_values)
+    found = zip(self.classes, p_values, are_named, strict=True)
+    suspects = [(counts, p) for counts, p, is_named in found if is_named]
+    return sorted(suspects, key=lambda suspect: (suspect[1], suspect[0].name))
 
 
 def _row(record: Record) -> tuple[Any, ...]:
@@ -93,7 +136,10 @@ def _row(record: Record) -> tuple[Any, ...]:
 
 
 def summary(
-  findings: Findings, settings: dict[str, Any], fingerprint: str
+  findings: Findings,
+  settings: dict[str, Any],
+  fingerprint: str,
+  rate: float | None,
 ) -> dict[str, Any]:
   """What `summary.json` holds.
 
@@ -101,6 +147,8 @@ def summary(
     findings: the counts of all classes.
     settings: the settings of the run.
     fingerprint: of the input.
+    rate: the share of clean pictures that are flagged, at most, as
+      `Findings.suspects` has it.
   """
   return {
     'settings': settings,
@@ -109,6 +157,16 @@ def summary(
     'flagged': findings.flagged,
     'actions': dict(sorted(findings.actions.items())),
     'classes': len(findings.classes),
+    'highest_clean_rate': rate,
+    'suspicious_classes': [
+      {
+        'class': counts.name,
+        'judged': counts.judged,
+        'flagged': counts.flagged,
+        'p_value': p,
+      }
+      for counts, p in findings.suspects(rate)
+    ],
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
     ],
@@ -150,7 +208,8 @@ def write(
   drawn = {
     'scores': figures.score_histogram(findings.histogram, settings['threshold'])
   }
-  sections = [
+  sections = _suspect_sections(found)
+  sections += [
     report.Section(
       'What was found',
       ('', 'files'),
@@ -185,11 +244,45 @@ def write(
   )
 
 
-def _class_lines(findings: Findings) -> list[tuple[str, ...]]:
-  ordered = sorted(findings.classes, key=lambda c: (-c[2] / c[1], c[0]))
+def _suspect_sections(found: dict[str, Any]) -> list[report.Section]:
+  """The classes that hold poison, if there are any; they come first."""
+  suspects = found['suspicious_classes']
+  if not suspects:
+    return []
+  lines = [
+    (
+      one['class'],
+      str(one['judged']),
+      str(one['flagged']),
+      f'{one["p_value"]:.1e}',
+    )
+    for one in suspects[:_CLASSES_SHOWN]
+  ]
+  note = (
+    'Poison is made for one victim, whose class it fills. In these classes '
+    'more pictures are flagged than chance explains, if at most '
+    f'{100 * found["highest_clean_rate"]:.2g} % of clean pictures are: the '
+    'p-value is the probability of so many flags in a clean class (binomial; '
+    f'named below {class_verdict.NAMED:g}, corrected for the number of '
+    'classes). Pictures unlike those on which the rate was measured, such as '
+    'very noisy ones, can do the same: look at them.'
+  )
   return [
-    (name, str(count), str(flagged), f'{100 * flagged / count:.1f}', str(not_))
-    for name, count, flagged, not_ in ordered[:_CLASSES_SHOWN]
+    report.Section('Classes that stand out', _SUSPECT_HEADER, lines, {}, note)
+  ]
+
+
+def _class_lines(findings: Findings) -> list[tuple[str, ...]]:
+  ordered = sorted(findings.classes, key=lambda c: (-c.flagged / c.files, c))
+  return [
+    (
+      counts.name,
+      str(counts.files),
+      str(counts.flagged),
+      f'{100 * counts.flagged / counts.files:.1f}',
+      str(counts.unjudged),
+    )
+    for counts in ordered[:_CLASSES_SHOWN]
   ]
 
 

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 from babam_jax import errors
-from babam_jax.defenses import calibration, noise
+from babam_jax.defenses import calibration, class_verdict, noise
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
 from babam_jax.progress import say
@@ -29,6 +29,8 @@ class SanitizedFolder(NamedTuple):
     threshold: pictures with a higher probability of poison were flagged.
     fpr: the false-positive rate that the threshold follows from; None if the
       threshold was given, or the PIRM has no scores of clean pictures.
+    suspicious_classes: those in which more pictures are flagged than chance
+      explains, the most suspicious one first.
     scores: `scores.csv`: a line for each file.
     summary: `summary.json`: settings and counts.
     report: `report.html`: what was found, for people to read.
@@ -39,6 +41,7 @@ class SanitizedFolder(NamedTuple):
   unjudged: list[tuple[str, str]]
   threshold: float
   fpr: float | None
+  suspicious_classes: list[str]
   scores: pathlib.Path
   summary: pathlib.Path
   report: pathlib.Path
@@ -120,7 +123,8 @@ def sanitize_folder(
     findings.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
   surroundings = environment.describe(printable(repeat or call))
-  found = report.summary(findings, told, inventory.fingerprint())
+  rate = class_verdict.highest_rate(chosen.value, model.calibration.clean)
+  found = report.summary(findings, told, inventory.fingerprint(), rate)
   report.write(root, source, findings, table.getvalue(), found, surroundings)
   being_made.close()
   return _result(root, found)
@@ -134,6 +138,7 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     [(one['path'], one['note']) for one in found['not_judged']],
     found['settings']['threshold'],
     found['settings']['fpr'],
+    [one['class'] for one in found['suspicious_classes']],
     *(root / name for name in output_folder.REPORTS),
   )
 

@@ -91,30 +91,37 @@ def _check_told(ended, what):
 
 
 @contextmanager
-def _disk(folder, size):
-  """Makes a folder a disk of its own, of so many bytes."""
-  options = ['-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', str(folder)]
-  if subprocess.run(['mount', *options], capture_output=True).returncode:
+def _disk(folder):
+  """Makes a folder a disk of its own; gives what sets its size."""
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=1g', 'tmpfs', folder]
+  if subprocess.run(mount, capture_output=True).returncode:
     pytest.skip('mounting a disk needs root')
+
+  def resize(size):
+    options = f'remount,size={size}'
+    subprocess.run(['mount', '-o', options, folder], check=True)
+
   try:
-    yield
+    yield resize
   finally:
-    subprocess.run(['umount', str(folder)], check=True)
+    subprocess.run(['umount', folder], check=True)
 
 
 def _fill_disk(work, rng):
   needed = sum(
     path.stat().st_size for path in work.folder.with_name('whole').rglob('*')
   )
-  with _disk(work.folder, rng.randrange(16 << 10, max(needed, 64 << 10))):
+  with _disk(work.folder) as resize:
     work.case.begin(work.inputs, work.folder)
+    disk = os.statvfs(work.folder)
+    used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+    resize(used + rng.randrange(8 << 10, max(needed, 64 << 10)))
     ended = work.case.start(work.inputs, work.folder).wait()
     if ended.returncode:
       assert ended.returncode == 2, ended.stderr
       _check_told(ended, '')
       assert 'o space left' in ended.stderr or 'bytes free' in ended.stderr
-    enlarge = ['mount', '-o', 'remount,size=1g', str(work.folder)]
-    subprocess.run(enlarge, check=True)
+    resize('1g')
     return _end(work)
 
 
