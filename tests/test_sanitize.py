@@ -812,3 +812,29 @@ def test_small_classes_are_scored_together(tmp_path, monkeypatch):
     assert float(row['score']) == pytest.approx(
       float(alone[path]['score']), abs=1e-5
     )
+
+
+def test_a_class_that_stands_out_is_named(tmp_path, rng):
+  """All its pictures are flagged; those of the others are not."""
+  source, out = tmp_path / 'in', tmp_path / 'out'
+  for i in range(3):
+    faces(source / f'ann{i}', 4, seed=i)
+  (source / 'bob').mkdir()
+  for i in range(4):
+    pixels = rng.integers(0, 256, (70, 70, 3), np.uint8)
+    Image.fromarray(pixels).save(source / 'bob' / f'{i}.png')
+  done = run(source, out)
+  assert done.returncode == 0, done.stderr
+  assert 'more flags than chance explains: bob' in done.stdout
+  found = json.loads((out / 'summary.json').read_text())
+  (suspect,) = found['suspicious_classes']
+  assert (suspect['class'], suspect['judged'], suspect['flagged']) == (
+    'bob',
+    4,
+    4,
+  )
+  rate = found['highest_clean_rate']
+  assert 0.01 < rate < 0.02  # the rate of the default, and its uncertainty
+  assert suspect['p_value'] == pytest.approx(rate**4)
+  page = (out / 'report.html').read_text()
+  assert page.index('Classes that stand out') < page.index('What was found')
