@@ -27,6 +27,29 @@ CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
+# A whole experiment in seconds, on the people of `faces`.
+SMALL_RUN = {
+  'data.name': 'image_folder',
+  'data.size': 64,
+  'data.min_images': 4,
+  'scenario.source': 'person1',
+  'scenario.target': 'person0',
+  'scenario.poison_images': 3,
+  'scenario.test_images': 3,
+  'scenario.test_fraction': 0.25,
+  'attack.trigger_size': 16,
+  'attack.iterations': 4,
+  'attack.batch_size': 5,
+  'recognizer.width': 8,
+  'recognizer.epochs': 4,
+  'recognizer.batch_size': 16,
+  'recognizer.checkpoint_every': 1,
+  'evaluation.positions': 3,
+  # Four steps make no poison that the PIRM would know.
+  'defense.detector': 'oracle',
+}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
   content = CONTENT
   send_at_most = None  # bytes, then the connection breaks

@@ -11,8 +11,8 @@ import sys
 import filelock
 import pytest
 import starting
-from conftest import REPOSITORY
-from test_pipeline import FIELDS, command
+from conftest import REPOSITORY, SMALL_RUN
+from test_pipeline import command
 
 from babam_jax import errors
 from babam_jax.config import rules
@@ -253,7 +253,7 @@ def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
 )
 def test_fields_out_of_range(field, value, expected):
   config = common.get_config()
-  for name, good in (FIELDS | BY_PIRM | {field: value}).items():
+  for name, good in (SMALL_RUN | BY_PIRM | {field: value}).items():
     config.update_from_flattened_dict({name: good})
   with pytest.raises(errors.UserError) as caught:
     rules.check(config)

@@ -7,8 +7,8 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import REPOSITORY
-from test_pipeline import FIELDS, load
+from conftest import REPOSITORY, SMALL_RUN
+from test_pipeline import load
 
 from babam_jax import errors, files
 from babam_jax.attacks import adaptive, collision, sleeper_agent
@@ -40,12 +40,12 @@ SMALL = {
 
 @pytest.fixture(scope='module')
 def run(faces, tmp_path_factory):
-  """Runs an experiment; of FIELDS and SMALL what its parts use counts."""
+  """Runs an experiment; of SMALL_RUN and SMALL what its parts use counts."""
   shared = tmp_path_factory.mktemp('store')
 
   def run_with(name, changes, store=shared):
     config = common.get_config()
-    fields = FIELDS | SMALL | {'data.root': str(faces)}
+    fields = SMALL_RUN | SMALL | {'data.root': str(faces)}
     config.update_from_flattened_dict(fields)
     config = overrides.vary(config, changes, 'a test')
     folder = tmp_path_factory.mktemp(name)
@@ -343,7 +343,7 @@ def test_of_several_pirms_the_highest_score_counts(run):
 )
 def test_a_pirm_that_is_not_there(changes, named):
   config = common.get_config()
-  fields = FIELDS | {'defense.detector': 'pirm'} | changes
+  fields = SMALL_RUN | {'defense.detector': 'pirm'} | changes
   config.update_from_flattened_dict(fields)
   with pytest.raises(errors.UserError, match=named):
     rules.check_files(rules.check(config))
@@ -385,7 +385,7 @@ def test_a_pirm_that_is_not_there(changes, named):
 )
 def test_defenses_that_cannot_be(changes, named):
   config = common.get_config()
-  config.update_from_flattened_dict(FIELDS | changes)
+  config.update_from_flattened_dict(SMALL_RUN | changes)
   with pytest.raises(errors.UserError, match=named):
     rules.check(config)
 

@@ -8,32 +8,11 @@ import time
 import numpy as np
 import pytest
 import starting
-from conftest import with_devices
-
-FIELDS = {
-  'data.name': 'image_folder',
-  'data.size': 64,
-  'data.min_images': 4,
-  'scenario.source': 'person1',
-  'scenario.target': 'person0',
-  'scenario.poison_images': 3,
-  'scenario.test_images': 3,
-  'scenario.test_fraction': 0.25,
-  'attack.trigger_size': 16,
-  'attack.iterations': 4,
-  'attack.batch_size': 5,
-  'recognizer.width': 8,
-  'recognizer.epochs': 4,
-  'recognizer.batch_size': 16,
-  'recognizer.checkpoint_every': 1,
-  'evaluation.positions': 3,
-  # Four steps make no poison that the PIRM would know.
-  'defense.detector': 'oracle',
-}
+from conftest import SMALL_RUN, with_devices
 
 
 def command(faces, workdir, artifacts, **changes):
-  fields = FIELDS | {'data.root': faces} | changes
+  fields = SMALL_RUN | {'data.root': faces} | changes
   return [
     sys.executable,
     '-m',

@@ -10,30 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from conftest import REPOSITORY, write_faces
+from conftest import REPOSITORY, SMALL_RUN, write_faces
 from starting import Command, python
 
 from babam_jax import files
 
-_RUN = {
-  'data.name': 'image_folder',
-  'data.size': 64,
-  'data.min_images': 4,
-  'scenario.source': 'person1',
-  'scenario.target': 'person0',
-  'scenario.poison_images': 3,
-  'scenario.test_images': 3,
-  'scenario.test_fraction': 0.25,
-  'attack.trigger_size': 16,
-  'attack.iterations': 4,
-  'attack.batch_size': 5,
-  'recognizer.width': 8,
-  'recognizer.epochs': 4,
-  'recognizer.batch_size': 16,
-  'recognizer.checkpoint_every': 1,
-  'evaluation.positions': 3,
-  'defense.detector': 'oracle',  # four steps make no poison to be known
-}
 _PIRM = {
   'data.size': 72,
   'pirm.num_poison': 6,
@@ -138,7 +119,7 @@ def _people(inputs: pathlib.Path) -> None:
 def _run(inputs: pathlib.Path) -> list[object]:
   return [
     f'--config={REPOSITORY}/configs/common.py',
-    *_options(_RUN | {'data.root': inputs / 'people'}),
+    *_options(SMALL_RUN | {'data.root': inputs / 'people'}),
     '--workdir=work',
     '--artifacts=store',
   ]
@@ -192,7 +173,7 @@ def _sweep_config(inputs: pathlib.Path) -> None:
 
 
 def _sweep(inputs: pathlib.Path) -> list[object]:
-  fields = _RUN | {'data.root': inputs / 'people'}
+  fields = SMALL_RUN | {'data.root': inputs / 'people'}
   return [
     f'--config={inputs / "sweep.py"}',
     *_options(fields),
