@@ -63,3 +63,15 @@ def test_clean_classes_are_not_named_and_poisoned_ones_are(rng):
     assert found[0]
     false += int(found[1:].sum())
   assert false <= 1
+
+
+def test_flags_everywhere_are_no_attack(rng):
+  """One victim in twenty classes, or noise in all of them."""
+  rate = 0.014
+  poisoned = [class_verdict.p_value(k, 30, rate) for k in [30] + [0] * 19]
+  assert class_verdict.rate_holds(poisoned)
+  noisy = [
+    class_verdict.p_value(int(k), 30, rate) for k in rng.binomial(30, 0.3, 20)
+  ]
+  assert not class_verdict.rate_holds(noisy)
+  assert class_verdict.rate_holds([0.0] * 3)  # too few to tell

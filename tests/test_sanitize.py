@@ -836,5 +836,6 @@ def test_a_class_that_stands_out_is_named(tmp_path, rng):
   rate = found['highest_clean_rate']
   assert 0.01 < rate < 0.02  # the rate of the default, and its uncertainty
   assert suspect['p_value'] == pytest.approx(rate**4)
+  assert found['rate_holds'] is True
   page = (out / 'report.html').read_text()
   assert page.index('Classes that stand out') < page.index('What was found')

@@ -21,7 +21,7 @@ from absl import flags
 from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import calibration
-from babam_jax.sanitizer import sanitize, whole_folder
+from babam_jax.sanitizer import report, sanitize, whole_folder
 from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
 
@@ -112,6 +112,8 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
       file=sys.stderr,
     )
   print(f'{found.flagged} flagged; report: {found.report}')
+  if found.rate_holds is False:
+    print(report.RATE_FAILS, file=sys.stderr)
   if found.suspicious_classes:
     names = ', '.join(found.suspicious_classes[:_NAMED])
     more = len(found.suspicious_classes) - _NAMED

@@ -11,6 +11,9 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 NAMED = 0.001  # a class with a lower p-value, corrected, is named
+# Where a quarter of many classes has flags like one in twenty clean ones, it is
+# the pictures that are different, not an attacker who has one victim.
+_UNLIKELY, _SPREAD, _FEWEST = 0.05, 0.25, 8
 _CONFIDENCE = 0.95
 
 
@@ -56,3 +59,16 @@ def named(p_values: Sequence[float]) -> Bool[np.ndarray, ' n']:
   result = np.zeros(len(found), bool)
   result[order] = np.logical_and.accumulate(found[order] < levels)
   return result
+
+
+def rate_holds(p_values: Sequence[float]) -> bool:
+  """Whether the measured rate can be that of these pictures: False if flags are
+  spread over the classes of a folder, as no attack on one victim spreads them.
+
+  Args:
+    p_values: those of all classes; few of them tell nothing.
+  """
+  found = np.asarray(p_values, np.float64)
+  if len(found) < _FEWEST:
+    return True
+  return bool((found < _UNLIKELY).mean() <= _SPREAD)

@@ -33,6 +33,20 @@ _COLUMNS = (
 )
 _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
 _SUSPECT_HEADER = ('class', 'judged', 'flagged', 'p-value')
+_SUSPECT_NOTE = (
+  'Poison is made for one victim, whose class it fills. In these classes more '
+  'pictures are flagged than chance explains, if at most {rate} of clean '
+  'pictures are: the p-value is the probability of so many flags in a clean '
+  f'class (binomial; named below {class_verdict.NAMED:g}, corrected for the '
+  'number of classes). Pictures unlike those on which the rate was measured, '
+  'such as very noisy ones, can do the same: look at them.'
+)
+RATE_FAILS = (
+  'Flags are spread over many classes, as no attack on one victim spreads '
+  'them: these pictures are unlike those on which the false-positive rate was '
+  'measured (noise, texture), and more clean ones are flagged than it says. '
+  'Look at the flagged pictures before you use the output.'
+)
 
 
 class ClassCounts(NamedTuple):
@@ -98,23 +112,37 @@ class Findings:
     """How many pictures were flagged."""
     return sum(counts.flagged for counts in self.classes)
 
-  def suspects(self, rate: float | None) -> list[tuple[ClassCounts, float]]:
-    """The classes with more flags than clean ones have, and their p-values.
+  def class_verdicts(self, rate: float | None) -> dict[str, Any]:
+    """What the numbers of flags say of classes, and of the rate itself.
 
     Args:
       rate: the share of clean pictures that are flagged, at most; None if
-        nothing is known of it: no class is named.
+        nothing is known of it, and so of classes.
     """
     if rate is None:
-      return []
+      return {'suspicious_classes': [], 'rate_holds': None}
     p_values = [
       class_verdict.p_value(counts.flagged, counts.judged, rate)
       for counts in self.classes
     ]
     are_named = class_verdict.named(p_values)
     found = zip(self.classes, p_values, are_named, strict=True)
-    suspects = [(counts, p) for counts, p, is_named in found if is_named]
-    return sorted(suspects, key=lambda suspect: (suspect[1], suspect[0].name))
+    suspects = [
+      {
+        'class': counts.name,
+        'judged': counts.judged,
+        'flagged': counts.flagged,
+        'p_value': p,
+      }
+      for counts, p, is_named in found
+      if is_named
+    ]
+    return {
+      'suspicious_classes': sorted(
+        suspects, key=lambda one: (one['p_value'], one['class'])
+      ),
+      'rate_holds': class_verdict.rate_holds(p_values),
+    }
 
 
 def _row(record: Record) -> tuple[Any, ...]:
@@ -148,7 +176,7 @@ def summary(
     settings: the settings of the run.
     fingerprint: of the input.
     rate: the share of clean pictures that are flagged, at most, as
-      `Findings.suspects` has it.
+      `Findings.class_verdicts` has it.
   """
   return {
     'settings': settings,
@@ -158,15 +186,7 @@ def summary(
     'actions': dict(sorted(findings.actions.items())),
     'classes': len(findings.classes),
     'highest_clean_rate': rate,
-    'suspicious_classes': [
-      {
-        'class': counts.name,
-        'judged': counts.judged,
-        'flagged': counts.flagged,
-        'p_value': p,
-      }
-      for counts, p in findings.suspects(rate)
-    ],
+    **findings.class_verdicts(rate),
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
     ],
@@ -208,7 +228,7 @@ def write(
   drawn = {
     'scores': figures.score_histogram(findings.histogram, settings['threshold'])
   }
-  sections = _suspect_sections(found)
+  sections = _class_sections(found)
   sections += [
     report.Section(
       'What was found',
@@ -244,32 +264,29 @@ def write(
   )
 
 
-def _suspect_sections(found: dict[str, Any]) -> list[report.Section]:
-  """The classes that hold poison, if there are any; they come first."""
-  suspects = found['suspicious_classes']
-  if not suspects:
-    return []
-  lines = [
-    (
-      one['class'],
-      str(one['judged']),
-      str(one['flagged']),
-      f'{one["p_value"]:.1e}',
+def _class_sections(found: dict[str, Any]) -> list[report.Section]:
+  """What is said of classes before all else: that some hold poison, or that
+  the rate does not hold."""
+  suspects, sections = found['suspicious_classes'], []
+  if found['rate_holds'] is False:
+    sections.append(
+      report.Section('The rate does not hold', (), [], {}, RATE_FAILS)
     )
-    for one in suspects[:_CLASSES_SHOWN]
-  ]
-  note = (
-    'Poison is made for one victim, whose class it fills. In these classes '
-    'more pictures are flagged than chance explains, if at most '
-    f'{100 * found["highest_clean_rate"]:.2g} % of clean pictures are: the '
-    'p-value is the probability of so many flags in a clean class (binomial; '
-    f'named below {class_verdict.NAMED:g}, corrected for the number of '
-    'classes). Pictures unlike those on which the rate was measured, such as '
-    'very noisy ones, can do the same: look at them.'
-  )
-  return [
-    report.Section('Classes that stand out', _SUSPECT_HEADER, lines, {}, note)
-  ]
+  if suspects:
+    lines = [
+      (
+        one['class'],
+        str(one['judged']),
+        str(one['flagged']),
+        f'{one["p_value"]:.1e}',
+      )
+      for one in suspects[:_CLASSES_SHOWN]
+    ]
+    rate = f'{100 * found["highest_clean_rate"]:.2g} %'
+    note = _SUSPECT_NOTE.format(rate=rate)
+    title = 'Classes that stand out'
+    sections.append(report.Section(title, _SUSPECT_HEADER, lines, {}, note))
+  return sections
 
 
 def _class_lines(findings: Findings) -> list[tuple[str, ...]]:

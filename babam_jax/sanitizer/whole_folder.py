@@ -29,6 +29,8 @@ class SanitizedFolder(NamedTuple):
     threshold: pictures with a higher probability of poison were flagged.
     fpr: the false-positive rate that the threshold follows from; None if the
       threshold was given, or the PIRM has no scores of clean pictures.
+    rate_holds: False if flags are spread over so many classes that the rate
+      cannot be that of these pictures; None if none is known.
     suspicious_classes: those in which more pictures are flagged than chance
       explains, the most suspicious one first.
     scores: `scores.csv`: a line for each file.
@@ -41,6 +43,7 @@ class SanitizedFolder(NamedTuple):
   unjudged: list[tuple[str, str]]
   threshold: float
   fpr: float | None
+  rate_holds: bool | None
   suspicious_classes: list[str]
   scores: pathlib.Path
   summary: pathlib.Path
@@ -138,6 +141,7 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     [(one['path'], one['note']) for one in found['not_judged']],
     found['settings']['threshold'],
     found['settings']['fpr'],
+    found['rate_holds'],
     [one['class'] for one in found['suspicious_classes']],
     *(root / name for name in output_folder.REPORTS),
   )
