@@ -39,7 +39,7 @@ def whole_file(path: pathlib.Path) -> Iterator[Any]:
   """Opens a binary file that appears under `path` only once it is complete.
 
   Two processes that write the same file do so one after the other. What a kill
-  leaves, the next one that writes the file uses.
+  leaves, the next one that writes the file uses, on disks that have locks.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   with _temporary_file(path) as (file, temporary):
@@ -63,19 +63,26 @@ def _temporary_file(
   while True:
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
     with open(descriptor, 'r+b') as file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-      except OSError:  # a disk without locks
+      if not _is_locked(descriptor):
         temporary.unlink(missing_ok=True)
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-        with open(temporary, 'wb') as unlocked:
-          yield unlocked, temporary
-        return
+        break
       if _is_at(descriptor, temporary):
         file.truncate(0)
         yield file, temporary
         return
       # Whoever had it has renamed it meanwhile.
+  own = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  with open(own, 'wb') as file:
+    yield file, own
+
+
+def _is_locked(descriptor: int) -> bool:
+  """Waits until nobody else has a lock; False where a disk has none."""
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+  except OSError:
+    return False
+  return True
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:
@@ -113,10 +120,30 @@ def read_json(path: pathlib.Path) -> Any:
   Raises:
     ValueError: it is none.
   """
+  return parse_json(path.read_text('utf-8'))
+
+
+def parse_json(text: str) -> Any:
+  """The value of a text.
+
+  Raises:
+    ValueError: it is no JSON.
+  """
   try:
-    return json.loads(path.read_text('utf-8'))
+    return json.loads(text)
   except RecursionError:
     raise ValueError('it is nested too deeply') from None
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The objects in a file to which commands append a line of JSON at a time;
+  none if there is no file. What full disks leave, torn lines, is skipped."""
+  found = []
+  text = path.read_text('utf-8', 'replace') if path.exists() else ''
+  for line in text.splitlines():
+    with contextlib.suppress(ValueError):
+      found.append(parse_json(line))
+  return [value for value in found if isinstance(value, dict)]
 
 
 @contextlib.contextmanager
@@ -145,9 +172,10 @@ def as_written(path: pathlib.Path, field: str, remedy: str) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
   """What an error says, in one line that is not too long."""
-  text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-  text = ' '.join(text.split()) or type(error).__name__
-  return f'no {text!r}' if isinstance(error, KeyError) else text[:200]
+  is_key = isinstance(error, KeyError) and len(error.args) == 1
+  text = str(error.args[0]) if is_key else str(error)
+  shown = (' '.join(text.split()) or type(error).__name__)[:200]
+  return f'no {shown!r}' if is_key else shown
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
@@ -182,7 +210,7 @@ def read_arrays(
         for name, member in of_names.items()
         if names is None or name in names
       }
-  except (ValueError, OSError):
+  except (ValueError, OSError, MemoryError):
     raise
   except Exception as error:  # parsers fail in many ways
     raise ValueError(one_line(error)) from None
@@ -208,5 +236,8 @@ def _read_header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
   }
   if version not in read:
     raise ValueError(f'an array in format {version}')
-  shape, _, dtype = read[version](file)
+  try:
+    shape, _, dtype = read[version](file)
+  except MemoryError:  # from parsing it: it has some thousand letters at most
+    raise ValueError('a header that is nested too deeply') from None
   return shape, dtype

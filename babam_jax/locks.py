@@ -37,6 +37,7 @@ def held(path: pathlib.Path, seconds: float = -1) -> Iterator[None]:
   except OSError as error:
     if error.filename is not None:
       raise
+    path.unlink(missing_ok=True)  # nobody can hold it
     raise errors.UserError(
       f'{path}: cannot be locked ({error.strerror}); expected a disk that has '
       'locks (flock), as two runs must not write to one file. Choose a folder '

@@ -38,6 +38,7 @@ import babam_jax.runs.tables  # noqa: E402, F401
 import babam_jax.sanitizer.whole_folder  # noqa: E402, F401
 from babam_jax.cli import verbs  # noqa: E402
 
+_PATIENCE = 300  # seconds
 _MODULES = {'launch.main': 'run'} | {
   f'launch.{verb}': verb for verb in verbs.VERBS
 }
@@ -67,7 +68,9 @@ class Command:
       path.write_bytes(b'')
     self.stdout, self.stderr = paths
     self._process = CONTEXT.Process(
-      target=_be, args=(self._line, cwd, dict(os.environ), paths, before)
+      target=_be,
+      args=(self._line, cwd, dict(os.environ), paths, before),
+      daemon=True,  # a test that fails leaves none
     )
     self._process.start()
 
@@ -83,7 +86,7 @@ class Command:
     self._process.join(seconds)
     return self._process.is_alive()
 
-  def wait(self, seconds: float = 300) -> subprocess.CompletedProcess:
+  def wait(self, seconds: float = _PATIENCE) -> subprocess.CompletedProcess:
     """Waits for its end; whoever hangs is killed, and fails the test."""
     self._process.join(seconds)
     if self._process.is_alive():
@@ -116,7 +119,12 @@ def run(
   line = list(map(str, line))
   surroundings = os.environ | environment
   return subprocess.run(
-    line, cwd=cwd, env=surroundings, capture_output=True, text=True
+    line,
+    cwd=cwd,
+    env=surroundings,
+    capture_output=True,
+    text=True,
+    timeout=_PATIENCE,
   )
 
 

@@ -144,3 +144,21 @@ def test_two_writers_of_one_file(tmp_path):
       writer.join()
   files.write_text(path, 'end')
   assert [one.name for one in tmp_path.iterdir()] == ['file']
+
+
+def test_memory_that_ends_is_no_damage(tmp_path, monkeypatch):
+  files.write_arrays(tmp_path / 'a.npz', {'x': np.arange(3)})
+
+  def no_memory(*args, **kwargs):
+    raise MemoryError
+
+  monkeypatch.setattr(np.lib.format, 'read_array', no_memory)
+  with pytest.raises(MemoryError):
+    files.read_arrays(tmp_path / 'a.npz')
+
+
+def test_torn_lines_are_skipped(tmp_path):
+  path = tmp_path / 'log.jsonl'
+  assert files.read_lines(path) == []
+  path.write_bytes(b'{"a": 1}\n{"b": \n3\n\xff\n{"c": 2}\n' + b'[' * 10**5)
+  assert files.read_lines(path) == [{'a': 1}, {'c': 2}]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from babam_jax.defenses import class_verdict
+from babam_jax.sanitizer import class_verdict
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.floats(0.001, 0.5))

@@ -1,4 +1,5 @@
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -245,15 +246,26 @@ def test_what_is_not_prepared_is_told(prepared_root, name):
     datasets.find_pictures(f'tfds:{name}', prepared_root)
 
 
-def test_a_data_set_that_wants_a_module_loaded(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  'field',
+  [
+    {'pythonClassName': 'evil_module.Text', 'text': {}},
+    {'python_class_name': 'evil_module.Text', 'text': {}},
+    {'type': 'evil_module.Text', 'content': {}},  # of earlier versions
+  ],
+)
+@pytest.mark.parametrize('place', ['whole', 'label'])
+def test_a_data_set_that_wants_a_module_loaded(
+  tmp_path, monkeypatch, field, place
+):
   """TFDS imports the class of a feature, wherever it is said to be."""
   pytest.importorskip('tensorflow_datasets')
   root = prepared_data.prepare(tmp_path / 'tfds')
   (path,) = (tmp_path / 'tfds' / 'like_lfw').rglob('features.json')
-  own = 'tensorflow_datasets.core.features.text_feature.Text'
-  content = path.read_text()
-  assert own in content
-  path.write_text(content.replace(own, 'evil_module.Text'))
+  content = json.loads(path.read_text())
+  if place == 'label':
+    content['featuresDict']['features']['label'] = field
+  path.write_text(json.dumps(field if place == 'whole' else content))
   marker = tmp_path / 'it_ran'
   text = f'open({str(marker)!r}, "w")'
   (tmp_path / 'evil_module.py').write_text(text)

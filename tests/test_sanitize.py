@@ -417,6 +417,30 @@ def test_a_finished_output_is_called_so(tmp_path):
   assert tree(out) == before
 
 
+def test_what_an_earlier_run_has_left_is_not_believed(tmp_path):
+  """Its journals would say that all is done; and another version's summary."""
+  source, out = tmp_path / 'in', tmp_path / 'out'
+  faces(source / 'ann', 2)
+  first = whole_folder.sanitize_folder(source, out)
+  state = out / '.sanitize-unfinished'
+  being_made = output.Output(source, tmp_path / 'other', {})
+  inventory = folder.inventory(source)
+  being_made.begin(inventory.fingerprints)
+  record = output.Record('ann/0.png', 'ann', 0.1, action='kept')
+  being_made.finish_class('ann', inventory.fingerprints['ann'], [record])
+  summary = json.loads(first.summary.read_text())
+  del summary['rate_holds']
+  first.summary.write_text(json.dumps(summary))
+  with pytest.raises(errors.UserError, match='is the finished output'):
+    whole_folder.sanitize_folder(source, out)
+  shutil.rmtree(out)
+  # A kill while it was removed, and a user who removes all but hidden files.
+  shutil.copytree(tmp_path / 'other' / '.sanitize-unfinished', state)
+  (state / 'settings.json').unlink()
+  assert whole_folder.sanitize_folder(source, out).files == 2
+  assert sorted(os.listdir(out / 'ann')) == ['0.png', '1.png']
+
+
 def test_a_full_disk_is_named_by_what_did_not_fit(tmp_path):
   faces(tmp_path / 'in' / 'ann', 4, (700, 700), suffix='.bmp')
   disk = tmp_path / 'disk'

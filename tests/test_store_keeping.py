@@ -149,6 +149,46 @@ def test_a_damaged_artifact_is_told_to_who_reads_it(store):
     found.json('other')
 
 
+def test_two_who_remove_the_same(store):
+  (kept,) = [k for k in keeping.find(store) if k.stage == 'idle']
+  # What a kill has left, before the artifact was made again.
+  removed = kept.folder.with_name(kept.folder.name + '.removed')
+  removed.mkdir()
+  (removed / 'half').write_bytes(b'x')
+  assert keeping.remove(kept.folder) and keeping.remove(kept.folder)
+  assert names(store) == ['killed', 'model', 'poison']
+  assert not removed.exists()
+
+
+def test_what_is_left_beside_a_finished_artifact(store):
+  (kept,) = [k for k in keeping.find(store) if k.stage == 'poison']
+  scratch = kept.folder.with_name(kept.folder.name + '.scratch')
+  for can_lock in (False, True):
+    scratch.mkdir()
+    (scratch / 'half').write_bytes(b'x')
+    lock = kept.folder.with_name(kept.folder.name + '.lock')
+    if not can_lock:  # it may only be read
+      lock.unlink()
+      lock.mkdir()
+    found = Store(store).stage('poison', 1, {}, [], write_value(1))
+    assert found.reused and found.arrays('value')['value'] == 1
+    assert scratch.exists() != can_lock
+    if not can_lock:
+      lock.rmdir()
+      (scratch / 'half').unlink()
+      scratch.rmdir()
+
+
+def test_a_damaged_record_is_named(store):
+  (kept,) = [k for k in keeping.find(store) if k.stage == 'poison']
+  found = Store(store).stage('poison', 1, {}, [], write_value(1))
+  (kept.folder / 'stage.json').write_text('{')
+  with pytest.raises(errors.UserError, match='stage.json is damaged'):
+    found.json('value')
+  with pytest.raises(errors.UserError, match='stage.json is damaged'):
+    Store(store).stage('poison', 1, {}, [], write_value(1))
+
+
 _SIZE = 2000
 
 

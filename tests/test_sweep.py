@@ -18,9 +18,8 @@ import filelock
 import pytest
 import slurm_cluster
 import starting
-from conftest import REPOSITORY, write_faces
+from conftest import REPOSITORY, SMALL_RUN, write_faces
 from ml_collections import ConfigDict
-from test_pipeline import FIELDS
 
 from babam_jax import errors, files
 from babam_jax.config.rows import Row
@@ -332,9 +331,23 @@ def test_mistakes_are_told_in_one_line(undisturbed, natural, tmp_path):
   option = [*here, '--config=configs/sweeps/epsilon.py', '--slurm.nope=3']
   assert "'nope'" in tell(option, status=2)
   (tmp_path / 'torn').mkdir()
-  (tmp_path / 'torn' / 'sweep.json').write_text('{')
-  torn = [*line, f'--workdir={tmp_path / "torn"}', 'status']
-  assert 'sweep.json is damaged' in tell(torn, status=2)
+  record = {
+    'config': ['--config=configs/sweeps/epsilon.py'],
+    'artifacts': 'x',
+    'executor': 'local',
+    'slurm': {},
+    'jobs': {},
+  }
+  for damaged in (
+    '{',
+    json.dumps(record | {'slurm': {'partitjon': 'x'}}),
+    json.dumps(record | {'slurm': {'cpus_per_task': 'x'}}),
+    json.dumps(record | {'config': [3]}),
+    json.dumps(record | {'jobs': 3}),
+  ):
+    (tmp_path / 'torn' / 'sweep.json').write_text(damaged)
+    torn = [*line, f'--workdir={tmp_path / "torn"}', 'status']
+    assert 'sweep.json is damaged' in tell(torn, status=2)
   no_slurm = sweep_command(tmp_path / 's', tmp_path, natural)
   told = tell(
     [*no_slurm, '--executor=slurm'],
@@ -488,7 +501,7 @@ def test_a_study_on_slurm_makes_the_same_table(slurm, faces, tmp_path):
   people = shutil.copytree(faces, tmp_path / 'people')
   (people / 'person0').rename(people / 'Ann  Lee')
   path = tmp_path / 'study.py'
-  fields = FIELDS | {'data.root': str(people)}
+  fields = SMALL_RUN | {'data.root': str(people)}
   path.write_text(STUDY.format(fields=fields))
 
   def start(module, workdir, *arguments, **options):

@@ -60,7 +60,8 @@ _GET_CONFIG = (
 )
 # In what XLA, C++, threads and the loader of libraries say.
 _NO_MEMORY = re.compile(
-  "RESOURCE_EXHAUSTED|bad_alloc|can't start new thread|failed to map segment"
+  "RESOURCE_EXHAUSTED|bad_alloc|can't start new thread|"
+  'failed to map segment from shared object$|Cannot allocate memory'
 )
 _MEMORY_TOLD = (
   'out of memory; what is done is kept. Free some, or lower a batch size, and '
@@ -77,11 +78,15 @@ _SHARED = (
 )
 
 
-def _stop(message: str) -> None:
+def _stop(message: str, status: int = _EXIT_USER_ERROR) -> None:
+  _print_error(message)
+  sys.exit(status)
+
+
+def _print_error(message: str) -> None:
   # What a hostile file holds is not sent to the terminal.
   shown = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in message)
   print(f'error: {shown}', file=sys.stderr)
-  sys.exit(_EXIT_USER_ERROR)
 
 
 def define_options(
@@ -260,18 +265,34 @@ def _guarded(main: Callable[[], None], where: object) -> None:
   keep_compiled_code()
   try:
     main()
-  except errors.UserError as error:
-    _stop(str(error))
-  except OSError as error:  # full, read-only, forbidden, vanished
+  except Exception as error:
+    known = _told(error, where)
+    if known is None:
+      raise
+    _stop(*known)
+
+
+def _told(error: BaseException, where: object) -> tuple[str, int] | None:
+  """What to say of an error in one line, and the exit status; None for a fault
+  of ours, which needs a traceback.
+
+  Args:
+    error: what was raised.
+    where: what the command works on, where the error does not say.
+  """
+  if isinstance(error, errors.UserError):
+    return str(error), _EXIT_USER_ERROR
+  if isinstance(error, OSError):  # full, read-only, forbidden, vanished
     # When a copy fails, the second file is the one that found no room.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     name = (full and error.filename2) or error.filename or where
-    _stop(f'{name}: {error.strerror or error}')
-  except (MemoryError, RuntimeError, ImportError) as error:
-    if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
-      raise
-    print(f'error: {_MEMORY_TOLD}', file=sys.stderr)
-    sys.exit(_EXIT_FAULT)
+    return f'{name}: {error.strerror or error}', _EXIT_USER_ERROR
+  raised_for_memory = isinstance(error, RuntimeError | ImportError)
+  if isinstance(error, MemoryError) or (
+    raised_for_memory and _NO_MEMORY.search(str(error))
+  ):
+    return _MEMORY_TOLD, _EXIT_FAULT
+  return None
 
 
 def _join() -> None:
@@ -302,16 +323,16 @@ def _run_together(main: Main, where: pathlib.Path) -> None:
       with alone_in(here):
         main(_CONFIG.value, here, artifacts_folder())
   except BaseException as error:
-    _leave(error)
+    _leave(error, where)
 
 
-def _leave(error: BaseException) -> None:
+def _leave(error: BaseException, where: pathlib.Path) -> None:
   """Ends one of several processes at once: JAX would wait for the others, and
   they for this one's part. They end when they notice."""
-  status = _EXIT_FAULT
-  if isinstance(error, errors.UserError):
-    print(f'error: {error}', file=sys.stderr)
-    status = _EXIT_USER_ERROR
+  known, status = _told(error, where), _EXIT_FAULT
+  if known is not None:
+    message, status = known
+    _print_error(message)
   else:
     traceback.print_exception(error)
   sys.stderr.flush()

@@ -12,6 +12,7 @@ do. `status` shows the runs, `resume` runs what is missing, `cancel` ends all.
 the table of a study that is done. Exit status 3: some runs have failed.
 """
 
+import contextlib
 import pathlib
 import sys
 import time
@@ -43,6 +44,13 @@ _SLURM = command.define_options(
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print what would be done.')
 _WATCH = flags.DEFINE_bool('watch', False, 'status: until all runs end.')
 _RECORD = 'sweep.json'
+_RECORD_FIELDS = {
+  'config': list,
+  'artifacts': str,
+  'executor': str,
+  'slurm': dict,
+  'jobs': dict,
+}
 _EXIT_FAILED = 3
 _WATCH_SECONDS = 2.0
 _FILE_WIDTH = 160  # characters
@@ -212,15 +220,6 @@ def _configs(runs: list[Run]) -> dict[str, list[str]]:
   return {run.name: rules.as_json(run.config).splitlines() for run in runs}
 
 
-_RECORD_FIELDS = {
-  'config': list,
-  'artifacts': str,
-  'executor': str,
-  'slurm': dict,
-  'jobs': dict,
-}
-
-
 def _check_record(workdir: pathlib.Path, runs: list[Run]) -> None:
   """Refuses the folder of another sweep or study."""
   path = workdir / _RECORD
@@ -253,13 +252,19 @@ def _write_record(workdir: pathlib.Path, runs: list[Run]) -> None:
 
 
 def _read_record(path: pathlib.Path) -> dict[str, Any]:
-  remedy = 'Remove it, and give the command that started the runs again.'
-  with files.as_written(path, '--workdir', remedy):
+  with _as_written(path):
     found = files.read_json(path)
     for name, kind in _RECORD_FIELDS.items():
       if not isinstance(found[name], kind):
         raise ValueError(f'its {name!r} is {found[name]!r:.50}')
+    if not all(isinstance(option, str) for option in found['config']):
+      raise ValueError(f'its options are {found["config"]!r:.50}')
     return found
+
+
+def _as_written(path: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+  remedy = 'Remove it, and give the command that started the runs again.'
+  return files.as_written(path, '--workdir', remedy)
 
 
 def _recall(workdir: pathlib.Path) -> None:
@@ -279,7 +284,8 @@ def _recall(workdir: pathlib.Path) -> None:
       f'--executor={record["executor"]}',
     ]
   )
-  _SLURM.value.update(record['slurm'])
+  with _as_written(path):
+    _SLURM.value.update(record['slurm'])
 
 
 def main(arguments: Sequence[str]) -> None:

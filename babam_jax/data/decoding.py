@@ -151,7 +151,8 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def _has_memory() -> bool:
-  """Whether the file asked for too much, not others took what there was."""
+  """Whether there is memory for any picture that is accepted: then it was the
+  file that asked for too much."""
   try:
     bytearray(_MUCH)
   except MemoryError:

@@ -68,6 +68,8 @@ def find(name: str, root: str) -> list[Picture]:
       for split, source in sources.items()
       for number, record in enumerate(source)
     ]
+  except MemoryError:
+    raise
   # Its files may be missing or damaged: TFDS and what reads them for it, which
   # is partly no Python, raise whatever they like.
   except Exception as error:
@@ -91,12 +93,14 @@ def _check_classes(name: str, root: str) -> None:
 
 
 def _class_names(value: Any) -> Iterator[Any]:
-  """All `pythonClassName`s in nested JSON."""
+  """All names of classes in nested JSON, however they are spelled."""
   if isinstance(value, list):
     value = dict(enumerate(value))
   if isinstance(value, dict):
+    if {'type', 'content'} <= value.keys():  # of earlier versions of TFDS
+      yield value['type']
     for name, found in value.items():
-      if name == 'pythonClassName':
+      if name in ('pythonClassName', 'python_class_name'):
         yield found
       else:
         yield from _class_names(found)
@@ -123,6 +127,8 @@ def _encoded(source: Any, number: int, where: str) -> bytes:
     if not isinstance(content, bytes):
       raise ValueError(f'found {type(content).__name__}, expected a file')
     return content
+  except MemoryError:
+    raise
   except Exception as error:  # as above
     found = files.one_line(error)
     raise OSError(

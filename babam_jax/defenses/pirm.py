@@ -303,7 +303,7 @@ def load(
   """
   try:
     arrays = files.read_arrays(path)
-    meta = json.loads(str(arrays.pop(_META)))
+    meta = files.parse_json(str(arrays.pop(_META)))
     variant = meta.pop('variant')
     # Older files have no such scores.
     clean = arrays.pop(_CLEAN_SCORES, np.zeros(0, np.float32))
@@ -326,7 +326,6 @@ def load(
     KeyError,
     TypeError,
     AttributeError,
-    RecursionError,
   ) as error:
     raise errors.UserError(
       f'{field}: {path} cannot be read ({error}); expected a PIRM that '

@@ -24,7 +24,7 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
       rate or a count is no such number.
   """
   path = folder / NAME
-  with files.as_written(path, '--workdir', _REMEDY):
+  with files.as_written(path, 'results', _REMEDY):
     found = files.read_json(path)
     for model in found['models'].values():
       _require(model, MODEL_METRICS)

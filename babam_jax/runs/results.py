@@ -49,7 +49,7 @@ def _surroundings(runs: Sequence[Run], command: str) -> dict[str, Any]:
   for run in runs:
     path = run.folder / 'environment.json'
     if path.exists():
-      with files.as_written(path, '--workdir', f'Remove {path}.'):
+      with files.as_written(path, 'results', f'Remove {path}.'):
         return files.read_json(path) | {'command': command}
   return environment.describe(command)
 

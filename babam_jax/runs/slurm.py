@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from babam_jax import errors
+from babam_jax import errors, files
 from babam_jax.runs.job import Experiment
 
 _SUBMISSIONS = 'submissions.jsonl'
@@ -128,9 +128,10 @@ def submit(
 
 def submitted(workdir: pathlib.Path) -> dict[str, str]:
   """The latest SLURM job of each name."""
-  path = workdir / _SUBMISSIONS
-  lines = path.read_text().splitlines() if path.exists() else []
-  return {name: job for line in lines for name, job in json.loads(line).items()}
+  found: dict[str, str] = {}
+  for line in files.read_lines(workdir / _SUBMISSIONS):
+    found |= {name: str(job) for name, job in line.items()}
+  return found
 
 
 def queued(jobs: Sequence[str]) -> dict[str, str]:

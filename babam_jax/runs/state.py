@@ -1,17 +1,19 @@
 """The states of runs, from what they have left in their folders."""
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from babam_jax import locks
+from babam_jax import files, locks
 from babam_jax.runs import job, slurm
 from babam_jax.runs.plan import Run
 from babam_jax.store import lab
 
 DONE, RUNNING, QUEUED, FAILED = 'done', 'running', 'queued', 'failed'
 STOPPED, WAITING = 'stopped', 'waiting'
+
+
+_EVENT_FIELDS = {'start': {'host'}, 'end': {'host', 'seconds', 'status'}}
 
 
 class State(NamedTuple):
@@ -87,13 +89,8 @@ def _is_held(path: pathlib.Path) -> bool:
 
 
 def _events(folder: pathlib.Path) -> list[dict]:
-  path = folder / job.ATTEMPTS
-  if not path.exists():
-    return []
-  found = []
-  for line in path.read_text('utf-8').splitlines():
-    try:
-      found.append(json.loads(line))
-    except ValueError:
-      pass  # a disk that was full: the line is torn
-  return found
+  return [
+    event
+    for event in files.read_lines(folder / job.ATTEMPTS)
+    if _EVENT_FIELDS.get(str(event.get('event')), {''}) <= event.keys()
+  ]

@@ -1,6 +1,5 @@
 """The table of runs, from what they left in their folders."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -104,9 +103,9 @@ def _history(run: Run) -> list[dict[str, Any]]:
   if not path.exists():
     return []
   remedy = f'Remove the folder {run.folder} and give the command again.'
-  with files.as_written(path, '--workdir', remedy):
+  with files.as_written(path, 'results', remedy):
     lines = path.read_text('utf-8').splitlines()
-    records = [json.loads(line) for line in lines]
+    records = [files.parse_json(line) for line in lines]
     for record in records:
       for name in ('step', 'loss', 'accuracy'):
         float(record[name])

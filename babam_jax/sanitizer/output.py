@@ -22,6 +22,7 @@ from babam_jax.sanitizer.names import folded, printable
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory.json'
+_CLASSES = 'classes'  # a folder: a file for each that is done
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
@@ -78,12 +79,14 @@ class Output:
     self._source, self.root = source, root
     self._state = root / _STATE
     self._settings = settings
+    self._made = [one for one in (root, *root.parents) if not one.exists()]
     _check_places(source, root)
     self._check_state()  # before anything is made in a folder of others
     self._state.mkdir(parents=True, exist_ok=True)
     self._lock = contextlib.ExitStack()
     try:
       self._lock.enter_context(locks.held(self._state / _LOCK, seconds=0))
+      self._check_state()  # another run may have ended meanwhile
     except locks.BusyError:
       raise errors.UserError(
         f'--output: another run is filling {root}; expected a folder for one '
@@ -92,14 +95,13 @@ class Output:
     except errors.UserError:
       self._abandon()
       raise
-    self._check_state()  # another run may have ended meanwhile
 
   def _check_state(self) -> None:
-    path = self._state / _SETTINGS
-    if not path.exists():
+    try:
+      found = self._read_state(self._state / _SETTINGS)
+    except FileNotFoundError:
       _check_empty(self.root)
       return
-    found = self._read_state(path)
     if found != self._settings:
       raise errors.UserError(
         f'--output: {self.root} was begun with other settings '
@@ -119,8 +121,9 @@ class Output:
     self._lock.close()
     if not (self._state / _SETTINGS).exists():
       remove_rest(self.root)
-      with contextlib.suppress(OSError):
-        self.root.rmdir()  # if it is empty
+      for made in self._made:
+        with contextlib.suppress(OSError):
+          made.rmdir()  # if it is empty
 
   def begin(self, inventory: dict[str, str], paths: Siblings = ()) -> None:
     """Stores the inventory of the input, or compares it with the stored one.
@@ -141,6 +144,8 @@ class Output:
       except errors.UserError:
         self._abandon()
         raise
+      # A kill at the end of an earlier run may have left them.
+      shutil.rmtree(self._state / _CLASSES, ignore_errors=True)
       files.write_json(path, inventory)
       # Last: only a folder that is being filled has settings.
       files.write_json(self._state / _SETTINGS, self._settings)
@@ -212,7 +217,7 @@ class Output:
 
   def _journal(self, class_name: str) -> pathlib.Path:
     digest = hashlib.sha256(os.fsencode(class_name)).hexdigest()
-    return self._state / 'classes' / f'{digest[:32]}.json'
+    return self._state / _CLASSES / f'{digest[:32]}.json'
 
   def make_folder(self, path: pathlib.PurePosixPath) -> None:
     """Makes a folder, as in the input."""

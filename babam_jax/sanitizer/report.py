@@ -11,9 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from babam_jax import files
-from babam_jax.defenses import class_verdict
 from babam_jax.evaluation import figures, report
-from babam_jax.sanitizer import picture
+from babam_jax.sanitizer import class_verdict, picture
 from babam_jax.sanitizer.names import printable
 from babam_jax.sanitizer.output import NOT_JUDGED, Record, is_complete
 
@@ -193,15 +192,28 @@ def summary(
   }
 
 
-def earlier_summary(root: pathlib.Path) -> dict[str, Any]:
-  """The `summary` in a folder that is complete; {} if it is not."""
+def earlier_summary(
+  root: pathlib.Path, settings: dict[str, Any], fingerprint: str
+) -> dict[str, Any] | None:
+  """The `summary` in a folder that the same command has completed; None if it
+  has not, or did so in another version.
+
+  Args:
+    root: the output folder.
+    settings: those of the command.
+    fingerprint: of the input.
+  """
   if not is_complete(root):
-    return {}
+    return None
   try:
     found = files.read_json(root / 'summary.json')
   except ValueError:  # the user's own, perhaps
-    return {}
-  return found if isinstance(found, dict) else {}
+    return None
+  asked = {'settings': settings, 'input_fingerprint': fingerprint}
+  like_ours = summary(Findings(io.StringIO()), settings, fingerprint, None)
+  if not isinstance(found, dict) or found.keys() != like_ours.keys():
+    return None
+  return found if asked.items() <= found.items() else None
 
 
 def write(

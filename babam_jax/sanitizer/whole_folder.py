@@ -6,11 +6,11 @@ import pathlib
 from typing import Any, NamedTuple
 
 from babam_jax import errors
-from babam_jax.defenses import calibration, class_verdict, noise
+from babam_jax.defenses import calibration, noise
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
 from babam_jax.progress import say
-from babam_jax.sanitizer import folder, report, sanitize
+from babam_jax.sanitizer import class_verdict, folder, report, sanitize
 from babam_jax.sanitizer import output as output_folder
 from babam_jax.sanitizer.names import printable
 from babam_jax.settings import WHOLE_LIMIT
@@ -111,15 +111,20 @@ def sanitize_folder(
       f'--input: no file in {source}; expected a folder of class folders with '
       'pictures. Choose another one.'
     )
-  found = report.earlier_summary(root)
-  if (
-    found.get('settings') == told
-    and found.get('input_fingerprint') == inventory.fingerprint()
-  ):
+  fingerprint = inventory.fingerprint()
+  finished = report.earlier_summary(root, told, fingerprint)
+  if finished is None:
+    try:
+      being_made = output_folder.Output(source, root, told)
+    except errors.UserError:
+      # The same command, given twice, may have ended meanwhile.
+      finished = report.earlier_summary(root, told, fingerprint)
+      if finished is None:
+        raise
+  if finished is not None:
     say(f'{root}: is finished, by the same command')
     output_folder.remove_rest(root)
-    return _result(root, found)
-  being_made = output_folder.Output(source, root, told)
+    return _result(root, finished)
   table = io.StringIO(newline='')
   findings = report.Findings(table)
   for records in sanitize.run(source, inventory, being_made, model, settings):
@@ -127,7 +132,7 @@ def sanitize_folder(
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
   surroundings = environment.describe(printable(repeat or call))
   rate = class_verdict.highest_rate(chosen.value, model.calibration.clean)
-  found = report.summary(findings, told, inventory.fingerprint(), rate)
+  found = report.summary(findings, told, fingerprint, rate)
   report.write(root, source, findings, table.getvalue(), found, surroundings)
   being_made.close()
   return _result(root, found)

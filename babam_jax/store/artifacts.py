@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from babam_jax import files, invocation, locks
+from babam_jax import errors, files, invocation, locks
 from babam_jax.progress import say
 from babam_jax.training import parallel
 
@@ -66,9 +66,11 @@ class Artifact:
       UserError: it is damaged.
     """
     file = f'{name}.json'
+    with _as_written(self.folder, RECORD):
+      expected = read_record(self.folder)['files'].get(file)
     with self.whole(file) as path:
       # Unlike arrays, JSON has no checksums of its own.
-      if checksum(path) != read_record(self.folder)['files'].get(file):
+      if checksum(path) != expected:
         raise ValueError('it has changed')
       return files.read_json(path)
 
@@ -310,15 +312,16 @@ def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager:
   """Keeps other runs from making this artifact meanwhile."""
   if parallel.process_id():  # the first process holds it for all
     return contextlib.nullcontext()
-  return locks.held(_lock_of(folder))
+  return locks.held(lock_of(folder))
 
 
 def _remove_scratch(folder: pathlib.Path) -> None:
   """Removes what a kill has left that came when the artifact was complete."""
   scratch = _scratch_of(folder)
   if scratch.is_dir() and not parallel.process_id():
-    with contextlib.suppress(locks.BusyError):  # its maker is about to do it
-      with locks.held(_lock_of(folder), seconds=0):
+    # Its maker is about to do it; or we may only read here.
+    with contextlib.suppress(locks.BusyError, errors.UserError, OSError):
+      with locks.held(lock_of(folder), seconds=0):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
@@ -326,7 +329,8 @@ def _scratch_of(folder: pathlib.Path) -> pathlib.Path:
   return folder.with_name(folder.name + '.scratch')
 
 
-def _lock_of(folder: pathlib.Path) -> pathlib.Path:
+def lock_of(folder: pathlib.Path) -> pathlib.Path:
+  """The file of the lock of an artifact's folder."""
   return folder.with_name(folder.name + '.lock')
 
 

@@ -159,10 +159,13 @@ def remove(folder: pathlib.Path) -> bool:
   while stem.suffix in _LEFTOVERS:
     stem = stem.with_suffix('')
   try:
-    with locks.held(pathlib.Path(f'{stem}.lock'), seconds=0):
+    with locks.held(artifacts.lock_of(stem), seconds=0):
+      if not folder.exists():
+        return True  # somebody else has removed it
       if folder.suffix not in _LEFTOVERS:
         # Renamed first: an artifact is whole or absent at any time.
         removed = folder.with_name(folder.name + '.removed')
+        shutil.rmtree(removed, ignore_errors=True)  # left by a kill
         os.rename(folder, removed)
         folder = removed
       shutil.rmtree(folder)

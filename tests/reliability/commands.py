@@ -30,7 +30,7 @@ def sweep(config):
   for epsilon in (0.01, 0.1):
     yield {'defense.noise.epsilon': epsilon}
 """
-_LOGS = ('.lock',)
+_LOCKS = ('.lock',)
 
 
 def fingerprints(root: pathlib.Path) -> dict[str, str]:
@@ -39,7 +39,7 @@ def fingerprints(root: pathlib.Path) -> dict[str, str]:
   return {
     str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
     for path in sorted(root.rglob('*'))
-    if path.is_file() and path.suffix not in _LOGS
+    if path.is_file() and path.suffix not in _LOCKS
   }
 
 

@@ -186,7 +186,7 @@ def load_cached(model: str, part: str) -> Weights:
 def _read_meta(path: pathlib.Path) -> dict[str, str]:
   """Source and checksum of a file in the cache."""
   try:
-    meta = json.loads(str(files.read_arrays(path, {_META})[_META]))
+    meta = files.parse_json(str(files.read_arrays(path, {_META})[_META]))
     return {name: str(meta[name]) for name in ('source', 'sha256')}
   except _UNREADABLE as error:
     raise weight_file.refused(path, error, _REPLACE) from None

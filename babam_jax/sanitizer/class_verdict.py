@@ -1,7 +1,7 @@
 """Whether a class holds poison, from how many of its pictures are flagged.
 
-Poison comes in tens, for one victim: where single flags are few and may be
-false, a class with too many of them stands out.
+An attacker makes many poisons for one victim. A single flag may be false; a
+class with too many of them stands out.
 """
 
 from collections.abc import Sequence
