@@ -90,7 +90,7 @@ def test_a_whole_run_reads_what_its_stages_declare(
   faces, tmp_path, monkeypatch
 ):
   """And each field that makes a difference is read by somebody."""
-  from test_pipeline import FIELDS
+  from conftest import SMALL_RUN
 
   read = {}
   view = Stage.view
@@ -100,7 +100,7 @@ def test_a_whole_run_reads_what_its_stages_declare(
 
   monkeypatch.setattr(Stage, 'view', recording)
   config = schema.default_config()
-  fields = FIELDS | {'data.root': str(faces), 'recognizer.epochs': 1}
+  fields = SMALL_RUN | {'data.root': str(faces), 'recognizer.epochs': 1}
   config.update_from_flattened_dict(fields)
   pipeline.run(config, tmp_path / 'work', tmp_path / 'store', 'test')
   assert {'scenario', 'poison', 'model/clean', 'treatment'} <= read.keys()

@@ -10,10 +10,10 @@ import shutil
 import numpy as np
 import pytest
 import starting
-from conftest import REPOSITORY
+from conftest import REPOSITORY, SMALL_RUN
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_pipeline import FIELDS, command
+from test_pipeline import command
 
 from babam_jax import errors, files
 from babam_jax.config import rows, rules
@@ -35,7 +35,7 @@ ARGUMENTS = {
 
 def small_study():
   config = common.get_config()
-  for name, value in FIELDS.items():
+  for name, value in SMALL_RUN.items():
     config.update_from_flattened_dict({name: value})
   config.study.title = 'Small'
   config.study.rows = (
