@@ -42,7 +42,9 @@ def main(argv: list[str]) -> None:
   """Prints one line of JSON."""
   del argv
   found = [test for path in _JUNIT.value for test in tests(path)]
-  surroundings = environment.describe('python -m pytest -m slow tests')
+  surroundings = environment.describe(
+    'python -m pytest -m slow tests/reliability --junitxml=FILE'
+  )
   print(json.dumps({'tests': found, 'environment': surroundings}))
 
 

@@ -78,9 +78,9 @@ _SHARED = (
 )
 
 
-def _stop(message: str, status: int = _EXIT_USER_ERROR) -> None:
+def _stop(message: str) -> None:
   _print_error(message)
-  sys.exit(status)
+  sys.exit(_EXIT_USER_ERROR)
 
 
 def _print_error(message: str) -> None:
@@ -269,7 +269,13 @@ def _guarded(main: Callable[[], None], where: object) -> None:
     known = _told(error, where)
     if known is None:
       raise
-    _stop(*known)
+    message, status = known
+    if status == _EXIT_FAULT:
+      # Libraries would wait for threads that could not be started.
+      _print_error(message)
+      sys.stderr.flush()
+      os._exit(status)
+    _stop(message)
 
 
 def _told(error: BaseException, where: object) -> tuple[str, int] | None:
