@@ -30,6 +30,7 @@ def held(path: pathlib.Path, seconds: float = -1) -> Iterator[None]:
   # Without locks of the kernel, filelock would leave a file behind a kill that
   # locks everybody out.
   lock = filelock.FileLock(path, fallback_to_soft=False)
+  was_there = path.exists()
   try:
     lock.acquire(timeout=seconds)
   except filelock.Timeout:
@@ -37,7 +38,8 @@ def held(path: pathlib.Path, seconds: float = -1) -> Iterator[None]:
   except OSError as error:
     if error.filename is not None:
       raise
-    path.unlink(missing_ok=True)  # nobody can hold it
+    if not was_there:
+      path.unlink(missing_ok=True)
     raise errors.UserError(
       f'{path}: cannot be locked ({error.strerror}); expected a disk that has '
       'locks (flock), as two runs must not write to one file. Choose a folder '

@@ -82,10 +82,11 @@ def test_estimates_come_from_what_stages_took(tmp_path):
     'poison': 40, 'model/clean': 3, 'model/malicious': 4, 'model/protected': 5
   }  # fmt: skip
   for name, took in seconds.items():
+    key = name.replace('/', '-')
     record = {
-      'stage': name, 'key': name, 'inputs': [], 'seconds': took, 'files': {}
+      'stage': name, 'key': key, 'inputs': [], 'seconds': took, 'files': {}
     }  # fmt: skip
-    folder = tmp_path / 'store' / name.replace('/', '_')
+    folder = tmp_path / 'store' / f'x-{key}'
     files.write_json(folder / 'stage.json', record)
   # Poison and two models once, seven protected models; or all seven times.
   expected = (40 + 3 + 4 + 7 * 5, 7 * (40 + 3 + 4 + 5))

@@ -134,9 +134,10 @@ def _study_section(folder: pathlib.Path) -> report.Section:
 def _runs_section(
   folder: pathlib.Path, runs: Sequence[pathlib.Path]
 ) -> report.Section:
-  lines = [
-    (str(run.relative_to(folder)), *row)
-    for run in runs
-    for row in table.model_rows(metrics_file.read(run))
-  ]
+  lines = []
+  for run in runs:
+    metrics = metrics_file.read(run)
+    with metrics_file.as_written(run):
+      rows = table.model_rows(metrics)
+    lines += [(str(run.relative_to(folder)), *row) for row in rows]
   return report.Section('Single runs', _RUN_HEADER, lines, {}, _RUN_NOTE)

@@ -1,5 +1,6 @@
 """Reads the `metrics.json` of a run, which may have been damaged since."""
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -7,7 +8,6 @@ from babam_jax import files
 from babam_jax.evaluation.metrics import MODEL_METRICS
 
 NAME = 'metrics.json'
-_REMEDY = 'Remove it and give the command of its run again; stages are reused.'
 _RATES = {*MODEL_METRICS, 'tpr', 'fpr', 'auroc'}
 _COUNTS = {
   *(metric.trials for metric in MODEL_METRICS.values() if metric.trials),
@@ -23,11 +23,10 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     UserError: the file is damaged: a part that every run has is missing, or a
       rate or a count is no such number.
   """
-  path = folder / NAME
-  with files.as_written(path, 'results', _REMEDY):
-    found = files.read_json(path)
+  with as_written(folder):
+    found = files.read_json(folder / NAME)
     for model in found['models'].values():
-      _require(model, MODEL_METRICS)
+      _check(model, isinstance(model, dict), 'models')
     for stage in found['stages'].values():
       _require(stage, ('key', 'seconds'))
       _check(stage['key'], isinstance(stage['key'], str), 'key')
@@ -35,6 +34,16 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     for part in ('models', 'pirm', 'detection'):
       _check_rates(found.get(part))
     return found
+
+
+def as_written(
+  folder: pathlib.Path,
+) -> contextlib.AbstractContextManager[None]:
+  """For reading more of the metrics in a working folder: what is missing is
+  damage of the file, a `UserError`."""
+  path = folder / NAME
+  remedy = 'Remove it and give the command of its run again; stages are reused.'
+  return files.as_written(path, 'results', remedy)
 
 
 def _require(found: Any, names: Any) -> None:
