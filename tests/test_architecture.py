@@ -14,6 +14,7 @@ ORDER = (
     'seeds',
     'files',
     'locks',
+    'memory',
     'progress',
     'settings',
     'invocation',

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import ExifTags, Image
 
+from babam_jax import memory
 from babam_jax.data import tiff
 
 # Pillow's names of the formats.
@@ -30,7 +31,6 @@ _TURNS = {
 _GRAY_MODES = ('1', 'L', 'LA', 'La', 'I', 'I;16', 'I;16B', 'I;16L')
 _SENSOR_BITS = 12  # the most of sensors whose samples are stored in 16
 _ROWS = 256  # converted at a time: no large copies
-_MUCH = 768 << 20  # bytes: what the largest picture needs
 # How files of a format begin; to name what cannot be decoded.
 _BEGINNINGS = (
   (b'\xff\xd8\xff', 'JPEG'),
@@ -134,7 +134,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
   except UnreadableError:
     raise
   except MemoryError:
-    if not _has_memory():
+    if not memory.is_there():
       raise
     raise UnreadableError('asks for more memory than it needs') from None
   except Image.UnidentifiedImageError:
@@ -148,16 +148,6 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
     what = f'{name}: ' if name else ''
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise UnreadableError(f'unreadable ({what}{reason})') from None
-
-
-def _has_memory() -> bool:
-  """Whether there is memory for any picture that is accepted: then it was the
-  file that asked for too much."""
-  try:
-    bytearray(_MUCH)
-  except MemoryError:
-    return False
-  return True
 
 
 def _refuse_unknown_white(image: Image.Image) -> None:

@@ -12,8 +12,6 @@ from jaxtyping import PyTree
 from babam_jax import errors
 from babam_jax.training import parallel
 
-_PATIENCE = 7 * 86400  # seconds for a save
-
 
 class Checkpoint(NamedTuple):
   """What is needed to continue a training run.
@@ -41,8 +39,9 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=1,
       create=False,
-      # By a clock that may be set while it waits.
-      async_options=ocp.options.AsyncOptions(timeout_secs=_PATIENCE),
+      # In the background it would wait, by a clock that may jump, for threads
+      # that may have died when memory ended.
+      enable_async_checkpointing=False,
       # It must not wait for other processes: they have no manager.
       multiprocessing_options=ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}
@@ -58,7 +57,7 @@ class Checkpoints:
       self._manager.close()
 
   def save(self, checkpoint: Checkpoint) -> None:
-    """Saves in the background; a save that fails is raised by the next call.
+    """Saves a checkpoint.
 
     Of several processes only the first one saves.
 

@@ -87,7 +87,8 @@ def _let_vanish(work, rng):
 def _check_told(ended, *reasons):
   """Checks that one line gives one of the reasons; of a sweep, whose runs are
   processes of their own, that it says which are not done."""
-  assert 'Traceback' not in ended.stderr, ended.stderr
+  # When memory ends, libraries log what happens in their threads.
+  assert 'Traceback' not in ended.stderr or 'memory' in reasons, ended.stderr
   if ended.returncode == _RUNS_FAILED:
     assert 'not done' in ended.stderr
     return

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from babam_jax import errors
+from babam_jax import errors, memory
 from babam_jax.models.pretrained import pickle_reader, torch_file
 from babam_jax.models.pretrained.pickle_reader import RefusedError, shown
 
@@ -77,4 +77,6 @@ def read(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
       raise RefusedError(f'it has more than {_LARGEST:,} bytes')
     return read_format(path)
   except (RefusedError, RecursionError, MemoryError) as error:
+    if isinstance(error, MemoryError) and not memory.is_there():
+      raise
     raise refused(path, error, remedy) from None
