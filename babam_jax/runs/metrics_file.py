@@ -28,7 +28,6 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     for model in found['models'].values():
       _check(model, isinstance(model, dict), 'models')
     for stage in found['stages'].values():
-      _require(stage, ('key', 'seconds'))
       _check(stage['key'], isinstance(stage['key'], str), 'key')
       _check(stage['seconds'], _is_number(stage['seconds']), 'seconds')
     for part in ('models', 'pirm', 'detection'):
@@ -44,12 +43,6 @@ def as_written(
   path = folder / NAME
   remedy = 'Remove it and give the command of its run again; stages are reused.'
   return files.as_written(path, 'results', remedy)
-
-
-def _require(found: Any, names: Any) -> None:
-  for name in names:
-    if name not in found:
-      raise KeyError(name)
 
 
 def _check_rates(found: Any) -> None:

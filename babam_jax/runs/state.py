@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from babam_jax import files, locks
 from babam_jax.runs import job, slurm
@@ -11,8 +11,6 @@ from babam_jax.store import lab
 
 DONE, RUNNING, QUEUED, FAILED = 'done', 'running', 'queued', 'failed'
 STOPPED, WAITING = 'stopped', 'waiting'
-
-
 _EVENT_FIELDS = {'start': {'host'}, 'end': {'host', 'seconds', 'status'}}
 
 
@@ -89,8 +87,9 @@ def _is_held(path: pathlib.Path) -> bool:
 
 
 def _events(folder: pathlib.Path) -> list[dict]:
-  return [
-    event
-    for event in files.read_lines(folder / job.ATTEMPTS)
-    if _EVENT_FIELDS.get(str(event.get('event')), {''}) <= event.keys()
-  ]
+  return list(filter(_is_event, files.read_lines(folder / job.ATTEMPTS)))
+
+
+def _is_event(line: dict[str, Any]) -> bool:
+  fields = _EVENT_FIELDS.get(str(line.get('event')))
+  return fields is not None and fields <= line.keys()

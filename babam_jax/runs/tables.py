@@ -1,6 +1,6 @@
 """The table of runs, from what they left in their folders."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -62,10 +62,10 @@ def tabulate(runs: Sequence[Run], study: ConfigDict) -> Table:
     )
   for run in runs:
     rules.check_workdir(run.folder, run.config)
+  metrics = {run.name: metrics_file.read(run.folder) for run in runs}
   lines, points, histories = [], [], {}
   for row, mine in _by_row(runs):
-    metrics = [metrics_file.read(run.folder) for run in mine]
-    entries = _entries(study, metrics, row)
+    entries = _entries(study, [metrics[run.name] for run in mine], row)
     lines.append(Line(row.label, entries, len(mine), row.panel))
     is_point = study.x and row.panel
     points.append(
@@ -87,7 +87,7 @@ def tabulate(runs: Sequence[Run], study: ConfigDict) -> Table:
     study.x,
     tuple(study.tradeoff),
     histories,
-    _seconds(runs),
+    _seconds(metrics.values()),
   )
 
 
@@ -112,12 +112,8 @@ def _history(run: Run) -> list[dict[str, Any]]:
     return records
 
 
-def _seconds(runs: Sequence[Run]) -> float:
-  stages = [
-    stage
-    for run in runs
-    for stage in metrics_file.read(run.folder)['stages'].values()
-  ]
+def _seconds(metrics: Iterable[dict[str, Any]]) -> float:
+  stages = [stage for found in metrics for stage in found['stages'].values()]
   return round(sum({s['key']: s['seconds'] for s in stages}.values()), 1)
 
 

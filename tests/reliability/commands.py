@@ -14,6 +14,8 @@ from conftest import REPOSITORY, SMALL_RUN, write_faces
 from starting import Command, python
 
 from babam_jax import files
+from babam_jax.store import keeping
+from babam_jax.store.artifacts import Store
 
 _PIRM = {
   'data.size': 72,
@@ -133,8 +135,6 @@ def _run_result(folder: pathlib.Path) -> object:
 
 def _check_store(store: pathlib.Path) -> None:
   """Checks that all artifacts are whole, and nothing else is there."""
-  from babam_jax.store import keeping
-
   for kept in keeping.find(store):
     assert keeping.faults(kept) == []
   assert keeping.strangers(store) == []
@@ -198,8 +198,6 @@ def _write(number: int, output: pathlib.Path, scratch: pathlib.Path) -> None:
 
 
 def _full_store(inputs: pathlib.Path) -> None:
-  from babam_jax.store.artifacts import Store
-
   root = inputs / 'store'
   used, idle = Store(root), Store(root)
   for number in range(_KEPT):
