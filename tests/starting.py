@@ -44,6 +44,10 @@ _MODULES = {'launch.main': 'run'} | {
 }
 
 
+class HungError(AssertionError):
+  """A command did not end."""
+
+
 class Command:
   """A command that runs.
 
@@ -92,7 +96,7 @@ class Command:
     if self._process.is_alive():
       self.send(signal.SIGKILL)
       self._process.join()
-      raise AssertionError(f'hung for {seconds} s: {self._read(self.stderr)}')
+      raise HungError(f'hung for {seconds} s: {self._read(self.stderr)}')
     printed = self._read(self.stdout), self._read(self.stderr)
     return subprocess.CompletedProcess(
       self._line, self._process.exitcode, *printed
