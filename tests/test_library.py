@@ -103,7 +103,7 @@ def test_its_requirements_are_those_of_the_repository(installed):
   lines = (REPOSITORY / 'requirements.txt').read_text().splitlines()
   listed = {name(line) for line in lines if line and not line.startswith('#')}
   assert needed | extras == listed
-  assert extras == {'submitit', 'tensorflow-datasets'}
+  assert extras == {'onnx', 'submitit', 'tensorflow-datasets'}
 
 
 # --- Names ---

@@ -1,4 +1,4 @@
-"""The five networks against torchvision, without PyTorch: `golden/` holds what
+"""Networks against torchvision, without PyTorch: `golden/` holds what
 torchvision computed from weights that are a formula (see `torch_peer.py`)."""
 
 from typing import Any, NamedTuple

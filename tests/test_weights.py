@@ -614,7 +614,7 @@ def test_a_trunk_alone_serves_trunk_but_not_full(cache):
   stored_resnet('trunk')
   _, origin = initial.trunk('resnet18', 'trunk', 0)
   assert origin.random == []
-  with pytest.raises(errors.UserError, match='there are no ImageNet weights'):
+  with pytest.raises(errors.UserError, match='there are no pretrained weights'):
     initial.variables('resnet18', 2, 8, 'full', 0)
 
 
@@ -630,7 +630,9 @@ def test_missing_weights_say_how_to_get_them(cache):
     with pytest.raises(errors.UserError) as caught:
       pretrained_weights.fingerprint(model, 'full')
     message = str(caught.value)
-    assert f'python -m launch.weights --model={model} fetch' in message
+    official = networks.ARCHITECTURES[model].official
+    verb = 'fetch' if official else 'convert FILE'
+    assert f'python -m launch.weights --model={model} {verb}' in message
     assert 'none (random)' in message
     assert ('=trunk' in message) == (model in ('alexnet', 'vgg16'))
 

@@ -54,7 +54,8 @@ class SurrogateCollision(CollisionSpec):
     'pool5',
     "The activations that collide: 'pool5', 'fc6' or 'fc7' of AlexNet and VGG; "
     "'layer1' to 'layer4' or 'avgpool' of ResNet18; 'Mixed_5d', 'Mixed_6e', "
-    "'Mixed_7c' or 'avgpool' of InceptionV3.",
+    "'Mixed_7c' or 'avgpool' of InceptionV3; 'stage1' to 'stage3' or "
+    "'embedding' of MobileFaceNet.",
   )
 
   def facts(self, field: str) -> dict[str, str]:

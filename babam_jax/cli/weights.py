@@ -6,8 +6,8 @@
 
 `fetch` downloads torchvision's own checkpoint. `convert` takes a file of your
 own: `.pth` in either of PyTorch's formats or `.safetensors`, with names as in
-torchvision; or an embedded trunk (`.ckpt`). Neither needs PyTorch, and neither
-runs anything that is in the file.
+torchvision; an embedded trunk (`.ckpt`); for mobile_face_net, an `.onnx` file.
+Neither needs PyTorch, and neither runs anything that is in the file.
 """
 
 import pathlib

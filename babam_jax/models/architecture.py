@@ -17,14 +17,17 @@ class Architecture:
       'logits' (and 'aux_logits').
     taps: where poison can collide, from front to back.
     last: the head's layers that depend on the number of classes.
-    torch_name: what torchvision calls our layer.
     smallest: the smallest pictures that it takes, in pixels a side.
-    trained_on: the size of the pictures that its ImageNet weights saw.
+    trained_on: the size of the pictures that its weights saw.
     flattened: [channels, rows, columns] of the map that the head flattens;
       PyTorch flattens it in this order, we in (rows, columns, channels).
     fixed_size: pictures are resized to `trained_on` for recognition.
     channels: the last convolution's channels, the output's last axis.
     head_taps: the taps in the dense layers, whose width can be chosen.
+    torch_name: what torchvision calls our layer; its own name if torchvision
+      has no such network.
+    onnx_layers: the trunk's layers, in the order of an ONNX file's nodes, if
+      its weights come in such files.
     official: torchvision's file of weights, whose name ends in the beginning
       of its SHA-256; '' if there is none.
   """
@@ -33,11 +36,12 @@ class Architecture:
   head: Callable[[int, int], nn.Module]
   taps: tuple[str, ...]
   last: tuple[str, ...]
-  torch_name: Callable[[str], str]
   smallest: int
   channels: int
   trained_on: int = 224
   flattened: tuple[int, int, int] | None = None
   fixed_size: bool = False
   head_taps: tuple[str, ...] = ()
+  torch_name: Callable[[str], str] = str
+  onnx_layers: tuple[str, ...] = ()
   official: str = ''

@@ -8,7 +8,7 @@ import flax.traverse_util
 import jax
 from jaxtyping import Array, PyTree
 
-from babam_jax import errors, invocation, seeds
+from babam_jax import errors, seeds
 from babam_jax.models import networks
 from babam_jax.models.pretrained import weights
 
@@ -113,7 +113,7 @@ def _pretrained(
       raise errors.UserError(
         f'pretrained weights of {model} ({found.source}): {name} is missing or '
         f'not of shape {list(shape)}. Get them again: '
-        f'{invocation.line("weights")} --model={model} fetch (or convert FILE).'
+        f'{weights.how_to_get(model)}.'
       )
     taken[name] = there[name]
   layers = _layers(taken)

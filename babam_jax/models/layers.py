@@ -1,8 +1,9 @@
 """Layers whose gradients XLA would compute slowly on a CPU, and ImageNet's
 normalization.
 
-The forward passes are XLA's own; only the backward passes are written by hand.
-They are exact: `tests/test_layers.py` compares them with autodiff.
+The forward passes are XLA's own, but for the depthwise convolution's; the
+backward passes are written by hand. They are exact: `tests/test_layers.py`
+and `tests/test_mobile_face_net.py` compare them with autodiff.
 """
 
 import functools
@@ -193,6 +194,56 @@ def conv(
 def average_pool_3x3(x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
   """PyTorch's AvgPool2d(3, 1, 1), which counts the padding."""
   return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_3x3(
+  x: Float[Array, 'n h w c'], kernel: Float[Array, '3 3 1 c'], stride: int
+) -> Float[Array, 'n i j c']:
+  """A convolution of each channel with its own kernel, with padding 1.
+
+  It is made of nine shifted multiply-adds, forward and backward: XLA's own
+  takes up to a hundred times as long on a CPU. What `jax.grad` would make of
+  them is fused with all that stands around them, and slow too.
+  """
+  shifts = _shifts(x, stride)
+  return sum(x * y for x, y in zip(shifts, kernel.reshape(9, -1), strict=True))
+
+
+def _shifts(
+  x: Float[Array, 'n h w c'], stride: int
+) -> list[Float[Array, 'n i j c']]:
+  """What each of a 3x3 kernel's nine numbers is multiplied with."""
+  rows, columns = ((size - 1) // stride * stride + 1 for size in x.shape[1:3])
+  x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  return [
+    x[:, i : i + rows : stride, j : j + columns : stride]
+    for i in range(3)
+    for j in range(3)
+  ]
+
+
+def _depthwise_3x3_forward(x, kernel, stride):
+  return depthwise_3x3(x, kernel, stride), (x, kernel)
+
+
+def _depthwise_3x3_backward(stride, saved, gradient):
+  x, kernel = saved
+  sums = [jnp.sum(y * gradient, (0, 1, 2)) for y in _shifts(x, stride)]
+  spread = lax.pad(
+    gradient,
+    jnp.zeros((), x.dtype),
+    (
+      (0, 0, 0),
+      *((0, (size - 1) % stride, stride - 1) for size in x.shape[1:3]),
+      (0, 0, 0),
+    ),
+  )  # each gradient at its window's middle
+  back = depthwise_3x3(spread, kernel[::-1, ::-1], 1)
+  return back, jnp.stack(sums).reshape(kernel.shape)
+
+
+depthwise_3x3.defvjp(_depthwise_3x3_forward, _depthwise_3x3_backward)
 
 
 def _averaging_matrix(size: int, bins: int) -> np.ndarray:

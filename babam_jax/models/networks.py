@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from babam_jax import settings
-from babam_jax.models import alexnet, inception, layers, resnet, vgg
+from babam_jax.models import (
+  alexnet,
+  inception,
+  layers,
+  mobile_face_net,
+  resnet,
+  vgg,
+)
 from babam_jax.models.architecture import Architecture
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -19,6 +26,7 @@ ARCHITECTURES: dict[str, Architecture] = {
   'vgg16': vgg.VGG16,
   'resnet18': resnet.ARCHITECTURE,
   'inception_v3': inception.ARCHITECTURE,
+  'mobile_face_net': mobile_face_net.ARCHITECTURE,
 }
 WIDTH = 4096  # units of torchvision's fc6 and fc7
 

@@ -27,7 +27,8 @@ class RecognitionSettings:
 
   model: str = setting(
     'alexnet',
-    "The network; 'inception_v3' resizes pictures to 299 x 299.",
+    "The network; 'inception_v3' resizes pictures to 299 x 299, "
+    "'mobile_face_net' to 112 x 112.",
     choices=tuple(networks.ARCHITECTURES),
   )
   width: int = setting(

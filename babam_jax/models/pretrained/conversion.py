@@ -1,4 +1,5 @@
-"""Converts torchvision's names and array layouts to our variables."""
+"""Converts other names and array layouts to our variables: torchvision's, and
+those of ONNX files."""
 
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from jaxtyping import PyTree
 
 from babam_jax import errors
 from babam_jax.models import networks
+from babam_jax.models.pretrained.onnx_file import Node
 
 PARTS = ('full', 'trunk')
 _PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
@@ -20,6 +22,7 @@ _SUFFIXES = {
   'var': 'running_var',
 }
 _DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
+_ONNX_KINDS = {'Conv': ('kernel', 'bias'), 'PRelu': ('slope',)}
 _COUNTER = 'num_batches_tracked'  # in PyTorch's BatchNorm; unused here
 _SHOWN = 12  # names per kind of mistake
 
@@ -134,6 +137,99 @@ def from_torch(
     name: _to_flax(arrays[leaf.source], leaf) for name, leaf in leaves.items()
   }
   return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def from_onnx(model: str, nodes: list[Node], origin: str) -> PyTree:
+  """The variables of a trunk, `{'params': ..., 'batch_stats': ...}`.
+
+  Args:
+    model: a network with `onnx_layers`.
+    nodes: the nodes of an ONNX file that have weights.
+    origin: what was read, for the error message.
+
+  Raises:
+    UserError: layers are missing or superfluous, shapes are wrong, numbers are
+      not finite; the message lists all that is wrong.
+  """
+  nodes = [node for node in nodes if node.kind != 'Reshape']
+  layers = _onnx_layers(model)
+  pairs = list(zip(nodes, layers, strict=False))
+  unlike = [(node, layer) for node, layer in pairs if not _fits(node, layer)]
+  unusable = [
+    f'{node.name} ({layer.name})'
+    for node, layer in pairs
+    if not all(map(is_usable, node.arrays))
+  ]
+  wrong = [
+    _list('missing', [layer.name for layer in layers[len(nodes) :]]),
+    _list('superfluous', [node.name for node in nodes[len(layers) :]]),
+    _list('mis-shaped', [_compared(node, layer) for node, layer in unlike]),
+    _list('not finite floating-point numbers', unusable),
+  ]
+  if any(wrong):
+    raise errors.UserError(
+      f'{origin}: these are not the weights of {model}: '
+      f'{"; ".join(filter(None, wrong))}. Expected its graph, with BatchNorm '
+      'folded into the convolutions. Give another file.'
+    )
+  flat = {
+    f'params/trunk/{layer.name}/{part}': _to_flax(
+      array.reshape(shape), _Leaf(node.name, shape, None)
+    )
+    for node, layer in pairs
+    for array, (part, shape) in zip(
+      node.arrays, layer.shapes.items(), strict=True
+    )
+  }
+  tree = flax.traverse_util.unflatten_dict(flat, sep='/')
+  return {'batch_stats': {}} | tree
+
+
+class _OnnxLayer(NamedTuple):
+  """One of our layers: its name, its operator, its arrays' shapes in ONNX."""
+
+  name: str
+  kind: str
+  shapes: dict[str, tuple[int, ...]]
+
+
+def _onnx_layers(model: str) -> list[_OnnxLayer]:
+  """A trunk's layers in the order of an ONNX file's nodes."""
+  shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
+  flat = flax.traverse_util.flatten_dict(shapes, sep='/')
+  found = []
+  for name in networks.ARCHITECTURES[model].onnx_layers:
+    parts = {
+      part: _torch_shape(flat[f'{name}/{part}'].shape)
+      for part in ('kernel', 'bias', 'slope')
+      if f'{name}/{part}' in flat
+    }
+    found.append(
+      _OnnxLayer(name, 'PRelu' if 'slope' in parts else 'Conv', parts)
+    )
+  return found
+
+
+def _fits(node: Node, layer: _OnnxLayer) -> bool:
+  """Whether a node has a layer's operator and, but for 1s at the end, its
+  shapes: a dense layer may be a convolution of one pixel."""
+  shapes = layer.shapes.values()
+  return (node.kind, len(node.arrays)) == (layer.kind, len(shapes)) and all(
+    array.shape == shape + (1,) * (array.ndim - len(shape))
+    for array, shape in zip(node.arrays, shapes, strict=True)
+  )
+
+
+def _compared(node: Node, layer: _OnnxLayer) -> str:
+  """What a node is, and which layer it was to be."""
+  found, expected = (
+    ' '.join(str(list(shape)) for shape in shapes)
+    for shapes in ((x.shape for x in node.arrays), layer.shapes.values())
+  )
+  return (
+    f'{node.name} {node.kind} {found} instead of '
+    f'{layer.name} {layer.kind} {expected}'
+  )
 
 
 def _without_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

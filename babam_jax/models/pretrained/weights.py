@@ -20,7 +20,7 @@ from jaxtyping import PyTree
 from babam_jax import errors, files, invocation, locks
 from babam_jax.data import download
 from babam_jax.models import networks, vgg
-from babam_jax.models.pretrained import conversion, weight_file
+from babam_jax.models.pretrained import conversion, onnx_file, weight_file
 
 PRETRAINED = ('full', 'trunk', 'none')
 OFFICIAL_SERVER = 'https://download.pytorch.org/models'
@@ -131,13 +131,15 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
 
   Args:
     path: a file that `weight_file.read` reads, with torchvision's names, or an
-      embedded trunk.
+      embedded trunk; of a network with `onnx_layers`, an ONNX file.
     model: one of `networks.ARCHITECTURES`.
     part: 'full', or 'trunk' to ignore its dense layers.
 
   Raises:
     UserError: there is no such file, it is refused, or it is not `model`.
   """
+  if networks.ARCHITECTURES[model].onnx_layers:
+    return _read_onnx(path, model, part)
   remedy = f'Give a checkpoint of {model}.'
   arrays = weight_file.read(path, remedy)
   sha256 = download.sha256_of(path)
@@ -150,6 +152,13 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
     origin = f'weights file {path}'
     variables = conversion.from_torch(model, arrays, part, origin)
   return Weights(model, part, path.name, sha256, variables)
+
+
+def _read_onnx(path: pathlib.Path, model: str, part: str) -> Weights:
+  """Reads a user's ONNX file, which has no head: all of it is the trunk."""
+  nodes = onnx_file.read(path, f'Give an ONNX file of {model}.')
+  variables = conversion.from_onnx(model, nodes, f'weights file {path}')
+  return Weights(model, part, path.name, download.sha256_of(path), variables)
 
 
 def _cached_path(model: str, part: str) -> pathlib.Path:
@@ -294,14 +303,20 @@ def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
       return 'embedded'
   if _cached_path(model, 'full').is_file():
     return 'full'
-  official = networks.ARCHITECTURES[model].official or 'its weights'
   others = 'none (random)'
   if model in _EMBEDDED:
     others = 'trunk (the embedded convolutions) or none (random)'
   raise errors.UserError(
-    f'{node}.pretrained: found {pretrained!r}, but there are no ImageNet '
-    f'weights of {model} in {download.cache_folder()}/weights. Get '
-    f'them with: {invocation.line("weights")} --model={model} fetch (or '
-    f'convert FILE, if you have {official}); or go on without: '
-    f'--{node}.pretrained={others}.'
+    f'{node}.pretrained: found {pretrained!r}, but there are no pretrained '
+    f'weights of {model} in {download.cache_folder()}/weights. Get them with: '
+    f'{how_to_get(model)}; or go on without: --{node}.pretrained={others}.'
   )
+
+
+def how_to_get(model: str) -> str:
+  """The command that gets the full weights of a network."""
+  command = f'{invocation.line("weights")} --model={model}'
+  if networks.ARCHITECTURES[model].onnx_layers:
+    return f'{command} convert FILE (an ONNX file that you have)'
+  official = networks.ARCHITECTURES[model].official or 'its weights'
+  return f'{command} fetch (or convert FILE, if you have {official})'

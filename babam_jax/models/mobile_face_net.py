@@ -1,0 +1,201 @@
+"""MobileFaceNet (Chen et al. 2018), trained on faces of 112 pixels a side.
+
+It is twice as wide as the paper's, with its BatchNorm folded into the
+convolutions, as in InsightFace's ONNX files. Pictures of other sizes are
+resized in the trunk, so that poison can be crafted at any size.
+"""
+
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from babam_jax.models import layers
+from babam_jax.models.architecture import Architecture
+
+_SIZE = 112
+_SLOPE = 0.25  # of a new PReLU
+# channels, units of the blocks inside, of the first block, residual blocks
+_STAGES = ((64, 128, 128, 4), (128, 256, 256, 6), (128, 256, 512, 2))
+_WIDTH = 512  # of the embedding
+_BLOCK_LAYERS = (
+  'expand',
+  'expand_prelu',
+  'depthwise',
+  'depthwise_prelu',
+  'project',
+)
+STAGE_TAPS = ('stage1', 'stage2', 'stage3')
+
+
+def _normal(gain: float) -> nn.initializers.Initializer:
+  """Kernels that multiply the mean square of their input by `gain`."""
+  return nn.initializers.variance_scaling(gain, 'fan_in', 'truncated_normal')
+
+
+_BEFORE_PRELU = _normal(2 / (1 + _SLOPE**2))
+_LINEAR = _normal(1)
+
+
+class PReLU(nn.Module):
+  """ReLU that multiplies what is negative by a slope per channel."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
+    initial = nn.initializers.constant(_SLOPE)
+    slope = self.param('slope', initial, (x.shape[-1],))
+    return jnp.where(x > 0, x, slope * x)
+
+
+class Depthwise(nn.Module):
+  """`layers.depthwise_3x3` with its parameters.
+
+  Attributes:
+    stride: in both directions.
+  """
+
+  stride: int = 1
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n i j c']:
+    width = x.shape[-1]
+    kernel = self.param('kernel', _BEFORE_PRELU, (3, 3, 1, width))
+    bias = self.param('bias', nn.initializers.zeros, (width,))
+    return layers.depthwise_3x3(x, kernel, self.stride) + bias
+
+
+class GlobalDepthwise(nn.Module):
+  """A depthwise convolution as large as the map: a weighted mean of it."""
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n c']:
+    height, width, channels = x.shape[1:]
+    kernel = self.param('kernel', _LINEAR, (height, width, 1, channels))
+    bias = self.param('bias', nn.initializers.zeros, (channels,))
+    return jnp.sum(x * kernel[:, :, 0], (1, 2)) + bias
+
+
+class Block(nn.Module):
+  """1x1 to more channels, a depthwise 3x3, 1x1 to fewer channels.
+
+  Attributes:
+    width: output channels.
+    inner: channels of the depthwise convolution.
+    stride: its stride.
+    gain: of the last convolution, at random.
+  """
+
+  width: int
+  inner: int
+  stride: int = 1
+  gain: float = 1.0
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n i j d']:
+    x = nn.Conv(self.inner, (1, 1), kernel_init=_BEFORE_PRELU, name='expand')(x)
+    x = PReLU(name='expand_prelu')(x)
+    x = Depthwise(self.stride, name='depthwise')(x)
+    x = PReLU(name='depthwise_prelu')(x)
+    linear = _normal(self.gain)
+    return nn.Conv(self.width, (1, 1), kernel_init=linear, name='project')(x)
+
+
+class Stage(nn.Module):
+  """A block that halves the map, and residual ones.
+
+  The random residual blocks add little each, so that activations keep their
+  size.
+
+  Attributes:
+    width: output channels.
+    inner: channels inside the residual blocks.
+    first: channels inside the first block.
+    blocks: residual blocks.
+  """
+
+  width: int
+  inner: int
+  first: int
+  blocks: int
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n i j d']:
+    x = Block(self.width, self.first, 2, name='block0')(x)
+    gain = 1 / self.blocks
+    for block in range(1, self.blocks + 1):
+      name = f'block{block}'
+      x = x + Block(self.width, self.inner, gain=gain, name=name)(x)
+    return x
+
+
+def _resized(images: Float[Array, 'n h w 3']) -> Float[Array, 'n 112 112 3']:
+  """Pictures of the size that the network has, bilinearly."""
+  if images.shape[1:3] == (_SIZE, _SIZE):
+    return images
+  return jax.image.resize(images, (len(images), _SIZE, _SIZE, 3), 'linear')
+
+
+class Trunk(nn.Module):
+  """Maps pixels in [0, 1] to stage1 ... stage3 (flattened) and embedding."""
+
+  @nn.compact
+  def __call__(
+    self,
+    images: Float[Array, 'n h w 3'],
+    training: layers.Training | None = None,
+  ) -> dict[str, Float[Array, 'n _']]:
+    x = 2 * _resized(images) - 1
+    x = nn.Conv(
+      64, (3, 3), 2, ((1, 1), (1, 1)), kernel_init=_BEFORE_PRELU, name='conv1'
+    )(x)
+    x = PReLU(name='conv1_prelu')(x)
+    x = PReLU(name='conv2_prelu')(Depthwise(name='conv2')(x))
+    taps = {}
+    for tap, shape in zip(STAGE_TAPS, _STAGES, strict=True):
+      x = Stage(*shape, name=tap)(x)
+      taps[tap] = x.reshape(len(x), -1)
+    x = nn.Conv(_WIDTH, (1, 1), kernel_init=_BEFORE_PRELU, name='conv3')(x)
+    x = GlobalDepthwise(name='pool')(PReLU(name='conv3_prelu')(x))
+    embedding = nn.Dense(_WIDTH, kernel_init=_LINEAR, name='embedding')(x)
+    return taps | {'embedding': embedding}
+
+
+class Head(nn.Module):
+  """The dense layer.
+
+  Attributes:
+    num_classes: the width of the layer.
+  """
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(
+    self,
+    embedding: Float[Array, 'n 512'],
+    training: layers.Training | None = None,
+  ) -> dict[str, Float[Array, 'n _']]:
+    return {'logits': nn.Dense(self.num_classes, name='fc')(embedding)}
+
+
+def _layers() -> Iterator[str]:
+  """The trunk's layers, from front to back."""
+  yield from ('conv1', 'conv1_prelu', 'conv2', 'conv2_prelu')
+  for stage, (*_, blocks) in zip(STAGE_TAPS, _STAGES, strict=True):
+    for block in range(blocks + 1):
+      yield from (f'{stage}/block{block}/{layer}' for layer in _BLOCK_LAYERS)
+  yield from ('conv3', 'conv3_prelu', 'pool', 'embedding')
+
+
+ARCHITECTURE = Architecture(
+  trunk=Trunk,
+  head=lambda num_classes, width: Head(num_classes),
+  taps=(*STAGE_TAPS, 'embedding'),
+  last=('fc',),
+  smallest=1,
+  channels=_WIDTH,
+  trained_on=_SIZE,
+  onnx_layers=tuple(_layers()),
+)
