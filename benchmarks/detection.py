@@ -1,281 +1,488 @@
-"""What the general PIRM flags among pictures that it never saw.
+"""What PIRMs flag among pictures that they never saw, at a stated rate.
 
-  python -m benchmarks.detection --faces=../shared/data/lfw12 \
-    --natural=../shared/data/natural
+  python -m launch.weights --model=mobile_face_net \
+    convert ../shared/data/models/mobilefacenet.onnx
+  python -m benchmarks.detection --data=../shared/data
 
-Makes a folder of class folders, one for each kind of poison or of clean
-pictures, runs `launch.sanitize --action=report` on it, and writes how many
-of each were flagged to `results/sanitize/detection.json` and `.md`. The poison
-is kept in `--work` and reused. About an hour on two cores.
+Scores clean pictures of many kinds, and poison of many kinds, processed in many
+ways, as the sanitizer does; writes how many are flagged to
+`results/sanitize/detection.json` and `.md`, with the worst pictures beside
+(natural ones only). The poison is kept in `--work` and reused. About an hour on
+two cores.
 """
 
-import csv
+import math
 import pathlib
 import shlex
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
 from PIL import Image
+from sklearn import metrics as sklearn_metrics
 
-from babam_jax import files, seeds, settings
-from babam_jax.attacks import poison_set
-from babam_jax.attacks.hidden_trigger import HiddenTrigger
-from babam_jax.data import datasets, decoding, image_folder, processing
+from babam_jax import cpu, files, seeds
 from babam_jax.data.image_folder import Picture
+from babam_jax.defenses import any_size, calibration, grain, pirm
 from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import environment
-from babam_jax.progress import say
-from configs import pirm_general
+from babam_jax.progress import progress_bar
+from babam_jax.sanitizer import class_verdict
+from benchmarks import judged_pictures
+from benchmarks.judged_pictures import (
+  AS_IT_IS,
+  COSTLY,
+  DOMAINS,
+  KINDS,
+  PROCESSINGS,
+  Pixels,
+)
 
-_FACES = flags.DEFINE_string('faces', None, "LFW's class folders.")
-_NATURAL = flags.DEFINE_string('natural', None, 'Its training pictures.')
+_DATA = flags.DEFINE_string('data', '../shared/data', 'The folder of all data.')
 _WORK = flags.DEFINE_string('work', 'runs/detection', 'A folder for poison.')
-_PIRM = flags.DEFINE_string('pirm', None, 'A PIRM; default: the shipped one.')
-_FPR = flags.DEFINE_float('fpr', 0.01, 'As in launch.sanitize.')
+_PIRMS = flags.DEFINE_list(
+  'pirms', ['general', 'shipped', 'hardened'], 'PIRMs by name or file.'
+)
+_RATES = (0.01, 0.001)
+_POISONS = flags.DEFINE_integer('poisons', 30, 'Pictures of each kind.')
+_CLEAN = flags.DEFINE_integer('clean', 200, 'Pictures of each domain at most.')
+_ONLY = flags.DEFINE_list('only', [], 'Names of domains and kinds; all.')
 _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
-_SEED = 11  # other triggers than in the PIRM's training
-_SIZE = 224  # pixels a side, of the attack
+_BATCH = 16
+_NATURAL = ('caltech101', 'textures')
+_WORST = 12  # pictures shown
+_TEN = 10  # poisons of a class
 
-Pixels = np.ndarray  # uint8 [h, w, 3], or [h, w] without colors
 
-
-class Kind(NamedTuple):
-  """A kind of poison.
+class Case(NamedTuple):
+  """Pictures that are counted together.
 
   Attributes:
-    name: the name of its folder.
-    faces: 'lfw' or 'orl'.
-    count: the number of pictures.
-    sets: the settings of `HiddenTrigger` in which it differs.
+    name: the domain, or the kind of poison.
+    processing: one of `PROCESSINGS`.
+    poisoned: whether they are poison.
+    pictures: the pictures.
   """
 
   name: str
-  faces: str
-  count: int
-  sets: dict[str, Any]
+  processing: str
+  poisoned: bool
+  pictures: Sequence[Pixels | Picture]
+
+  @property
+  def domain(self) -> str:
+    """Where the pictures come from."""
+    return next(name for name in DOMAINS if self.name.startswith(name))
 
 
-_RESNET = {'model': 'resnet18', 'pretrained': 'none'}
-_EPS16, _EPS8, _EPS34 = {'eps': 16}, {'eps': 8}, {'eps': 34}
-_FC7 = {'tap': 'fc7'}
-_ALIKE = {'gray': True}  # the change is the same in all channels
-_PLAIN = Kind('alexnet-pool5-eps16', 'lfw', 200, _EPS16)
-_GRAY = Kind('alexnet-pool5-eps16-gray', 'lfw', 100, _EPS16 | _ALIKE)
-_ORL_GRAY = Kind('alexnet-pool5-eps16-gray', 'orl', 100, _EPS16 | _ALIKE)
-POISON = (
-  _PLAIN,
-  Kind('alexnet-fc7-eps16', 'lfw', 200, _FC7 | _EPS16),
-  Kind('alexnet-pool5-eps8', 'lfw', 100, _EPS8),
-  Kind('alexnet-fc7-eps8', 'lfw', 100, _FC7 | _EPS8),
-  Kind('alexnet-pool5-eps34', 'lfw', 100, _EPS34),
-  Kind('alexnet-fc7-eps34', 'lfw', 100, _FC7 | _EPS34),
-  Kind('alexnet-pool5-eps16-adam', 'lfw', 100, {'optimizer': 'adam'}),
-  Kind('resnet18-layer4-eps16', 'lfw', 60, _RESNET | {'tap': 'layer4'}),
-  Kind('resnet18-layer3-eps16', 'lfw', 60, _RESNET | {'tap': 'layer3'}),
-  Kind('vgg16-pool5-eps16', 'lfw', 36, {'model': 'vgg16', 'iterations': 40}),
-  Kind('alexnet-pool5-eps16', 'orl', 100, _EPS16),
-  _GRAY,
-  Kind('alexnet-fc7-eps16-gray', 'lfw', 60, _FC7 | _EPS16 | _ALIKE),
-  Kind('alexnet-pool5-eps8-gray', 'lfw', 60, _EPS8 | _ALIKE),
-  _ORL_GRAY,
-)
-_PROCESSED = (_PLAIN, _GRAY)
-_NOISE = (4, 8)  # standard deviations, in gray levels
+def cases() -> Iterator[Case]:
+  """All cases, in order."""
+  data, work = pathlib.Path(_DATA.value), pathlib.Path(_WORK.value)
+  for domain in DOMAINS:
+    if _ONLY.value and domain not in _ONLY.value:
+      continue
+    pictures = judged_pictures.choose_classes(domain, data, _CLEAN.value)
+    for processing in PROCESSINGS:
+      count = len(pictures) // (5 if processing in COSTLY else 1)
+      yield Case(domain, processing, False, pictures[: max(1, count)])
+  for kind in KINDS:
+    if _ONLY.value and kind.label not in _ONLY.value:
+      continue
+    poison = judged_pictures.craft(kind, data, work, _POISONS.value)
+    for processing in (AS_IT_IS, *kind.on_the_way):
+      yield Case(kind.label, processing, True, poison)
 
 
-def _resized(size: int) -> Callable[[Pixels], Pixels]:
-  def resize(picture: Pixels) -> Pixels:
-    image = Image.fromarray(picture)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+class Scores(NamedTuple):
+  """What one PIRM says of the pictures of a case.
 
-  return resize
+  Attributes:
+    values: the probability of poison of each.
+    grain: how rough each is, in gray levels.
+  """
 
-
-def _faces(name: str, number: int | None) -> list[Picture]:
-  """Pictures of a data set, a random choice in random order."""
-  root = _FACES.value if name == 'lfw' else ''
-  found = datasets.find_pictures(name, root, ())
-  order = seeds.numpy_rng(_SEED, f'{name} pictures').permutation(len(found))
-  return [found[i] for i in order[:number]]
+  values: np.ndarray
+  grain: np.ndarray
 
 
-def craft(kind: Kind) -> list[Pixels]:
-  """Poison of a kind, reused if an earlier run made it."""
-  folder = pathlib.Path(_WORK.value) / f'{kind.faces}-{kind.name}'
-  done = folder / 'poison.npz'
-  if not done.exists():
-    say(f'{kind.faces} {kind.name}')
-    method = settings.replace(HiddenTrigger(), kind.sets)
-    chosen = _faces(kind.faces, 2 * kind.count)
-    loaded = image_folder.load(
-      chosen, tuple(sorted({p.class_name for p in chosen})), _SIZE, False
-    ).images
-    poison, _ = poison_set.craft_set(
-      method.surrogate(_SEED),
-      method,
-      loaded[: len(loaded) // 2],
-      loaded[len(loaded) // 2 :],
-      trigger_size=method.trigger_size,
-      seed=seeds.child_seed(_SEED, kind.name),
-      scratch=folder,
+def score(models: Sequence[pirm.Pirm], case: Case) -> list[Scores]:
+  """What each PIRM says of a case."""
+  found: list[list[grain.Evidence]] = [[] for _ in models]
+  for start in range(0, len(case.pictures), _BATCH):
+    batch = [
+      judged_pictures.process(case.processing, _pixels(p), start + i)
+      for i, p in enumerate(case.pictures[start : start + _BATCH])
+    ]
+    views = [any_size.views(models[0].variant, pixels) for pixels in batch]
+    for model, evidence in zip(models, found, strict=True):
+      evidence += any_size.evidence(model, views)
+  return [
+    Scores(
+      calibration.probability(
+        model.calibration,
+        any_size.normalized(model.calibration.strata, evidence),
+      ),
+      np.array([view.grain[0] for view in evidence]),
     )
-    files.write_arrays(done, {'images': poison.images})
-  return list(files.read_arrays(done)['images'])
-
-
-def _save(
-  root: pathlib.Path, case: str, pictures: list[Pixels], **options
-) -> None:
-  """Writes pictures as a class folder: PNG, or JPEG if a `quality` is given."""
-  folder = root / case
-  folder.mkdir(parents=True)
-  for i, picture in enumerate(pictures):
-    ending = 'jpg' if options else 'png'
-    Image.fromarray(picture).save(folder / f'{i:04d}.{ending}', **options)
-
-
-def _copy(root: pathlib.Path, case: str, pictures: list[Picture]) -> None:
-  """Copies files of a data set as they are."""
-  folder = root / case
-  folder.mkdir(parents=True)
-  for i, picture in enumerate(pictures):
-    suffix = pathlib.PurePath(picture.id).suffix or '.png'
-    (folder / f'{i:04d}{suffix}').write_bytes(picture.read())
-
-
-def make_poison(root: pathlib.Path) -> None:
-  """A class folder for each kind of poison, and for two of them processed."""
-  for kind in POISON:
-    _save(root, f'poison {kind.faces} {kind.name}', craft(kind))
-  for kind in _PROCESSED:
-    pictures, case = craft(kind), f'poison {kind.faces} {kind.name}'
-    for quality in (95, 75):
-      _save(root, f'{case} jpeg{quality}', pictures, quality=quality)
-    for size in (160, 1000):
-      resized = [_resized(size)(picture) for picture in pictures]
-      _save(root, f'{case} resized{size}', resized)
-    _save(root, f'{case} without colors', _without_colors(pictures))
-  case = f'poison orl {_ORL_GRAY.name}'
-  _save(root, f'{case} without colors', _without_colors(craft(_ORL_GRAY)))
-
-
-def _without_colors(pictures: list[Pixels]) -> list[Pixels]:
-  """The pictures in gray, as files with one channel."""
-  return [processing.as_gray(picture)[:, :, 0] for picture in pictures]
-
-
-def _noised(pictures: list[Pixels], deviation: int, gray: bool) -> list[Pixels]:
-  """Adds normal noise, like a sensor's; if `gray`, the same in all channels."""
-  rng = seeds.numpy_rng(_SEED, f'noise {deviation} {gray}')
-
-  def add(picture: Pixels) -> Pixels:
-    shape = (*picture.shape[:2], 1) if gray else picture.shape
-    return processing.with_noise(picture, rng.normal(0, deviation, shape))
-
-  return [add(picture) for picture in pictures]
-
-
-def make_clean(root: pathlib.Path) -> None:
-  """A class folder for each kind of clean pictures."""
-  natural = pathlib.Path(_NATURAL.value)
-  held_out = [
-    image_folder.in_file(path, path.name, 'natural')
-    for prefix in pirm_general.get_config().pirm.leave_out
-    for path in sorted((natural / prefix).glob('*'))
+    for model, evidence in zip(models, found, strict=True)
   ]
-  sets = {
-    'lfw': _faces('lfw', None),
-    'orl': _faces('orl', None),
-    'caltech101': held_out,
-  }
-  for name, pictures in sets.items():
-    _copy(root, f'clean {name} as it is', pictures)
-    decoded = [np.asarray(decoding.decode(p.read()).image) for p in pictures]
-    resized = [_resized(_SIZE)(picture) for picture in decoded]
-    _save(root, f'clean {name} resized{_SIZE}', resized)
-    _save(root, f'clean {name} without colors', _without_colors(decoded))
-    for quality in (95, 75):
-      _save(root, f'clean {name} jpeg{quality}', decoded, quality=quality)
-    for deviation in _NOISE:
-      for gray in (False, True):
-        case = f'clean {name} {"gray " if gray else ""}noise{deviation}'
-        noised = _noised(decoded, deviation, gray)
-        _save(root, case, noised)
-        _save(root, f'{case} jpeg75', noised, quality=75)
 
 
-def scores(root: pathlib.Path, page: pathlib.Path) -> dict[str, list[float]]:
-  """Runs the command; the scores of the pictures, case by case."""
-  line = ['-m', 'launch.sanitize', '--action=report', f'--fpr={_FPR.value}']
-  line += [f'--input={root}', f'--output={page}']
-  if _PIRM.value:
-    line.append(f'--pirm={_PIRM.value}')
-  subprocess.run([sys.executable, *line], check=True)
-  found: dict[str, list[float]] = {}
-  with open(page / 'scores.csv', newline='') as file:
-    for row in csv.DictReader(file):
-      found.setdefault(row['class'], []).append(float(row['score']))
-  return found
+def _pixels(picture: Pixels | Picture) -> Pixels:
+  if isinstance(picture, Picture):
+    return judged_pictures.decoded(picture)
+  return picture
 
 
 def main(argv) -> None:
-  """Makes the folder, sanitizes it, counts."""
+  """Scores, counts, writes."""
   del argv
+  cpu.configure()
   results = pathlib.Path(_RESULTS.value)
-  with tempfile.TemporaryDirectory() as name:
-    root, page = pathlib.Path(name, 'cases'), pathlib.Path(name, 'page')
-    make_poison(root)
-    make_clean(root)
-    found = scores(root, page)
-    told = files.read_json(page / 'summary.json')['settings']
-  threshold = told['threshold']
+  names = _PIRMS.value
+  models = [pirm.load_pirm(name) for name in names]
+  thresholds = {
+    rate: [_threshold(model, rate) for model in models] for rate in _RATES
+  }
+  rows, scored = [], []
+  with progress_bar(0, 'cases', 'case') as bar:
+    for case in cases():
+      found = score(models, case)
+      scored.append((case, found[0]))
+      rows.append(_row(case, names, found, thresholds))
+      bar.update()
   record = {
-    'threshold': threshold,
-    'fpr': _FPR.value,
-    'pirm_sha256': told['pirm_sha256'],
-    'cases': {
-      case: {
-        'pictures': len(values),
-        'flagged': sum(value > threshold for value in values),
-        'median_score': round(float(np.median(values)), 4),
+    'pirms': {
+      name: {
+        'sha256': pirm.fingerprint(pirm.path_of(name)),
+        'thresholds': {str(r): thresholds[r][i] for r in _RATES},
       }
-      for case, values in found.items()
+      for i, name in enumerate(names)
     },
+    'cases': rows,
+    'summary': summary(rows, names),
+    'strata': strata(scored, thresholds[_RATES[0]][0]),
+    'natural auroc': natural_auroc(scored),
+    'classes': class_verdicts(scored, models[0], thresholds[_RATES[0]][0]),
+    'reliability': reliability(scored),
     'environment': environment.describe(
       shlex.join(['python', '-m', 'benchmarks.detection', *sys.argv[1:]])
     ),
   }
   files.write_json(results / 'detection.json', record)
   files.write_text(results / 'detection.md', as_markdown(record))
+  _show_worst(scored, thresholds[_RATES[0]][0], results)
   print(as_markdown(record))
 
 
+def _threshold(model: pirm.Pirm, rate: float) -> float:
+  """That of a rate; 0.5 for a PIRM without scores of clean pictures."""
+  if not len(model.calibration.clean):
+    return calibration.UNCALIBRATED
+  return calibration.threshold(model.calibration, rate)
+
+
+def _row(
+  case: Case,
+  names: Sequence[str],
+  found: Sequence[Scores],
+  thresholds: dict[float, list[float]],
+) -> dict[str, Any]:
+  return {
+    'name': case.name,
+    'processing': case.processing,
+    'poisoned': case.poisoned,
+    'pictures': len(case.pictures),
+    'flagged': {
+      name: {
+        str(rate): int((scores.values > thresholds[rate][i]).sum())
+        for rate in _RATES
+      }
+      for i, (name, scores) in enumerate(zip(names, found, strict=True))
+    },
+    'median_score': {
+      name: round(float(np.median(scores.values)), 4)
+      for name, scores in zip(names, found, strict=True)
+    },
+  }
+
+
+def summary(
+  rows: Sequence[dict[str, Any]], names: Sequence[str]
+) -> dict[str, Any]:
+  """Clean pictures flagged over all, and in the worst case."""
+  clean = [row for row in rows if not row['poisoned']]
+  result = {}
+  for name in names:
+    for rate in map(str, _RATES):
+      flagged = [row['flagged'][name][rate] for row in clean]
+      shares = [
+        count / row['pictures']
+        for count, row in zip(flagged, clean, strict=True)
+      ]
+      total = sum(row['pictures'] for row in clean)
+      result[f'{name} at {rate}'] = {
+        'clean pictures': total,
+        'flagged': sum(flagged),
+        'cases above 1.5 times the rate': sum(
+          share > 1.5 * float(rate) for share in shares
+        ),
+        'cases': len(clean),
+        'worst share': max(shares, default=0.0),
+      }
+  return result
+
+
+def strata(
+  scored: Sequence[tuple[Case, Scores]], threshold: float
+) -> list[dict[str, Any]]:
+  """The share of clean pictures flagged, by grain, by the first PIRM."""
+  clean = [found for case, found in scored if not case.poisoned]
+  if not clean:
+    return []
+  grains = np.concatenate([found.grain for found in clean])
+  flagged = np.concatenate([found.values > threshold for found in clean])
+  edges = (0, 0.5, 1, 2, 4, 8, 16, math.inf)
+  result = []
+  for low, high in zip(edges[:-1], edges[1:], strict=True):
+    here = (grains >= low) & (grains < high)
+    if here.any():
+      result.append(
+        {
+          'grain': f'{low} to {high}',
+          'pictures': int(here.sum()),
+          'flagged': int(flagged[here].sum()),
+        }
+      )
+  return result
+
+
+def class_verdicts(
+  scored: Sequence[tuple[Case, Scores]], model: pirm.Pirm, threshold: float
+) -> list[dict[str, Any]]:
+  """How many classes are named, by the first PIRM: clean ones, and those of ten
+  poisons beside ten clean pictures, one in a folder of clean ones."""
+  levels = class_verdict.levels(threshold, model.calibration.clean)
+  if not levels:
+    return []
+  clean = {
+    (case.name, case.processing): _by_class(case, found)
+    for case, found in scored
+    if not case.poisoned
+  }
+  result = []
+  for (name, processing), classes in clean.items():
+    named = _named(classes, levels)
+    result.append(_counted(name, processing, False, named))
+  for case, found in scored:
+    beside = clean.get((case.domain, case.processing))
+    if not case.poisoned or beside is None or len(beside) < 2:
+      continue
+    rng = seeds.numpy_rng(judged_pictures.SEED, f'{case.name} classes')
+    pool = np.concatenate(beside)
+    groups = np.split(found.values, range(_TEN, len(found.values), _TEN))
+    named = [
+      _named([np.r_[ten, rng.choice(pool, _TEN)], *beside], levels)[0]
+      for ten in groups
+      if len(ten) == _TEN
+    ]
+    result.append(_counted(case.name, case.processing, True, np.array(named)))
+  return result
+
+
+def _by_class(case: Case, found: Scores) -> list[np.ndarray]:
+  """The scores of each class of clean pictures."""
+  names = [
+    judged_pictures.class_of(picture)
+    for picture in case.pictures
+    if isinstance(picture, Picture)
+  ]
+  of = np.array(names)
+  return [found.values[of == name] for name in dict.fromkeys(names)]
+
+
+def _named(
+  classes: Sequence[np.ndarray], levels: Sequence[class_verdict.Level]
+) -> np.ndarray:
+  above = [[(c > level.threshold).sum() for level in levels] for c in classes]
+  judged = np.array([len(c) for c in classes])
+  verdicts = class_verdict.judge(np.array(above), judged, levels)
+  return class_verdict.named(verdicts.p_values)
+
+
+def _counted(
+  name: str, processing: str, poisoned: bool, named: np.ndarray
+) -> dict[str, Any]:
+  return {
+    'name': name,
+    'processing': processing,
+    'poisoned': poisoned,
+    'classes': len(named),
+    'named': int(named.sum()),
+  }
+
+
+def _labeled(
+  scored: Sequence[tuple[Case, Scores]],
+) -> tuple[np.ndarray, np.ndarray]:
+  values = np.concatenate([found.values for _, found in scored])
+  truth = [np.full(len(case.pictures), case.poisoned) for case, _ in scored]
+  return values, np.concatenate(truth)
+
+
+def natural_auroc(scored: Sequence[tuple[Case, Scores]]) -> float | None:
+  """Of the first PIRM, on natural pictures held out, however processed."""
+  natural = [(case, found) for case, found in scored if case.domain in _NATURAL]
+  if len({case.poisoned for case, _ in natural}) < 2:
+    return None
+  values, truth = _labeled(natural)
+  return float(sklearn_metrics.roc_auc_score(truth, values))
+
+
+def reliability(
+  scored: Sequence[tuple[Case, Scores]],
+) -> list[dict[str, float]]:
+  """Scores beside the truth, of the first PIRM, over all cases."""
+  values, truth = _labeled(scored)
+  return [b._asdict() for b in calibration.reliability(values, truth)]
+
+
+def _show_worst(
+  scored: Sequence[tuple[Case, Scores]],
+  threshold: float,
+  results: pathlib.Path,
+) -> None:
+  """Pictures of the worst false flags and misses, natural ones only."""
+  for poisoned, name in ((False, 'false_flags'), (True, 'misses')):
+    ranked = sorted(
+      (
+        (-value if not poisoned else value, case, number)
+        for case, found in scored
+        if case.poisoned == poisoned and case.domain in _NATURAL
+        for number, value in enumerate(found.values.tolist())
+        if (value > threshold) != poisoned
+      ),
+      key=lambda one: one[0],
+    )
+    shown = [
+      _middle(
+        judged_pictures.process(
+          case.processing, _pixels(case.pictures[number]), number
+        )
+      )
+      for _, case, number in ranked[:_WORST]
+    ]
+    if shown:
+      path = results / f'{name}.png'
+      Image.fromarray(np.concatenate(shown, axis=1)).save(path)
+
+
+def _middle(picture: Pixels, side: int = 128) -> Pixels:
+  """The middle at native resolution."""
+  height, width = picture.shape[:2]
+  missing = [(0, max(0, side - length)) for length in (height, width)]
+  picture = np.pad(picture, (*missing, (0, 0)))
+  top, left = ((length - side) // 2 for length in picture.shape[:2])
+  return picture[top : top + side, left : left + side]
+
+
+# --- The page ---
+
+
 def as_markdown(record: dict[str, Any]) -> str:
-  """The record as a page with a table."""
+  """The record as a page with tables."""
+  names = list(record['pirms'])
+  command = record['environment']['command']
   lines = [
-    '# What the general PIRM finds in pictures that it never saw',
+    '# What PIRMs find in pictures that they never saw',
     '',
-    f'By `{record["environment"]["command"]}`: the threshold '
-    f'{record["threshold"]:.4f}, which is that of a false-positive rate of '
-    f'{record["fpr"]} on the stored calibration pictures.',
+    f'By `{command}`: at the thresholds that belong to a false-positive rate '
+    f"of {_RATES[0]} on each PIRM's own calibration pictures (in brackets: "
+    f'{_RATES[1]}). Shares in % with 95 % intervals (Wilson).',
     '',
-    '| pictures | number | flagged | share % [95 %] | median score |',
+    '## Clean pictures, all cases',
+    '',
+    '| PIRM at rate | pictures | flagged % | cases above 1.5 times the rate | '
+    'worst case % |',
     '|---|---|---|---|---|',
   ]
-  for case, figures in record['cases'].items():
-    share = figures['flagged'] / figures['pictures']
-    low, high = wilson_interval(share, figures['pictures'])
+  for name, one in record['summary'].items():
     lines.append(
-      f'| {case} | {figures["pictures"]} | {figures["flagged"]} | '
-      f'{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}] | '
-      f'{figures["median_score"]} |'
+      f'| {name} | {one["clean pictures"]} | '
+      f'{100 * one["flagged"] / max(1, one["clean pictures"]):.2f} | '
+      f'{one["cases above 1.5 times the rate"]} of {one["cases"]} | '
+      f'{100 * one["worst share"]:.1f} |'
+    )
+  for poisoned, title in ((True, 'Poison'), (False, 'Clean pictures')):
+    lines += ['', f'## {title}', '']
+    lines += [
+      f'| pictures | processing | number | {" | ".join(names)} |',
+      '|---' * (3 + len(names)) + '|',
+    ]
+    lines += [
+      _line(row, names)
+      for row in record['cases']
+      if row['poisoned'] == poisoned
+    ]
+  lines += ['', f'## Clean pictures by grain ({names[0]})', '']
+  lines += ['| grain, gray levels | pictures | flagged % |', '|---|---|---|']
+  for one in record['strata']:
+    lines.append(
+      f'| {one["grain"]} | {one["pictures"]} | '
+      f'{_share(one["flagged"], one["pictures"])} |'
+    )
+  auroc = record['natural auroc']
+  if auroc is not None:
+    lines += [
+      '',
+      f'AUROC on the natural pictures held out (`{names[0]}`, the poison and '
+      f'the clean pictures above, however processed): {auroc:.4f}.',
+    ]
+  lines += _class_lines(record['classes'], names[0])
+  lines += ['', f'## Score and truth ({names[0]}, all cases)', '']
+  lines += ['| mean score | poisoned % | pictures |', '|---|---|---|']
+  for one in record['reliability']:
+    lines.append(
+      f'| {one["score"]:.3f} | {100 * one["poisoned"]:.1f} | {one["count"]} |'
     )
   return '\n'.join([*lines, ''])
+
+
+def _class_lines(found: Sequence[dict[str, Any]], name: str) -> list[str]:
+  """The table of class verdicts."""
+  lines = ['', f'## Classes that are named ({name})', '']
+  lines += ['| classes | number | named |', '|---|---|---|']
+  for poisoned, title in ((False, 'clean'), (True, 'with ten poisons')):
+    here = [one for one in found if one['poisoned'] == poisoned]
+    totals = (sum(one[key] for one in here) for key in ('classes', 'named'))
+    lines.append(f'| {title}, all | {" | ".join(map(str, totals))} |')
+    lines += [
+      f'| {one["name"]}, {one["processing"]} | {one["classes"]} | '
+      f'{one["named"]} |'
+      for one in here
+      if poisoned or one['named']
+    ]
+  return lines
+
+
+def _line(row: dict[str, Any], names: Sequence[str]) -> str:
+  high, low = map(str, _RATES)
+  shares = [
+    f'{_share(row["flagged"][name][high], row["pictures"])} '
+    f'({100 * row["flagged"][name][low] / row["pictures"]:.1f})'
+    for name in names
+  ]
+  return (
+    f'| {row["name"]} | {row["processing"]} | {row["pictures"]} | '
+    f'{" | ".join(shares)} |'
+  )
+
+
+def _share(flagged: int, count: int) -> str:
+  low, high = wilson_interval(flagged / count, count)
+  return f'{100 * flagged / count:.1f} [{100 * low:.1f}, {100 * high:.1f}]'
 
 
 if __name__ == '__main__':

@@ -17,7 +17,8 @@ def test_p_value_is_a_binomial_tail(flagged, others, rate):
     math.comb(judged, k) * rate**k * (1 - rate) ** (judged - k)
     for k in range(flagged, judged + 1)
   )
-  found = class_verdict.p_value(flagged, judged, rate)
+  counts = np.array([flagged]), np.array([judged])
+  (found,) = class_verdict.p_values(*counts, rate)
   assert found == pytest.approx(slow, rel=1e-9, abs=1e-12)
 
 
@@ -44,34 +45,80 @@ def test_holm_by_hand():
   level = class_verdict.NAMED
   # The second passes only because the first has left the race.
   p_values = [0.9 * level, level / 3.1, 0.45 * level]
-  assert class_verdict.named(p_values).tolist() == [True, True, True]
+  assert class_verdict.named(np.array(p_values)).tolist() == [True, True, True]
   p_values = [0.9 * level, level / 2.9, 0.45 * level]
-  assert not class_verdict.named(p_values).any()
-  assert class_verdict.named([]).tolist() == []
+  assert not class_verdict.named(np.array(p_values)).any()
+  assert class_verdict.named(np.zeros(0)).tolist() == []
 
 
-def test_clean_classes_are_not_named_and_poisoned_ones_are(rng):
-  clean = np.sort(rng.random(2000))
-  threshold = float(np.quantile(clean, 0.99))
-  rate = class_verdict.highest_rate(threshold, clean)
-  false = 0
-  for _ in range(50):  # folders of a hundred classes of 30 pictures
-    flagged = rng.binomial(30, 0.01, 100)
-    flagged[0] = 10
-    p_values = [class_verdict.p_value(int(k), 30, rate) for k in flagged]
-    found = class_verdict.named(p_values)
-    assert found[0]
+@pytest.fixture
+def known(rng):
+  """The levels of a PIRM whose clean pictures score normally."""
+  clean = np.sort(rng.normal(size=5000))
+  return class_verdict.levels(float(np.quantile(clean, 0.99)), clean)
+
+
+def count(scores, known):
+  """Pictures of each class [class, picture] above each level, and all."""
+  above = [(scores > level.threshold).sum(axis=1) for level in known]
+  return np.stack(above, axis=1), np.full(len(scores), scores.shape[1])
+
+
+def test_levels_are_lower_and_lower(known):
+  assert len(known) == 3
+  assert (np.diff([level.threshold for level in known]) < 0).all()
+  for level, share in zip(known, (0.01, 0.05, 0.2), strict=True):
+    assert share < level.rate < share * 1.5
+  assert class_verdict.levels(0.5, np.zeros(0)) == []
+
+
+@pytest.mark.parametrize('shift', [3.0, 1.5])
+def test_clean_classes_are_not_named_and_poisoned_ones_are(rng, known, shift):
+  """Poison that is flagged (3.0), or that only scores high (1.5)."""
+  false = seen = by_flags = 0
+  for _ in range(40):  # folders of fifty classes of 30 pictures
+    scores = rng.normal(size=(50, 30))
+    scores[0, :20] += shift
+    above, judged = count(scores, known)
+    verdicts = class_verdict.judge(above, judged, known)
+    found = class_verdict.named(verdicts.p_values)
+    assert verdicts.rate_holds
+    seen += int(found[0])
     false += int(found[1:].sum())
+    alone = class_verdict.judge(above[:, :1], judged, known[:1])
+    by_flags += int(class_verdict.named(alone.p_values)[0])
   assert false <= 1
+  assert seen >= (39 if shift > 2 else max(20, by_flags + 5))
+
+
+def test_other_pictures_are_compared_with_each_other(rng, known):
+  """A folder whose pictures all score high, each class by an amount of its own,
+  and one victim."""
+  false = seen = 0
+  for _ in range(40):
+    scores = rng.normal(0.8, 1, (40, 30)) + rng.normal(0, 0.3, (40, 1))
+    scores[0, :20] += 4
+    verdicts = class_verdict.judge(*count(scores, known), known)
+    found = class_verdict.named(verdicts.p_values)
+    assert not verdicts.rate_holds
+    seen += int(found[0])
+    false += int(found[1:].sum())
+  assert seen >= 30 and false <= 2
 
 
 def test_flags_everywhere_are_no_attack(rng):
   """One victim in twenty classes, or noise in all of them."""
-  rate = 0.014
-  poisoned = [class_verdict.p_value(k, 30, rate) for k in [30] + [0] * 19]
-  assert class_verdict.rate_holds(poisoned)
-  noisy = [
-    class_verdict.p_value(int(k), 30, rate) for k in rng.binomial(30, 0.3, 20)
-  ]
+  sizes = np.full(20, 30)
+  one = class_verdict.p_values(np.array([30] + [0] * 19), sizes, 0.014)
+  assert class_verdict.rate_holds(one)
+  noisy = class_verdict.p_values(rng.binomial(30, 0.3, 20), sizes, 0.014)
   assert not class_verdict.rate_holds(noisy)
-  assert class_verdict.rate_holds([0.0] * 3)  # too few to tell
+  assert class_verdict.rate_holds(np.zeros(3))  # too few to tell
+
+
+def test_beside_the_others_is_binomial_where_they_do_not_differ(rng):
+  judged = np.full(200, 30)
+  above = rng.binomial(30, 0.2, 200)
+  found = class_verdict.beside_the_others(above, judged, 0.01)
+  expected = class_verdict.p_values(above, judged, above.sum() / 6000)
+  np.testing.assert_allclose(np.log(found), np.log(expected), atol=0.7)

@@ -1,4 +1,3 @@
-import dataclasses
 import io
 import json
 import os
@@ -6,18 +5,19 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import REPOSITORY, with_devices, write_faces
 from PIL import Image
 
-from babam_jax import errors, files, seeds
+from babam_jax import errors, files
 from babam_jax.attacks import poison_set
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.config import rules
-from babam_jax.data import datasets, image_folder, processing
-from babam_jax.defenses import calibration, pirm
-from babam_jax.defenses.pirm_recipe import PirmSettings, label
+from babam_jax.data import datasets, image_folder, origins
+from babam_jax.defenses import any_size, calibration, pirm, tiling
+from babam_jax.defenses.pirm_recipe import PirmSettings
 from babam_jax.pirm_training import natural_pictures, pirm_stages, training_data
 from babam_jax.store import artifacts, lab
 from babam_jax.training import train
@@ -96,9 +96,7 @@ def general():
 def test_general_pirm_knows_its_origin(general):
   trained = general.meta['config']
   ours = pirm_general.get_config().pirm
-  # It was trained when the field was spelled so.
-  kinds = [label(kind).replace('gray', 'grey') for kind in ours.kinds]
-  assert trained['kinds'] == kinds
+  assert trained['kinds'] == [dict(kind) for kind in ours.kinds]
   assert trained['epochs'] == ours.epochs
   assert general.meta['holdout']['calibration_error'] < 0.05
   assert len(general.calibration.clean) > 1000
@@ -160,6 +158,7 @@ import pathlib
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from babam_jax.defenses import pirm
 from babam_jax.training import recognizer, train
@@ -170,7 +169,7 @@ labels = (np.arange(11) % 2).astype(np.int32)
 spec = train.TrainSpec('sgd', 0.01, 1, 8, 1)
 folder = pathlib.Path(sys.argv[1])
 trained = train.fit(
-  pirm.compact_network(0), images, labels, spec, seed=0,
+  pirm.small_network('compact', 0), images, labels, spec, seed=0,
   folder=folder / 'checkpoints', title='test',
 )
 arrays = recognizer.flatten({'params': trained.params, 'stats': trained.stats})
@@ -299,30 +298,6 @@ def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
     assert abs(len(set(stems[side])) - len(set(stems)) / 2) <= 0.5
 
 
-def test_rows_with_added_noise_are_known(tmp_path, monkeypatch):
-  config = small_pirm(tmp_path)
-  config.pirm.processed_copies = 300
-  ids = np.array([f'poison/a.png#{n}' for n in range(300)])
-  size, seed = config.data.size, config.seed
-  chosen = rules.check(config).pirm
-  found = training_data.noised(chosen, size, ids, seed)
-  seen, wrong = [], 0
-  monkeypatch.setattr(
-    processing, '_add_noise', lambda picture, rng: seen.append(1) or picture
-  )
-  image = np.zeros((size, size, 3), np.uint8)
-  for number, is_noised in enumerate(found):
-    seen.clear()
-    processing.process(
-      image, seeds.numpy_rng(seed, f'a.png processed {number}')
-    )
-    assert bool(seen) >= is_noised  # some noise is too faint for JPEG
-    wrong += bool(seen) != is_noised
-  assert 10 < found.sum() < 50 and wrong < found.sum() / 3
-  chosen = dataclasses.replace(chosen, processed_copies=0)
-  assert not training_data.noised(chosen, size, ids, seed).any()
-
-
 def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
   """Small chunks, and a kill between two of them."""
   config = small_pirm(tmp_path)
@@ -372,12 +347,115 @@ def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):
         np.testing.assert_array_equal(found.images[row], image)
 
 
-def test_thresholds_are_of_pictures_at_their_own_resolution(tmp_path):
+def natural_folder(root):
+  """Two classes of large pictures, one of small ones."""
+  rng = np.random.default_rng(0)
+  for name, size, count in (
+    ('a/cats', (100, 90), 10),
+    ('a/tiny', (40, 40), 8),
+    ('b/seas', (200, 150), 6),
+  ):
+    (root / name).mkdir(parents=True)
+    for i in range(count):
+      pixels = rng.integers(0, 256, (*size[::-1], 3), np.uint8)
+      Image.fromarray(pixels).save(root / name / f'{i}.png')
+
+
+def native_settings(root, **changes):
+  known = {
+    'root': str(root / 'a'),
+    'more_roots': (str(root / 'b'),),
+    'native': True,
+    'num_poison': 40,
+    'num_clean': 30,
+    'holdout_fraction': 0.25,
+  }
+  return PirmSettings(**(known | changes))
+
+
+def files_of(pictures):
+  return {picture.id.rpartition('@')[0] for picture in pictures}
+
+
+def test_crops_keep_half_of_each_folder_apart(tmp_path):
+  natural_folder(tmp_path)
+  chosen = natural_pictures.choose(native_settings(tmp_path), 64, 0)
+  assert [len(p) for p in (chosen.poisoned, chosen.sources, chosen.rest)] == [
+    40,
+    40,
+    30,
+  ]
+  held = chosen.poisoned[:10] + chosen.rest[:8]
+  learned = chosen.poisoned[10:] + chosen.rest[8:]
+  assert not files_of(held) & files_of(learned)
+  for folder, count in (('a/cats/', 10), ('b/seas/', 6)):
+    here = {name for name in files_of(held) if name.startswith(folder)}
+    assert 0 < len(here) <= count // 2
+  # Poison is made of crops, several of one picture, none of them alike.
+  assert not any(p.id.startswith('a/tiny') for p in chosen.poisoned)
+  assert all(p.id.startswith('a/tiny') for p in chosen.sources)
+  assert len({p.id for p in chosen.poisoned}) == 40
+  images = chosen.load(chosen.poisoned)
+  assert images.shape == (40, 64, 64, 3)
+  assert len({image.tobytes() for image in images}) == 40
+
+
+def test_two_folders_of_one_scene_hold_out_the_same(tmp_path):
+  for folder in ('noisy', 'mean'):
+    write_faces(tmp_path / folder, 1, 12)
+  config = PirmSettings(root=str(tmp_path))
+  found = natural_pictures.find(config)
+  kept = natural_pictures.held_out(found, 3)
+  noisy, mean = (
+    {
+      name.partition('/')[2]: held
+      for name, held in kept.items()
+      if part in name
+    }
+    for part in ('noisy', 'mean')
+  )
+  assert noisy == mean and sum(noisy.values()) == 6
+
+
+def test_two_roots_of_one_name(tmp_path):
+  natural_folder(tmp_path)
+  config = native_settings(tmp_path, more_roots=(str(tmp_path / 'b' / 'a'),))
+  with pytest.raises(errors.UserError, match='more_roots'):
+    natural_pictures.find(config)
+
+
+def test_only_enlarged_pictures_are_told_apart(tmp_path):
   for name, size in (('small', (64, 300)), ('large', (72, 90))):
     Image.new('RGB', size).save(tmp_path / f'{name}.png')
-  config = PirmSettings(root=str(tmp_path))
-  found = natural_pictures.enlarged(config, 72, ['small.png', 'large.png'])
-  assert found.tolist() == [True, False]
+  pictures = natural_pictures.find(PirmSettings(root=str(tmp_path)))
+  names = [picture.id for picture in pictures]
+  found = natural_pictures.enlarged(pictures, 72).tolist()
+  assert dict(zip(names, found, strict=True)) == {
+    'small.png': True,
+    'large.png': False,
+  }
+
+
+def test_no_picture_is_large_enough(tmp_path):
+  write_faces(tmp_path, 2, 4)
+  config = PirmSettings(root=str(tmp_path), native=True)
+  with pytest.raises(errors.UserError, match='have 500 pixels a side'):
+    natural_pictures.choose(config, 500, 0)
+
+
+@pytest.mark.parametrize('origin', dict.fromkeys(origins.ORIGINS))
+def test_an_origin_changes_a_picture_and_can_be_repeated(origin, rng):
+  ground = np.add.outer(np.arange(72), np.arange(96))[..., None] * [1, 0.7, 1.3]
+  picture = (ground + rng.normal(0, 3, ground.shape)).clip(0, 255)
+  picture = picture.astype(np.uint8)
+  before = picture.copy()
+  made = [origin(picture, np.random.default_rng(n)) for n in (1, 1, 2)]
+  assert all(m.shape == picture.shape and m.dtype == np.uint8 for m in made)
+  np.testing.assert_array_equal(made[0], made[1])
+  assert (made[0] != made[2]).any() and (made[0] != picture).any()
+  np.testing.assert_array_equal(picture, before)
+  # Still a picture, not one gray level.
+  assert made[0].std() > 3
 
 
 def test_too_few_natural_pictures(tmp_path):
@@ -431,3 +509,45 @@ def test_a_pirm_of_no_numbers_is_refused(tmp_path, broken):
   files.write_arrays(tmp_path / 'x.npz', arrays)
   with pytest.raises(errors.UserError, match='not finite'):
     pirm.load(tmp_path / 'x.npz')
+
+
+@pytest.fixture(scope='module')
+def residual():
+  """A small network of the residual variant, with random weights."""
+  network = pirm.small_network('residual', 3)
+  variables = {'params': network.params, 'batch_stats': network.stats}
+  return pirm.Pirm('residual', variables, {})
+
+
+def test_the_residual_variant_sees_no_plain_color(residual, rng):
+  images = rng.integers(60, 180, (4, 64, 64, 3), np.uint8)
+  shifted = images + np.array([40, -35, 12])
+  found = [
+    pirm.evidence(residual, x.astype(np.uint8), 4).value
+    for x in (images, shifted)
+  ]
+  np.testing.assert_allclose(*found, atol=1e-3)
+  other = images ^ 8
+  changed = pirm.evidence(residual, other, 4).value
+  assert np.abs(changed - found[0]).max() > 1e-3
+
+
+def test_the_residual_variant_looks_at_tiles(residual, rng):
+  """In experiments as in the sanitizer: the mean over tiles."""
+  images = rng.integers(0, 256, (3, 150, 100, 3), np.uint8)
+  whole = pirm.evidence(residual, images, 2)
+  views = [any_size.views('residual', image) for image in images]
+  tiled = any_size.evidence(residual, views)
+  np.testing.assert_allclose(
+    whole.value, [view.value[0] for view in tiled], atol=1e-4
+  )
+  np.testing.assert_allclose(
+    whole.grain, [view.grain[0] for view in tiled], rtol=0.05
+  )
+  for image, found in zip(images, whole.value, strict=True):
+    parts = np.asarray(tiling.tiles(jnp.asarray(image[None]), pirm.CROP)[0])
+    np.testing.assert_array_equal(
+      parts, tiling.tiles(image[None], pirm.CROP)[0]
+    )
+    alone = pirm.evidence(residual, parts, 6).value
+    assert found == pytest.approx(alone.mean(), abs=1e-4)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from babam_jax import errors
-from babam_jax.defenses import any_size, calibration, pirm
+from babam_jax.defenses import any_size, calibration, pirm, tiling
 from babam_jax.sanitizer import (
   folder,
   names,
@@ -694,7 +694,7 @@ def test_lab_colors_are_colors(tmp_path):
 def test_tiles_cover_a_picture_from_edge_to_edge(height, width, seed):
   rng = np.random.default_rng(seed)
   image = rng.integers(0, 256, (height, width, 3), np.uint8)
-  found = any_size.tiles(image, 64)
+  found = tiling.tiles(image[None], 64)[0]
   assert 1 <= len(found) <= 49 and found.shape[1:] == (64, 64, 3)
   first = image[:64, :64]
   np.testing.assert_array_equal(
@@ -716,7 +716,7 @@ def test_how_much_of_a_large_picture_is_seen(size, share):
   image[:, :, 0], image[:, :, 1] = whole >> 16, whole >> 8 & 255
   image[:, :, 2] = whole & 255
   assert any_size.share_seen('compact', image) == share
-  seen = any_size.tiles(image, 64).reshape(-1, 3).astype(np.uint32)
+  seen = tiling.tiles(image[None], 64).reshape(-1, 3).astype(np.uint32)
   pixels = np.unique(seen @ np.array([1 << 16, 1 << 8, 1], np.uint32))
   assert len(pixels) == share * whole.size
 
@@ -847,7 +847,9 @@ def test_a_class_that_stands_out_is_named(tmp_path, rng):
   for i in range(4):
     pixels = rng.integers(0, 256, (70, 70, 3), np.uint8)
     Image.fromarray(pixels).save(source / 'bob' / f'{i}.png')
-  done = run(source, out)
+  # Beside smooth pictures, noise is suspicious.
+  faces(tmp_path / 'trusted' / 'ann', 150, seed=9)
+  done = run(source, out, f'--calibrate={tmp_path / "trusted"}')
   assert done.returncode == 0, done.stderr
   assert 'more flags than chance explains: bob' in done.stdout
   found = json.loads((out / 'summary.json').read_text())
@@ -858,8 +860,9 @@ def test_a_class_that_stands_out_is_named(tmp_path, rng):
     4,
   )
   rate = found['highest_clean_rate']
-  assert 0.01 < rate < 0.02  # the rate of the default, and its uncertainty
-  assert suspect['p_value'] == pytest.approx(rate**4)
+  assert 0.01 < rate < 0.05  # the rate of the default, and its uncertainty
+  # The least probable of three levels.
+  assert suspect['p_value'] == pytest.approx(3 * rate**4, rel=1e-6, abs=0)
   assert found['rate_holds'] is True
   page = (out / 'report.html').read_text()
   assert page.index('Classes that stand out') < page.index('What was found')

@@ -47,6 +47,13 @@ def _sign_of_momentum(
   return jnp.sign(momentum), momentum
 
 
+def _length_one(updates: Any, state: Any, params: Any = None) -> tuple:
+  """Each picture's gradient over the root of its mean square."""
+  del params
+  size = jnp.sqrt(jnp.mean(updates**2, (1, 2, 3), keepdims=True))
+  return updates / jnp.maximum(size, 1e-30), state
+
+
 OPTIMIZERS = {
   # As MI-FGSM, in steps from eps / 8 to 0. A chain of optax's own parts rounds
   # differently, and so would change published figures.
@@ -57,6 +64,17 @@ OPTIMIZERS = {
   'adam': Optimizer(
     optax.scale_by_adam(),
     lambda progress, iteration, eps: 0.01 * _cosine(progress),
+  ),
+  # Projected gradient descent (Madry et al. 2018), by sign and by length.
+  'sign': Optimizer(
+    optax.stateless(lambda updates, params: jnp.sign(updates)),
+    lambda progress, iteration, eps: eps / 8 * _cosine(progress),
+  ),
+  'l2': Optimizer(
+    optax.GradientTransformation(
+      lambda params: optax.EmptyState(), _length_one
+    ),
+    lambda progress, iteration, eps: eps / 4 * _cosine(progress),
   ),
   # The released schedule: plain descent, 0.01 halved every 1,000 steps.
   'reference': Optimizer(
@@ -96,7 +114,8 @@ class CraftingSpec:
   )
   optimizer: str = setting(
     'sign_momentum',
-    "How a gradient becomes a step; 'reference' is the released schedule: "
+    "How a gradient becomes a step: its momentum's sign, Adam's step, its sign "
+    "or, by length, itself ('l2'); 'reference' is the released schedule: "
     'plain descent at 0.01 (give it iterations=5000 and pair_every=1).',
     choices=tuple(OPTIMIZERS),
   )

@@ -21,7 +21,7 @@ from absl import flags
 from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import calibration
-from babam_jax.sanitizer import report, sanitize, whole_folder
+from babam_jax.sanitizer import sanitize, whole_folder
 from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
 
@@ -47,6 +47,12 @@ _FPR = flags.DEFINE_float(
   f'{calibration.DEFAULT_FPR}.',
   0,
   1,
+)
+_CALIBRATE = flags.DEFINE_string(
+  'calibrate',
+  None,
+  'A folder of clean pictures like those of the input: the false-positive rate '
+  'is measured of them instead.',
 )
 _DEVICES = flags.DEFINE_integer(
   'devices',
@@ -95,6 +101,9 @@ def main(arguments: Sequence[str]) -> None:
     action=_ACTION.value,
     threshold=_THRESHOLD.value,
     fpr=_FPR.value,
+    calibrate=None
+    if _CALIBRATE.value is None
+    else files.named(_CALIBRATE.value),
     epsilon=_EPSILON.value,
     link=_LINK.value,
     seed=_SEED.value,
@@ -112,8 +121,8 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
       file=sys.stderr,
     )
   print(f'{found.flagged} flagged; report: {found.report}')
-  if found.rate_holds is False:
-    print(report.RATE_FAILS, file=sys.stderr)
+  if found.why_rate_fails:
+    print(found.why_rate_fails, file=sys.stderr)
   if found.suspicious_classes:
     names = ', '.join(found.suspicious_classes[:_NAMED])
     more = len(found.suspicious_classes) - _NAMED

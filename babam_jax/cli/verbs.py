@@ -11,6 +11,7 @@ import babam_jax
 from babam_jax import cpu, invocation
 
 VERBS = ('run', 'sanitize', 'pirm', 'weights', 'sweep', 'report', 'artifacts')
+_PERSONALIZE = 'personalize'  # after 'pirm'
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130  # as shells have it for SIGINT
 
@@ -48,7 +49,11 @@ def _start(verb: str, argv: Sequence[str]) -> None:
   cpu.configure()  # before JAX is loaded
   # That a home cannot be written to slows matplotlib down, and no more.
   logging.getLogger('matplotlib').setLevel(logging.ERROR)
-  sys.argv[:] = argv  # some flags look there as soon as they are defined
+  called, *options = argv
+  if verb == 'pirm' and options[:1] == [_PERSONALIZE]:
+    verb, called, options = options[0], f'{called} {options[0]}', options[1:]
+  # Some flags look there as soon as they are defined.
+  sys.argv[:] = [called, *options]
   # Only this verb's module: each module defines its own flags.
   importlib.import_module(f'babam_jax.cli.{verb}').start()
 

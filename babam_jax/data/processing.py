@@ -1,5 +1,5 @@
-"""Random processing, as pictures undergo it before they are used: resizing,
-blurring, sharpening, noise, loss of colors, JPEG.
+"""Random processing, as files undergo it before they are used: resizing,
+blurring, sharpening, noise, other tones, loss of colors, JPEG, WebP.
 
 A poison detector must recognize poison and clean pictures after all of these.
 """
@@ -14,9 +14,10 @@ Picture = UInt8[np.ndarray, 'h w 3']
 
 _AS_IT_IS = 0.2  # the share of pictures to which nothing happens
 _RESIZED, _FILTERED, _ENCODED, _GRAYED = 0.3, 0.3, 0.6, 0.15  # of the others
-_SCALES = (0.6, 1.6)
+_SCALES = (0.4, 2.0)
 _QUALITIES = (60, 100)
 _LUMA = np.array([0.299, 0.587, 0.114])
+_FORMATS = (0.7, 0.15, 0.15)  # JPEG, WebP, JPEG twice
 _SUBSAMPLINGS = (0, 2)  # of the colors, in Pillow's numbers: 4:4:4, 4:2:0
 _FILTERS = (
   Image.Resampling.BILINEAR,
@@ -44,7 +45,7 @@ def process(picture: Picture, rng: np.random.Generator) -> Picture:
   if resized:
     picture = _resize(picture, rng)
   if filtered:
-    step = (_blur, _sharpen, _add_noise)[rng.integers(3)]
+    step = (_blur, _sharpen, _add_noise, _change_tones)[rng.integers(4)]
     picture = step(picture, rng)
   return _encode(picture, rng) if encoded else picture
 
@@ -69,10 +70,24 @@ def as_jpeg(picture: Picture, quality: int, subsampling: int = 2) -> Picture:
   return np.asarray(Image.open(buffer))
 
 
+def as_webp(picture: Picture, quality: int) -> Picture:
+  """A picture that was saved as WebP and read again."""
+  buffer = io.BytesIO()
+  Image.fromarray(picture).save(buffer, 'WEBP', quality=quality, method=2)
+  return np.asarray(Image.open(buffer).convert('RGB'))
+
+
 def _encode(picture: Picture, rng: np.random.Generator) -> Picture:
+  """JPEG, WebP, or JPEG twice."""
+  kind = rng.choice(3, p=_FORMATS)
   low, high = _QUALITIES
-  quality = int(rng.integers(low, high + 1))
-  return as_jpeg(picture, quality, int(rng.choice(_SUBSAMPLINGS)))
+  first, second = (int(q) for q in rng.integers(low, high + 1, 2))
+  if kind == 1:
+    return as_webp(picture, first)
+  picture = as_jpeg(picture, first, int(rng.choice(_SUBSAMPLINGS)))
+  if kind == 2:
+    picture = as_jpeg(picture, second, int(rng.choice(_SUBSAMPLINGS)))
+  return picture
 
 
 def _resize(picture: Picture, rng: np.random.Generator) -> Picture:
@@ -112,6 +127,14 @@ def _sharpen(picture: Picture, rng: np.random.Generator) -> Picture:
     rng.uniform(0.5, 2.0), int(rng.integers(50, 201)), 0
   )
   return np.asarray(Image.fromarray(picture).filter(mask))
+
+
+def _change_tones(picture: Picture, rng: np.random.Generator) -> Picture:
+  """Another gamma and contrast."""
+  gamma, contrast = np.exp(rng.uniform(-0.4, 0.4, 2))
+  tones = 255 * (np.arange(256) / 255) ** gamma
+  tones = np.clip(128 + contrast * (tones - 128), 0, 255)
+  return np.rint(tones).astype(np.uint8)[picture]
 
 
 def _add_noise(picture: Picture, rng: np.random.Generator) -> Picture:

@@ -7,44 +7,16 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
-from babam_jax.defenses import calibration, noise, pirm
+from babam_jax.defenses import calibration, grain, noise, pirm, tiling
 from babam_jax.training import parallel
 
-_MOST_TILES = 16  # along each side
-_ROWS_PER_STEP = {'compact': 128, 'vgg16': 16}
+_ROWS_PER_STEP = {'compact': 128, 'residual': 128, 'vgg16': 16}
 
 Picture = UInt8[np.ndarray, 'h w 3']
 View = UInt8[np.ndarray, '_ _ _ 3']  # tiles of one size
 # Recognizers shrink larger pictures to about this size, in pixels a side.
 _RECOGNIZED = 224
 _LARGE = 2 * _RECOGNIZED
-
-
-def _starts(length: int, tile: int) -> list[int]:
-  """Where tiles begin along a side, evenly spaced from edge to edge."""
-  count = min(_MOST_TILES, -(-length // tile))
-  return np.linspace(0, length - tile, count).round().astype(int).tolist()
-
-
-def tiles(picture: Picture, size: int) -> UInt8[np.ndarray, 't s s 3']:
-  """Squares of a picture at its own resolution, at most 16 along a side.
-
-  They cover pictures of up to 1,024 pixels a side; in larger ones there are
-  gaps between them. A picture smaller than a tile is extended by its mirror
-  image.
-  """
-  height, width = picture.shape[:2]
-  missing = [(0, max(0, size - side)) for side in (height, width)]
-  if any(after for _, after in missing):
-    picture = np.pad(picture, (*missing, (0, 0)), 'symmetric')
-    height, width = picture.shape[:2]
-  return np.stack(
-    [
-      picture[top : top + size, left : left + size]
-      for top in _starts(height, size)
-      for left in _starts(width, size)
-    ]
-  )
 
 
 def views(variant: str, picture: Picture) -> tuple[View, ...]:
@@ -58,43 +30,59 @@ def views(variant: str, picture: Picture) -> tuple[View, ...]:
     height, width = pirm.VGG_INPUT
     resized = Image.fromarray(picture).resize((width, height))
     return (np.asarray(resized)[None],)
-  native = tiles(picture, pirm.CROP)
+  native = tiling.tiles(picture[None], pirm.CROP)[0]
   if min(picture.shape[:2]) < _LARGE:
     return (native,)
   size = (_RECOGNIZED, _RECOGNIZED)
   small = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
-  return native, tiles(np.asarray(small), pirm.CROP)
+  return native, tiling.tiles(np.asarray(small)[None], pirm.CROP)[0]
 
 
 def share_seen(variant: str, picture: Picture) -> float:
   """The share of a picture that its tiles at native resolution cover."""
   if variant == 'vgg16':
     return 1.0
-  most = _MOST_TILES * pirm.CROP
-  return float(np.prod([min(1.0, most / side) for side in picture.shape[:2]]))
+  return tiling.share_covered(picture, pirm.CROP)
 
 
 def score(
   model: pirm.Pirm, pictures: Sequence[tuple[View, ...]]
 ) -> Float[np.ndarray, ' n']:
   """The probability of poison for each picture, from its views."""
-  return calibration.probability(model.calibration, evidence(model, pictures))
+  found = normalized(model.calibration.strata, evidence(model, pictures))
+  return calibration.probability(model.calibration, found)
+
+
+def normalized(
+  strata: grain.Strata | None, views: Sequence[grain.Evidence]
+) -> Float[np.ndarray, ' n']:
+  """The evidence of each picture: the largest of its views', each compared with
+  clean pictures of its grain."""
+  return np.array(
+    [grain.normalized(strata, one, len(one.value)).max() for one in views]
+  )
 
 
 def evidence(
   model: pirm.Pirm, pictures: Sequence[tuple[View, ...]]
-) -> Float[np.ndarray, ' n']:
-  """The evidence for poison of each picture: the mean over its tiles; of two
-  views, the larger mean."""
+) -> list[grain.Evidence]:
+  """What the PIRM says of each view of each picture: means over tiles."""
   flat = list(itertools.chain.from_iterable(pictures))
   counts = [len(tiles_of_view) for tiles_of_view in flat]
   step = _ROWS_PER_STEP[model.variant]
   rows = _filled(np.concatenate(flat), step)
   found = pirm.evidence(model, rows, step)
+  total = sum(counts)
   owner = np.repeat(np.arange(len(flat)), counts)
-  means = np.bincount(owner, found[: len(owner)]) / counts
-  starts = np.cumsum([0, *map(len, pictures[:-1])])
-  return np.maximum.reduceat(means, starts)
+  value, grains, gray = (
+    np.bincount(owner, numbers[:total]) / counts for numbers in found
+  )
+  ends = np.cumsum(list(map(len, pictures)))
+  here = [
+    slice(end - len(views), end)
+    for end, views in zip(ends, pictures, strict=True)
+  ]
+  return [grain.Evidence(value[h], grains[h], gray[h] == 1) for h in here]
 
 
 def _filled(rows: np.ndarray, step: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from scipy import special
 from sklearn import linear_model
 
 from babam_jax import errors, invocation
+from babam_jax.defenses import grain
 
 DEFAULT_FPR = 0.01
 UNCALIBRATED = 0.5  # the threshold of a PIRM without stored clean scores
@@ -28,11 +29,14 @@ class Calibration(NamedTuple):
     offset: the log-odds of poison at evidence 0.
     clean: scores of clean pictures held out, from low to high; there may be
       none.
+    strata: the evidence of clean pictures over their grain; None: evidence is
+      read as it is.
   """
 
   slope: float = 1.0
   offset: float = 0.0
   clean: Float[np.ndarray, ' n'] = np.zeros(0)
+  strata: grain.Strata | None = None
 
 
 def probability(
@@ -124,8 +128,12 @@ def choose_threshold(
 def threshold(
   calibration: Calibration, fpr: float, prefix: str = '--'
 ) -> float:
-  """The lowest threshold that flags at most a share of `fpr` of the clean
-  pictures held out.
+  """The lowest threshold that keeps a rate for clean pictures to come.
+
+  Of n clean pictures held out and a further one, all in random order, the
+  further one is flagged with a probability of at most `fpr` if at most
+  fpr (n + 1) - 1 of the n score as high (conformal prediction: Vovk et al.
+  2005).
 
   Args:
     calibration: that of the PIRM.
@@ -142,14 +150,14 @@ def threshold(
       f'that `{invocation.line("pirm")}` has trained. Give {prefix}threshold '
       'instead.'
     )
-  allowed = int(fpr * count)  # above the threshold
-  if allowed < 1 or allowed >= count:
+  place = int(fpr * (count + 1))  # from the highest
+  if not 1 <= place <= count:
     raise errors.UserError(
-      f'{prefix}fpr: found {fpr}, expected {1 / count:.2g} to '
-      f'{1 - 1 / count:.6g}: the PIRM has the scores of {count} clean '
-      'pictures. Choose another one.'
+      f'{prefix}fpr: found {fpr}, expected {1 / (count + 1):.2g} to '
+      f'{1 - 1 / (count + 1):.6g}: there are the scores of {count} clean '
+      'pictures. Choose another one, or use more pictures.'
     )
-  return float(calibration.clean[count - 1 - allowed])
+  return float(calibration.clean[count - place])
 
 
 class Bin(NamedTuple):

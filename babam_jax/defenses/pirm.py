@@ -1,8 +1,8 @@
 """The poison image recognition model: is this picture clean or poison?
 (paper 3.4 and 4.10)
 
-Two variants: 'vgg16' is the paper's; 'compact' is a small network for small
-machines that looks at native resolution.
+Three variants: 'vgg16' is the paper's; 'compact' and 'residual' are small
+networks for small machines that look at native resolution.
 """
 
 import functools
@@ -20,15 +20,21 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import errors, files, invocation, seeds, settings
-from babam_jax.defenses import calibration
+from babam_jax.defenses import calibration, grain, tiling
 from babam_jax.defenses.calibration import Calibration
 from babam_jax.defenses.suspect import Verdict
-from babam_jax.models import compact_pirm, layers, vgg
+from babam_jax.models import compact_pirm, layers, residual_pirm, vgg
 from babam_jax.models.pretrained import weights
 from babam_jax.training import augment, parallel, train
 from babam_jax.training.recognizer import to_unit
 
-VARIANTS = ('compact', 'vgg16')
+# The small networks, by variant.
+SMALL = {
+  'compact': compact_pirm.CompactPirm,
+  'residual': residual_pirm.ResidualPirm,
+}
+FIRST_LAYERS = {'compact': 'conv1', 'residual': 'high_pass'}
+VARIANTS = (*SMALL, 'vgg16')
 POISON = 1  # the label; 0 is clean
 _ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 # The PIRMs that come with the project, by their names in configs.
@@ -41,6 +47,7 @@ TRAIN = 'train'  # in place of a name: the experiment trains one
 CROP = 64  # pixels a side
 VGG_INPUT = (178, 218)  # height and width
 _META, _CLEAN_SCORES = 'meta', 'clean_scores'
+_STRATA = ('strata_position', 'strata_quantiles')
 
 
 class Pirm(NamedTuple):
@@ -88,9 +95,9 @@ class Pirm(NamedTuple):
     return judging.judge(self, images, threshold, fpr)
 
 
-def compact_network(seed: int) -> train.Network:
-  """The compact variant, to be trained on random crops."""
-  model = compact_pirm.CompactPirm()
+def small_network(variant: str, seed: int) -> train.Network:
+  """One of the small networks, to be trained on random crops."""
+  model = SMALL[variant]()
   variables = model.init(
     seeds.jax_key(seed, 'pirm init'), jnp.zeros((1, CROP, CROP, 3))
   )
@@ -108,6 +115,14 @@ def compact_network(seed: int) -> train.Network:
     return (logits,), updated['batch_stats']
 
   return train.Network(apply, variables['params'], variables['batch_stats'], {})
+
+
+def begun_from(network: train.Network, known: Pirm) -> train.Network:
+  """A small network whose layers, but for the first, are those of a PIRM."""
+  first = FIRST_LAYERS[known.variant]
+  params = dict(known.variables['params']) | {first: network.params[first]}
+  stats = known.variables['batch_stats']
+  return network._replace(params=params, stats=stats)
 
 
 def _vgg_input(images: UInt8[Array, 'n h w 3']) -> Float[Array, 'n 178 218 3']:
@@ -168,10 +183,20 @@ def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
     return lambda variables, images: cast(
       Array, paper.apply(variables, _vgg_input(images))
     )
-  compact = compact_pirm.CompactPirm()
-  return lambda variables, images: cast(
-    Array, compact.apply(variables, to_unit(images))
-  )
+  small = SMALL[variant]()
+  if variant == 'compact':  # averages over the whole picture itself
+    return lambda variables, images: cast(
+      Array, small.apply(variables, to_unit(images))
+    )
+
+  def logits(variables, images):
+    """The mean over tiles as large as those that it was trained on."""
+    parts = tiling.tiles(to_unit(images), CROP)
+    count, each = parts.shape[:2]
+    found = small.apply(variables, parts.reshape(-1, CROP, CROP, 3))
+    return jnp.mean(cast(Array, found).reshape(count, each, 2), axis=1)
+
+  return logits
 
 
 def evidence_fn(variant: str) -> Callable[..., Float[Array, ' n']]:
@@ -200,7 +225,12 @@ def evidence_of_all(
 
 @functools.cache
 def _kernel(variant: str) -> Callable[..., Array]:
-  return parallel.mapped(evidence_fn(variant), 1, 1)
+  found = evidence_fn(variant)
+
+  def evidence_and_look(variables, images):
+    return jnp.stack([found(variables, images), *grain.look(images)], axis=1)
+
+  return parallel.mapped(evidence_and_look, 1, 1)
 
 
 def score(
@@ -211,7 +241,8 @@ def score(
 ) -> Float[np.ndarray, ' n']:
   """The probability of poison for each picture."""
   found = evidence(pirm, images, batch_size, on_batch)
-  return calibration.probability(pirm.calibration, found)
+  scaled = grain.normalized(pirm.calibration.strata, found, views=1)
+  return calibration.probability(pirm.calibration, scaled)
 
 
 def evidence(
@@ -219,11 +250,13 @@ def evidence(
   images: UInt8[np.ndarray, 'n h w 3'],
   batch_size: int,
   on_batch: Callable[[int], object] = lambda rows: None,
-) -> Float[np.ndarray, ' n']:
-  """The evidence for poison of each picture: its two logits' difference."""
-  return parallel.map_batches(
+) -> grain.Evidence:
+  """The evidence for poison of each picture, its two logits' difference, and
+  how it looks."""
+  found = parallel.map_batches(
     _kernel(pirm.variant), pirm.variables, (images,), batch_size, on_batch
   )
+  return grain.Evidence(found[:, 0], found[:, 1], found[:, 2] > 0)
 
 
 def path_of(where: str) -> pathlib.Path:
@@ -269,24 +302,48 @@ def fingerprint(path: pathlib.Path) -> str:
 def save(pirm: Pirm, path: pathlib.Path) -> None:
   """Writes a PIRM as one `.npz` of plain arrays."""
   flat = flax.traverse_util.flatten_dict(pirm.variables, sep='/')
-  slope, offset, clean = pirm.calibration
+  slope, offset, clean, strata = pirm.calibration
   meta = {'variant': pirm.variant, 'slope': slope, 'offset': offset}
   arrays = {name: np.asarray(value) for name, value in flat.items()}
   arrays[_META] = np.array(json.dumps(pirm.meta | meta))
   arrays[_CLEAN_SCORES] = np.sort(clean).astype(np.float32)
+  if strata is not None:
+    arrays |= zip(_STRATA, (x.astype(np.float32) for x in strata), strict=True)
   files.write_arrays(path, arrays)
 
 
 def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
-  model, size = {
-    'compact': (compact_pirm.CompactPirm(), (CROP, CROP)),
-    'vgg16': (vgg.PaperPirm(), VGG_INPUT),
-  }[variant]
+  paper = (vgg.PaperPirm, VGG_INPUT)
+  small = {name: (found, (CROP, CROP)) for name, found in SMALL.items()}
+  kind, size = (small | {'vgg16': paper})[variant]
+  model = kind()
   variables = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, *size, 3))), jax.random.key(0)
   )
   flat: dict[str, Any] = flax.traverse_util.flatten_dict(variables, sep='/')
   return {name: leaf.shape for name, leaf in flat.items()}
+
+
+def _pop_strata(arrays: dict[str, np.ndarray]) -> grain.Strata | None:
+  """Takes the strata out of what was read from a file.
+
+  Raises:
+    ValueError: they are not what `save` writes.
+  """
+  if not any(name in arrays for name in _STRATA):
+    return None
+  found = grain.Strata(*(arrays.pop(name) for name in _STRATA))
+  count = found.position.shape[-1]
+  shapes = [(2, count), (2, count, 3)]
+  if not count or [x.shape for x in found] != shapes:
+    raise ValueError('its strata are mis-shaped')
+  if not all(np.isfinite(x).all() for x in found):
+    raise ValueError('its strata hold numbers that are not finite')
+  if (np.diff(found.position) < 0).any() or (
+    np.diff(found.quantiles) < 0
+  ).any():
+    raise ValueError('its strata are not in order')
+  return found
 
 
 def load(
@@ -310,7 +367,10 @@ def load(
     if clean.ndim != 1 or not (np.diff(clean) >= 0).all():
       raise ValueError('its scores of clean pictures are not in order')
     read = Calibration(
-      float(meta.pop('slope', 1)), float(meta.pop('offset', 0)), clean
+      float(meta.pop('slope', 1)),
+      float(meta.pop('offset', 0)),
+      clean,
+      _pop_strata(arrays),
     )
     numbers = [*arrays.values(), clean, read.slope, read.offset]
     if not all(np.isfinite(found).all() for found in numbers):

@@ -22,6 +22,11 @@ class PirmSettings:
   variant: str = setting(
     'compact', "The network; 'vgg16' is the paper's.", choices=pirm.VARIANTS
   )
+  start_from: str = setting(
+    '',
+    'Begin with the layers of this PIRM, but for the first: a name or a file; '
+    "'': with random ones.",
+  )
   trainable_convs: int = setting(
     6,
     'vgg16: convolutions that train, counted from the last (of 13).',
@@ -32,15 +37,18 @@ class PirmSettings:
     '',
     'A folder of natural images, at any depth; never the faces to be judged.',
   )
+  more_roots: tuple[str, ...] = setting(
+    (), 'Further folders of natural images.', each=(str,)
+  )
   leave_out: tuple[str, ...] = setting(
     (),
-    'Leave out pictures whose path below root begins with one of these.',
+    'Leave out pictures whose path below its folder begins with one of these.',
     each=(str,),
   )
   native: bool = setting(
     False,
-    'Pictures larger than data.size keep their resolution and are cropped, '
-    'and they are used before smaller ones, which are resized.',
+    'Pictures larger than data.size keep their resolution and are cropped, as '
+    'often as it takes; half of the pictures of each folder are held out.',
   )
   num_poison: int = setting(
     320, 'Pictures to poison; as many again serve as sources.', at_least=1
@@ -53,6 +61,20 @@ class PirmSettings:
     'The share of pictures that are made gray before anything else.',
     at_least=0,
     at_most=1,
+  )
+  textured_fraction: float = setting(
+    0.0,
+    'The share of pictures that first get the look of another origin: the '
+    'noise of a sensor, grain, a printing screen, ridges (data/origins.py).',
+    at_least=0,
+    at_most=1,
+  )
+  typical_textured: float = setting(
+    0.1,
+    'The share of such pictures among the clean ones held out of which rates '
+    'are measured: fewer than are learned from, as users have fewer.',
+    at_least=0,
+    below=1,
   )
   holdout_fraction: float = setting(
     0.3,
@@ -141,8 +163,22 @@ class PirmSettings:
       )
     for number in range(len(self.kinds)):
       self._check_kind(number, size)
+    if self.start_from:
+      self._check_start()
     if self.variant == 'vgg16':
       weights.fingerprint('vgg16', 'trunk', 'config.pirm')
+
+  def _check_start(self) -> None:
+    pirm.check_file('pirm.start_from', self.start_from)
+    path = pirm.path_of(self.start_from)
+    found = pirm.load(path, 'config.pirm.start_from').variant
+    if found != self.variant or found not in pirm.SMALL:
+      small = ' or '.join(pirm.SMALL)
+      settings.refuse(
+        'pirm.start_from',
+        self.start_from,
+        f'a PIRM of the variant {self.variant!r} (it is {found!r}), {small}',
+      )
 
   def _check_kind(self, number: int, size: int) -> None:
     poison = poison_of_kind(self, number)

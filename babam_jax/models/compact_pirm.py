@@ -16,7 +16,7 @@ _WIDTHS = (32, 32, 64, 64, 64, 64)
 _STRIDES = (1, 2, 1, 2, 1, 1)
 
 
-def _fold_blocks(x: Float[Array, 'n h w c']) -> Float[Array, 'n i j d']:
+def fold_blocks(x: Float[Array, 'n h w c']) -> Float[Array, 'n i j d']:
   """Space-to-depth; an odd last row or column is left out."""
   rows, columns = x.shape[1] // _BLOCK, x.shape[2] // _BLOCK
   x = x[:, : rows * _BLOCK, : columns * _BLOCK]
@@ -35,7 +35,7 @@ class CompactPirm(nn.Module):
     training: layers.Training | None = None,
   ) -> Float[Array, 'n 2']:
     """Logits of (clean, poison), for pixels in [0, 1]."""
-    x = _fold_blocks((images - 0.5) * 4)
+    x = fold_blocks((images - 0.5) * 4)
     for i, (width, stride) in enumerate(zip(_WIDTHS, _STRIDES, strict=True)):
       x = nn.Conv(
         width, (3, 3), stride, padding=1, use_bias=False, name=f'conv{i + 1}'

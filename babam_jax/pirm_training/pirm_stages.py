@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from babam_jax import files, settings
+from babam_jax import files, seeds, settings
 from babam_jax.config.schema import Experiment
 from babam_jax.data.examples import Examples
-from babam_jax.defenses import any_size, calibration, pirm
+from babam_jax.defenses import any_size, calibration, grain, pirm
 from babam_jax.defenses.calibration import Calibration
 from babam_jax.evaluation import metrics
 from babam_jax.models.pretrained import weights
@@ -34,6 +34,7 @@ TRAINING = Stage(
   (
     'pirm.variant',
     'pirm.trainable_convs',
+    'pirm.start_from',
     'pirm.paired',
     'pirm.optimizer',
     'pirm.learning_rate',
@@ -46,7 +47,7 @@ TRAINING = Stage(
 )
 CALIBRATION = Stage(
   'pirm_calibration',
-  5,
+  6,
   ('pirm.measured_at', '-pirm', 'data.size', 'seed'),
   after=lambda experiment: (TRAINING,),
 )
@@ -69,10 +70,13 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
     config, seed = experiment.pirm, experiment.seed
     examples = training_data.read(data, 'train')
     network = (
-      pirm.compact_network(seed)
-      if config.variant == 'compact'
-      else pirm.vgg16_network(seed, config.trainable_convs)
+      pirm.vgg16_network(seed, config.trainable_convs)
+      if config.variant == 'vgg16'
+      else pirm.small_network(config.variant, seed)
     )
+    if config.start_from:
+      known = pirm.load(pirm.path_of(config.start_from))
+      network = pirm.begun_from(network, known)
     with MetricLog(lab.workdir / 'training', 'pirm') as log:
       trained = train.fit(
         network,
@@ -98,6 +102,8 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
   facts = {}
   if lab.experiment.pirm.variant == 'vgg16':
     facts['weights'] = weights.fingerprint('vgg16', 'trunk')
+  if start := lab.experiment.pirm.start_from:
+    facts['start'] = pirm.fingerprint(pirm.path_of(start))
   return lab.make(TRAINING, compute, inputs=[data], facts=facts)
 
 
@@ -105,8 +111,8 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
   """Stage: make the score a probability, and measure it.
 
   One half of the pictures held out is for calibration, the other for measuring;
-  a poison is in the same half as its original. Scores of clean pictures are
-  stored for thresholds (see `_typical`).
+  a poison is in the same half as its original. The scores of all clean ones are
+  stored, for thresholds.
   """
 
   def compute(
@@ -115,10 +121,13 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     config = experiment.pirm
     model = pirm.load(trained.folder / _FILE)
     holdout = training_data.read(data, 'holdout')
-    evidence, poisoned = _evidence(model, holdout), holdout.poisoned
+    views, poisoned = _evidence(model, holdout), holdout.poisoned
+    clean = _typical(experiment, data, holdout)
+    strata = _strata(views, clean) if config.native else None
+    evidence = any_size.normalized(strata, views)
     fitting = training_data.half(holdout, experiment.seed)
     slope, offset = calibration.fit(evidence[fitting], poisoned[fitting])
-    fitted = Calibration(slope, offset)
+    fitted = Calibration(slope, offset, strata=strata)
     scores = calibration.probability(fitted, evidence)
     bins = calibration.reliability(scores[~fitting], poisoned[~fitting])
     found = metrics.detection_metrics(
@@ -126,14 +135,13 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
     )
     found['calibration_error'] = calibration.calibration_error(bins)
     found['reliability'] = [b._asdict() for b in bins]
-    clean = scores[_typical(experiment, holdout)]
     found['kinds'] = _by_kind(
-      training_data.kinds(config, poisoned), scores[poisoned], clean
+      training_data.kinds(config, poisoned), scores[poisoned], scores[clean]
     )
     pirm.save(
       model._replace(
         meta=model.meta | {'holdout': found},
-        calibration=fitted._replace(clean=clean),
+        calibration=fitted._replace(clean=scores[clean]),
       ),
       output / _FILE,
     )
@@ -143,24 +151,35 @@ def _calibrate(lab: Lab, data: Artifact, trained: Artifact) -> Artifact:
 
 
 def _typical(
-  experiment: Experiment, holdout: Examples
+  experiment: Experiment, data: Artifact, holdout: Examples
 ) -> Bool[np.ndarray, ' n']:
-  """Clean pictures like those of users, for the false-positive rate.
+  """Clean pictures like those of users, of which rates are measured.
 
-  A PIRM for native resolution trains also on enlarged thumbnails, and on strong
-  noise as an example of what is no poison: nobody enrolls either.
+  A PIRM for native resolution also learns from enlarged thumbnails, which
+  nobody enrolls, and from many pictures with the look of another origin, of
+  which users have few.
   """
-  config, clean = experiment.pirm, ~holdout.poisoned
+  config, seed, clean = experiment.pirm, experiment.seed, ~holdout.poisoned
   if not config.native:
     return clean
-  size, rows = experiment.data.size, np.flatnonzero(clean)
-  names = [training_data.original(str(name)) for name in holdout.ids[rows]]
-  rows = rows[~natural_pictures.enlarged(config, size, names)]
-  ids = holdout.ids[rows]
-  rows = rows[~training_data.noised(config, size, ids, experiment.seed)]
-  typical = np.zeros(len(clean), bool)
-  typical[rows] = True
-  return typical if typical.any() else clean
+  clean = clean & ~training_data.enlarged(data, 'holdout')
+  known = natural_pictures.choose(config, experiment.data.size, seed).textured
+  names = [training_data.original(str(name)) for name in holdout.ids]
+  textured = np.array([known[name] for name in names])
+  share = config.typical_textured
+  wanted = share / (1 - share) * (clean & ~textured).sum()
+  chance = wanted / max(1, (clean & textured).sum())
+  rng = seeds.numpy_rng(seed, 'typical pictures')
+  kept = {name for name in dict.fromkeys(names) if rng.random() < chance}
+  return clean & (~textured | np.array([name in kept for name in names]))
+
+
+def _strata(
+  views: list[grain.Evidence], clean: Bool[np.ndarray, ' n']
+) -> grain.Strata | None:
+  """The strata of clean pictures, each of which has one view."""
+  columns = zip(*(views[row] for row in np.flatnonzero(clean)), strict=True)
+  return grain.fit(grain.Evidence(*map(np.concatenate, columns)))
 
 
 def _by_kind(
@@ -182,16 +201,16 @@ def _by_kind(
   ]
 
 
-def _evidence(model: pirm.Pirm, examples: Examples) -> Float[np.ndarray, ' n']:
+def _evidence(model: pirm.Pirm, examples: Examples) -> list[grain.Evidence]:
   """The evidence for poison of pictures, as in `launch.sanitize`."""
-  found = []
+  found: list[grain.Evidence] = []
   with progress_bar(len(examples), 'PIRM scores (held out)', 'img') as bar:
     for start in range(0, len(examples), _SCORED):
       images = examples.images[start : start + _SCORED]
       views = [any_size.views(model.variant, image) for image in images]
-      found.append(any_size.evidence(model, views))
+      found += any_size.evidence(model, views)
       bar.update(len(images))
-  return np.concatenate(found)
+  return found
 
 
 def obtain(lab: Lab, where: str) -> tuple[pirm.Pirm, Artifact]:

@@ -4,18 +4,20 @@ It is written chunk by chunk to files that training reads as it needs them, so
 memory does not grow with it: the paper's data has 200,000 pictures (4.10).
 """
 
+import concurrent.futures
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int
 
 from babam_jax import files, seeds, settings
 from babam_jax.attacks import poison_set
 from babam_jax.config.schema import Experiment
-from babam_jax.data import image_folder, processing
+from babam_jax.data import processing
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.pirm_recipe import PirmSettings, label, poison_of_kind
 from babam_jax.pirm_training import natural_pictures
@@ -41,7 +43,7 @@ def _chunks(count: int) -> Iterator[range]:
 
 # The kind of poison is among the facts: a further kind changes no other key.
 POISON = Stage(
-  'pirm_poison', 2, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
+  'pirm_poison', 3, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
 )
 
 
@@ -87,11 +89,9 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
   kind = poison_of_kind(lab.experiment.pirm, number)
   facts = kind.facts('config.pirm.poison') | {
     'kind': [kind.version, settings.as_dict(kind)],
-    'gray': [chosen.gray[picture.id] for picture in (*targets, *sources)],
-    'crop_seed': chosen.crop_seed,
     'number': number,
-    'fingerprint': image_folder.fingerprint([*targets, *sources]),
   }
+  facts |= chosen.facts([*targets, *sources])
   return lab.make(POISON, compute, facts=facts)
 
 
@@ -152,7 +152,7 @@ def _parts(config: PirmSettings) -> list[Part]:
 
 PICTURES = Stage(
   'pirm_data',
-  8,
+  9,
   (
     'pirm.poison',
     'pirm.kinds',
@@ -165,7 +165,13 @@ PICTURES = Stage(
     'seed',
   ),
   after=lambda experiment: (POISON,),
-  chooses=('pirm.root', 'pirm.native', 'pirm.leave_out'),
+  chooses=(
+    'pirm.root',
+    'pirm.more_roots',
+    'pirm.native',
+    'pirm.leave_out',
+    'pirm.textured_fraction',
+  ),
 )
 
 
@@ -206,24 +212,22 @@ def make(lab: Lab) -> Artifact:
         images = [crafted[i % len(crafted)][i // len(crafted)] for i in chunk]
       else:
         images = chosen.load(members)
-      for number, picture, image in zip(chunk, members, images, strict=True):
-        for part in parts:
-          where = part.rows(kind, number)
-          if where is not None:
-            rows.arrays[_images(part.name)][where] = _copies(
-              image, picture.id, copies, seed
-            )
+      names = (picture.id for picture in members)
+      with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(
+          lambda image, name: _copies(image, name, copies, seed), images, names
+        )
+        for number, images_of_one in zip(chunk, made, strict=True):
+          for part in parts:
+            where = part.rows(kind, number)
+            if where is not None:
+              rows.arrays[_images(part.name)][where] = images_of_one
       rows.finish_step()
     for part in parts:
       files.write_arrays(output / f'{part.name}.npz', _names(part, chosen))
     rows.hand_over(output)
 
-  facts = {
-    'crop_seed': chosen.crop_seed,
-    'fingerprint': image_folder.fingerprint(
-      [*chosen.poisoned, *chosen.sources, *chosen.rest]
-    ),
-  }
+  facts = chosen.facts([*chosen.poisoned, *chosen.sources, *chosen.rest])
   return lab.make(PICTURES, compute, inputs=poison, facts=facts)
 
 
@@ -247,40 +251,22 @@ def _history(name: str, number: int, seed: int) -> np.random.Generator:
   return seeds.numpy_rng(seed, f'{name} processed {number}')
 
 
-def noised(
-  config: PirmSettings, size: int, ids: Shaped[np.ndarray, ' n'], seed: int
-) -> Bool[np.ndarray, ' n']:
-  """The rows of a part that have added noise, which JPEG did not erase.
-
-  Args:
-    config: how the PIRM is trained.
-    size: pixels a side.
-    ids: those of the rows.
-    seed: the seed of the run.
-  """
-  if not config.processed_copies:
-    return np.zeros(len(ids), bool)
-  flat = np.full((size, size, 3), 128, np.uint8)  # only noise changes it
-
-  def is_noised(row: str) -> bool:
-    number = int(row.rpartition('#')[2]) if config.processed_copies > 1 else 0
-    history = _history(original(row), number, seed)
-    return bool(np.ptp(processing.process(flat, history)))
-
-  return np.array([is_noised(str(row)) for row in ids], bool)
-
-
 def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
-  """Ids and ground truth of a part, row by row."""
-  originals = [chosen.poisoned[i].id for i in part.poisoned]
-  rest = [chosen.rest[i].id for i in part.rest]
+  """Ids and ground truth of a part, row by row, and which of its pictures are
+  enlarged."""
+  targets = [chosen.poisoned[i] for i in part.poisoned]
+  others = [chosen.rest[i] for i in part.rest]
+  originals = [picture.id for picture in targets]
+  rest = [picture.id for picture in others]
   names = originals + rest + [_POISON + name for name in originals]
+  small = natural_pictures.enlarged([*targets, *others, *targets], chosen.size)
   poisoned = np.arange(len(names)) >= len(originals) + len(rest)
   if part.copies > 1:
     names = [f'{name}#{n}' for name in names for n in range(part.copies)]
   return {
     'ids': np.array(names, np.str_),
     'poisoned': np.repeat(poisoned, part.copies),
+    'enlarged': np.repeat(small, part.copies),
   }
 
 
@@ -335,6 +321,11 @@ def original(name: str) -> str:
   name = name.removeprefix(_POISON)
   before, mark, _ = name.rpartition('#')
   return before if mark else name
+
+
+def enlarged(artifact: Artifact, part: str) -> Bool[np.ndarray, ' n']:
+  """Which rows of a part were too small, and so were enlarged."""
+  return artifact.arrays(part)['enlarged']
 
 
 def read(artifact: Artifact, part: str) -> Examples:

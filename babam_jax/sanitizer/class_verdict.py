@@ -1,13 +1,15 @@
 """Whether a class holds poison, from how many of its pictures are flagged.
 
 An attacker makes many poisons for one victim. A single flag may be false; a
-class with too many of them stands out.
+class with too many of them stands out. So does one in which too many pictures
+score higher than most clean ones do, though none of them is flagged.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 NAMED = 0.001  # a class with a lower p-value, corrected, is named
@@ -15,6 +17,39 @@ NAMED = 0.001  # a class with a lower p-value, corrected, is named
 # the pictures that are different, not an attacker who has one victim.
 _UNLIKELY, _SPREAD, _FEWEST = 0.05, 0.25, 8
 _CONFIDENCE = 0.95
+_LOWER = (0.05, 0.2)  # shares of clean pictures above further thresholds
+
+
+class Level(NamedTuple):
+  """A threshold at which the pictures of a class are counted.
+
+  Attributes:
+    threshold: pictures with a higher score are counted.
+    rate: the share of clean pictures that are, at most.
+  """
+
+  threshold: float
+  rate: float
+
+
+def levels(threshold: float, clean: Float[np.ndarray, ' n']) -> list[Level]:
+  """The threshold of flags, and lower ones.
+
+  Args:
+    threshold: pictures with a higher score are flagged.
+    clean: the scores of clean pictures, from low to high; without any there are
+      no levels.
+  """
+  rate = highest_rate(threshold, clean)
+  if rate is None:
+    return []
+  found = [Level(threshold, rate)]
+  for share in _LOWER:
+    lower = float(np.quantile(clean, 1 - share))
+    bound = highest_rate(lower, clean)
+    if bound is not None and found[-1].rate < bound < 1:
+      found.append(Level(lower, bound))
+  return found
 
 
 def highest_rate(
@@ -35,25 +70,88 @@ def highest_rate(
   return float(stats.beta.ppf(_CONFIDENCE, above + 1, len(clean) - above))
 
 
-def p_value(flagged: int, judged: int, rate: float) -> float:
-  """The probability of so many flags, or more, in a class of clean pictures.
+class Verdicts(NamedTuple):
+  """What is said of the classes of a folder.
+
+  Attributes:
+    p_values: for each class the probability that a clean one has as many
+      pictures above one of the levels.
+    rate_holds: whether the measured rate can be that of these pictures.
+  """
+
+  p_values: Float[np.ndarray, ' c']
+  rate_holds: bool
+
+
+def judge(
+  above: Int[np.ndarray, 'c l'],
+  judged: Int[np.ndarray, ' c'],
+  known: Sequence[Level],
+) -> Verdicts:
+  """Judges all classes of a folder.
 
   Args:
-    flagged: the number of pictures that are flagged.
-    judged: the number of pictures that have a score.
-    rate: the share of clean pictures that are flagged.
+    above: how many pictures of each class score above each level.
+    judged: how many have a score.
+    known: the levels; the first is that of the flags.
   """
-  return float(stats.binom.sf(flagged - 1, judged, rate))
+  found = [
+    p_values(above[:, i], judged, level.rate) for i, level in enumerate(known)
+  ]
+  own = [
+    beside_the_others(above[:, i], judged, level.rate)
+    if not rate_holds(found[i])
+    else found[i]
+    for i, level in enumerate(known)
+  ]
+  smallest = np.minimum(1, len(known) * np.min(own, axis=0))
+  return Verdicts(smallest, rate_holds(found[0]))
 
 
-def named(p_values: Sequence[float]) -> Bool[np.ndarray, ' n']:
+def p_values(
+  above: Int[np.ndarray, ' c'], judged: Int[np.ndarray, ' c'], rate: float
+) -> Float[np.ndarray, ' c']:
+  """The probability of so many pictures above a level, or more, in classes of
+  clean pictures (binomial).
+
+  Args:
+    above: how many pictures of each class are.
+    judged: how many have a score.
+    rate: the share of clean pictures that are.
+  """
+  return stats.binom.sf(above - 1, judged, rate)
+
+
+def beside_the_others(
+  above: Int[np.ndarray, ' c'], judged: Int[np.ndarray, ' c'], rate: float
+) -> Float[np.ndarray, ' c']:
+  """The same, where the folder's pictures are unlike those of which the rate
+  was measured: beside the other classes, with their share and with its spread
+  (beta-binomial).
+
+  Args:
+    above: how many pictures of each class are above the level.
+    judged: how many have a score.
+    rate: the share of clean pictures that are, at least.
+  """
+  others = np.maximum(judged.sum() - judged, 1)
+  share = np.clip((above.sum() - above) / others, rate, 0.999)
+  variance = np.maximum(judged, 1) * share * (1 - share)
+  excess = (above - judged * share) ** 2 / variance
+  # Pearson's dispersion of the others, by the method of moments.
+  spread = (excess.sum() - excess) / max(1, len(judged) - 2)
+  alike = np.clip((spread - 1) / max(1.0, judged.mean() - 1), 1e-6, 0.95)
+  parts = share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike
+  return stats.betabinom.sf(above - 1, judged, *parts)
+
+
+def named(found: Float[np.ndarray, ' c']) -> Bool[np.ndarray, ' c']:
   """Which classes are named: those whose p-value is below `NAMED` after Holm's
   correction for the number of classes.
 
   Args:
-    p_values: those of all classes.
+    found: the p-values of all classes.
   """
-  found = np.asarray(p_values, np.float64)
   order = np.argsort(found, kind='stable')
   levels = NAMED / np.arange(len(found), 0, -1)
   result = np.zeros(len(found), bool)
@@ -61,14 +159,13 @@ def named(p_values: Sequence[float]) -> Bool[np.ndarray, ' n']:
   return result
 
 
-def rate_holds(p_values: Sequence[float]) -> bool:
+def rate_holds(found: Float[np.ndarray, ' c']) -> bool:
   """Whether the measured rate can be that of these pictures: False if flags are
   spread over the classes of a folder, as no attack on one victim spreads them.
 
   Args:
-    p_values: those of all classes; few of them tell nothing.
+    found: the p-values of all classes; few of them tell nothing.
   """
-  found = np.asarray(p_values, np.float64)
   if len(found) < _FEWEST:
     return True
   return bool((found < _UNLIKELY).mean() <= _SPREAD)

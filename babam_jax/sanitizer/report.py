@@ -5,14 +5,16 @@ import heapq
 import io
 import pathlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from babam_jax import files
+from babam_jax import files, invocation
+from babam_jax.defenses.pirm import SHIPPED
 from babam_jax.evaluation import figures, report
-from babam_jax.sanitizer import class_verdict, picture
+from babam_jax.sanitizer import bulk, class_verdict, picture
 from babam_jax.sanitizer.names import printable
 from babam_jax.sanitizer.output import NOT_JUDGED, Record, is_complete
 
@@ -34,18 +36,80 @@ _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
 _SUSPECT_HEADER = ('class', 'judged', 'flagged', 'p-value')
 _SUSPECT_NOTE = (
   'Poison is made for one victim, whose class it fills. In these classes more '
-  'pictures are flagged than chance explains, if at most {rate} of clean '
-  'pictures are: the p-value is the probability of so many flags in a clean '
-  f'class (binomial; named below {class_verdict.NAMED:g}, corrected for the '
-  'number of classes). Pictures unlike those on which the rate was measured, '
-  'such as very noisy ones, can do the same: look at them.'
+  'pictures score high than chance explains, if at most {rate} of clean '
+  'pictures are flagged: the p-value is the probability of so many in a clean '
+  f'class (named below {class_verdict.NAMED:g}, corrected for the number of '
+  'classes). Lower thresholds than that of the flags count, too: faint poison '
+  'may have no flag, but score higher than most clean pictures. Pictures '
+  'unlike those on which the rate was measured, such as very noisy ones, can '
+  'do the same: look at them.'
 )
-RATE_FAILS = (
-  'Flags are spread over many classes, as no attack on one victim spreads '
-  'them: these pictures are unlike those on which the false-positive rate was '
-  'measured (noise, texture), and more clean ones are flagged than it says. '
-  'Look at the flagged pictures before you use the output.'
+_PUBLIC = (
+  'Judged by the PIRM {pirm!r}, which comes with babam_jax: whoever wants to '
+  'evade it has its weights. Against attackers who may, train one of your own, '
+  'with a seed that nobody knows, and keep it: {command}.'
 )
+_RATE_FAILS = (
+  'These pictures are unlike those on which the false-positive rate was '
+  'measured (noise, texture, size): {why}. Look at the flagged pictures before '
+  'you use the output, and give clean pictures like these with --calibrate=DIR.'
+)
+_SPREAD = (
+  'flags are spread over many classes, as no attack on one victim spreads them'
+)
+_SHIFTED = (
+  'by the scores of most of them, {share} % of the clean ones are flagged'
+)
+# Above so many times the rate, the bulk of a folder says that it does not hold.
+_TOLERATED = 3
+
+
+class Rates(NamedTuple):
+  """What is known of the share of clean pictures that are flagged.
+
+  Attributes:
+    levels: at most, of those on which it was measured, and at lower
+      thresholds; none if nothing is known of it, and so of classes.
+    expected: of pictures like most of the folder; None if nothing tells.
+  """
+
+  levels: list[class_verdict.Level]
+  expected: float | None
+
+  @property
+  def highest(self) -> float | None:
+    """The share of clean pictures that are flagged, at most."""
+    return self.levels[0].rate if self.levels else None
+
+
+def whose_pirm(settings: dict[str, Any]) -> str:
+  """Which PIRM has judged, in one line.
+
+  Args:
+    settings: those of the run.
+  """
+  name = settings['pirm']
+  if name not in SHIPPED:
+    return f'Judged by the PIRM {name!r}.'
+  command = invocation.line('pirm')
+  command += ' --config=configs/pirm_general.py --config.pirm.root=PHOTOS'
+  command += ' --config.seed=SEED --output=mine.npz'
+  return _PUBLIC.format(pirm=name, command=command)
+
+
+def why_rate_fails(found: dict[str, Any]) -> str:
+  """Why the rate does not hold, in one line; '' if it may hold.
+
+  Args:
+    found: the `summary`.
+  """
+  if found['rate_holds'] is not False:
+    return ''
+  reasons = [_SPREAD] if found['flags_are_spread'] else []
+  if found['expected_rate'] is not None and found['is_shifted']:
+    share = f'{100 * found["expected_rate"]:.2g}'
+    reasons.append(_SHIFTED.format(share=share))
+  return _RATE_FAILS.format(why='; '.join(reasons))
 
 
 class ClassCounts(NamedTuple):
@@ -57,6 +121,7 @@ class ClassCounts(NamedTuple):
     judged: how many of them have a score.
     flagged: how many of these are flagged.
     unjudged: how many could not be judged.
+    above: how many score above each level of the rates.
   """
 
   name: str
@@ -64,12 +129,21 @@ class ClassCounts(NamedTuple):
   judged: int
   flagged: int
   unjudged: int
+  above: tuple[int, ...]
 
 
 class Findings:
-  """Counts of what was found; its memory does not grow with the pictures."""
+  """Counts of what was found; its memory does not grow with the pictures.
 
-  def __init__(self, csv_file: io.TextIOBase):
+  Args:
+    csv_file: receives `scores.csv`.
+    levels: at which the pictures of each class are counted.
+  """
+
+  def __init__(
+    self, csv_file: io.TextIOBase, levels: Sequence[class_verdict.Level] = ()
+  ):
+    self._levels = levels
     self._table = csv.writer(
       csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL
     )
@@ -78,6 +152,7 @@ class Findings:
     self.unjudged: list[tuple[str, str]] = []
     self.classes: list[ClassCounts] = []
     self.histogram = np.zeros(_BINS, int)
+    self.scores = bulk.Scores()
     # The highest scores among the flagged: (score, path, output).
     self.worst: list[tuple[float, str, str]] = []
 
@@ -92,6 +167,7 @@ class Findings:
         continue
       place = min(int(record.score * _BINS), _BINS - 1)
       self.histogram[place] += 1
+      self.scores.add(record.score)
       if record.flagged:
         item = (record.score, record.path, record.output)
         self.worst = heapq.nlargest(_SHOWN, [*self.worst, item])
@@ -103,6 +179,10 @@ class Findings:
           sum(record.score is not None for record in records),
           sum(record.flagged for record in records),
           sum(record.action == NOT_JUDGED for record in records),
+          tuple(
+            sum((record.score or 0) > level.threshold for record in records)
+            for level in self._levels
+          ),
         )
       )
 
@@ -111,20 +191,25 @@ class Findings:
     """How many pictures were flagged."""
     return sum(counts.flagged for counts in self.classes)
 
-  def class_verdicts(self, rate: float | None) -> dict[str, Any]:
-    """What the numbers of flags say of classes, and of the rate itself.
+  def verdicts(self, rates: Rates) -> dict[str, Any]:
+    """What the flags say of classes, and of the rate itself.
 
     Args:
-      rate: the share of clean pictures that are flagged, at most; None if
-        nothing is known of it, and so of classes.
+      rates: what is known of it.
     """
-    if rate is None:
-      return {'suspicious_classes': [], 'rate_holds': None}
-    p_values = [
-      class_verdict.p_value(counts.flagged, counts.judged, rate)
-      for counts in self.classes
-    ]
-    are_named = class_verdict.named(p_values)
+    if rates.highest is None:
+      return dict.fromkeys(
+        ('rate_holds', 'flags_are_spread', 'is_shifted'),
+      ) | {'suspicious_classes': []}
+    verdicts = class_verdict.judge(
+      np.array([counts.above for counts in self.classes]),
+      np.array([counts.judged for counts in self.classes]),
+      rates.levels,
+    )
+    spread = not verdicts.rate_holds
+    shifted = (rates.expected or 0) > _TOLERATED * rates.highest
+    are_named = class_verdict.named(verdicts.p_values)
+    p_values = verdicts.p_values.tolist()
     found = zip(self.classes, p_values, are_named, strict=True)
     suspects = [
       {
@@ -140,7 +225,9 @@ class Findings:
       'suspicious_classes': sorted(
         suspects, key=lambda one: (one['p_value'], one['class'])
       ),
-      'rate_holds': class_verdict.rate_holds(p_values),
+      'rate_holds': not (spread or shifted),
+      'flags_are_spread': spread,
+      'is_shifted': shifted,
     }
 
 
@@ -166,7 +253,7 @@ def summary(
   findings: Findings,
   settings: dict[str, Any],
   fingerprint: str,
-  rate: float | None,
+  rates: Rates,
 ) -> dict[str, Any]:
   """What `summary.json` holds.
 
@@ -174,8 +261,7 @@ def summary(
     findings: the counts of all classes.
     settings: the settings of the run.
     fingerprint: of the input.
-    rate: the share of clean pictures that are flagged, at most, as
-      `Findings.class_verdicts` has it.
+    rates: what is known of the share of clean pictures that are flagged.
   """
   return {
     'settings': settings,
@@ -184,8 +270,9 @@ def summary(
     'flagged': findings.flagged,
     'actions': dict(sorted(findings.actions.items())),
     'classes': len(findings.classes),
-    'highest_clean_rate': rate,
-    **findings.class_verdicts(rate),
+    'highest_clean_rate': rates.highest,
+    'expected_rate': rates.expected,
+    **findings.verdicts(rates),
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
     ],
@@ -210,7 +297,9 @@ def earlier_summary(
   except ValueError:  # the user's own, perhaps
     return None
   asked = {'settings': settings, 'input_fingerprint': fingerprint}
-  like_ours = summary(Findings(io.StringIO()), settings, fingerprint, None)
+  like_ours = summary(
+    Findings(io.StringIO()), settings, fingerprint, Rates(None, None)
+  )
   if not isinstance(found, dict) or found.keys() != like_ours.keys():
     return None
   return found if asked.items() <= found.items() else None
@@ -252,7 +341,8 @@ def write(
       ],
       drawn | _worst_pictures(root, source, findings),
       'The flagged pictures with the highest scores are shown as they were '
-      'found and as they were written. All files are in scores.csv.',
+      'found and as they were written. All files are in scores.csv. '
+      + whose_pirm(settings),
     ),
     report.Section(
       'Classes',
@@ -280,10 +370,8 @@ def _class_sections(found: dict[str, Any]) -> list[report.Section]:
   """What is said of classes before all else: that some hold poison, or that
   the rate does not hold."""
   suspects, sections = found['suspicious_classes'], []
-  if found['rate_holds'] is False:
-    sections.append(
-      report.Section('The rate does not hold', (), [], {}, RATE_FAILS)
-    )
+  if why := why_rate_fails(found):
+    sections.append(report.Section('The rate does not hold', (), [], {}, why))
   if suspects:
     lines = [
       (

@@ -12,6 +12,7 @@ from babam_jax.experiment import environment
 from babam_jax.progress import say
 from babam_jax.sanitizer import class_verdict, folder, report, sanitize
 from babam_jax.sanitizer import output as output_folder
+from babam_jax.sanitizer import trusted as trusted_pictures
 from babam_jax.sanitizer.names import printable
 from babam_jax.settings import WHOLE_LIMIT
 
@@ -29,8 +30,10 @@ class SanitizedFolder(NamedTuple):
     threshold: pictures with a higher probability of poison were flagged.
     fpr: the false-positive rate that the threshold follows from; None if the
       threshold was given, or the PIRM has no scores of clean pictures.
-    rate_holds: False if flags are spread over so many classes that the rate
-      cannot be that of these pictures; None if none is known.
+    rate_holds: False if the scores of most pictures, or flags that are spread
+      over the classes, say that the rate is not that of these pictures; None if
+      none is known.
+    why_rate_fails: why not, in one line; or ''.
     suspicious_classes: those in which more pictures are flagged than chance
       explains, the most suspicious one first.
     scores: `scores.csv`: a line for each file.
@@ -44,6 +47,7 @@ class SanitizedFolder(NamedTuple):
   threshold: float
   fpr: float | None
   rate_holds: bool | None
+  why_rate_fails: str
   suspicious_classes: list[str]
   scores: pathlib.Path
   summary: pathlib.Path
@@ -58,6 +62,7 @@ def sanitize_folder(
   action: str = 'perturb',
   threshold: float | None = None,
   fpr: float | None = None,
+  calibrate: Path | None = None,
   epsilon: float = 0.01,
   link: bool = False,
   seed: int = 0,
@@ -80,6 +85,8 @@ def sanitize_folder(
     fpr: instead of a threshold, the share that may be flagged of the clean
       pictures held out when the PIRM was trained. By default it is 0.01; for a
       PIRM without their scores the threshold is 0.5.
+    calibrate: a folder of clean pictures like those of the input, at any depth;
+      the rate is measured of them instead.
     epsilon: the noise budget; a lower one gives more noise.
     link: make hard links instead of copies of files that are not flagged.
     seed: the seed of the noise.
@@ -98,12 +105,19 @@ def sanitize_folder(
   _check(action, epsilon, seed)
   checkpoint = pirms.path_of(os.fspath(pirm))
   model = pirms.load(checkpoint, '--pirm')
+  trusted = None
+  if calibrate is not None:
+    trusted = trusted_pictures.score(pathlib.Path(calibrate), model)
+    known = model.calibration._replace(clean=trusted.scores)
+    model = model._replace(calibration=known)
   chosen = calibration.choose_threshold(model.calibration, threshold, fpr)
   settings = sanitize.Settings(action, chosen.value, epsilon, link, seed)
   told = settings._asdict() | {
     'fpr': chosen.fpr,
     'input': printable(str(source.resolve())),
+    'pirm': printable(os.fspath(pirm)),
     'pirm_sha256': pirms.fingerprint(checkpoint),
+    'calibrated_on': trusted.fingerprint if trusted else None,
   }
   inventory = folder.inventory(source)
   if not inventory.files:
@@ -126,13 +140,16 @@ def sanitize_folder(
     output_folder.remove_rest(root)
     return _result(root, finished)
   table = io.StringIO(newline='')
-  findings = report.Findings(table)
+  clean = model.calibration.clean
+  levels = class_verdict.levels(chosen.value, clean)
+  findings = report.Findings(table, levels)
   for records in sanitize.run(source, inventory, being_made, model, settings):
     findings.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
   surroundings = environment.describe(printable(repeat or call))
-  rate = class_verdict.highest_rate(chosen.value, model.calibration.clean)
-  found = report.summary(findings, told, fingerprint, rate)
+  expected = findings.scores.expected_share(chosen.value, clean)
+  rates = report.Rates(levels, expected)
+  found = report.summary(findings, told, fingerprint, rates)
   report.write(root, source, findings, table.getvalue(), found, surroundings)
   being_made.close()
   return _result(root, found)
@@ -147,6 +164,7 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     found['settings']['threshold'],
     found['settings']['fpr'],
     found['rate_holds'],
+    report.why_rate_fails(found),
     [one['class'] for one in found['suspicious_classes']],
     *(root / name for name in output_folder.REPORTS),
   )
