@@ -20,6 +20,7 @@ from babam_jax.progress import say
 from configs import pirm_general
 
 SEED = 11  # other triggers and random networks than in training
+_PER_CLASS = 20
 _LARGEST = 224  # pixels a side, of the attack
 
 Pixels = UInt8[np.ndarray, 'h w 3']
@@ -84,8 +85,8 @@ def choose(
 def choose_classes(
   domain: str, data: pathlib.Path, count: int
 ) -> list[Picture]:
-  """Whole classes of a domain in random order, until there are `count` pictures
-  or more."""
+  """Classes of a domain in random order, up to 20 pictures of each, until there
+  are `count` pictures or more."""
   classes: dict[str, list[Picture]] = {}
   for picture in DOMAINS[domain].find(data):
     classes.setdefault(class_of(picture), []).append(picture)
@@ -93,7 +94,7 @@ def choose_classes(
   found: list[Picture] = []
   for name in names:
     if len(found) < count:
-      found += classes[name]
+      found += classes[name][:_PER_CLASS]
   return found
 
 

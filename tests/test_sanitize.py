@@ -866,3 +866,4 @@ def test_a_class_that_stands_out_is_named(tmp_path, rng):
   assert found['rate_holds'] is True
   page = (out / 'report.html').read_text()
   assert page.index('Classes that stand out') < page.index('What was found')
+  assert 'which comes with babam_jax: whoever wants to evade it' in page
