@@ -122,3 +122,15 @@ def test_beside_the_others_is_binomial_where_they_do_not_differ(rng):
   found = class_verdict.beside_the_others(above, judged, 0.01)
   expected = class_verdict.p_values(above, judged, above.sum() / 6000)
   np.testing.assert_allclose(np.log(found), np.log(expected), atol=0.7)
+
+
+@pytest.mark.parametrize('classes', [1, 3, 5])
+def test_a_few_classes_of_other_pictures_are_not_named(rng, known, classes):
+  """All pictures score somewhat higher than those of which rates were
+  measured, but are hardly flagged."""
+  named = 0
+  for _ in range(60):
+    scores = rng.normal(0.7, 0.6, (classes, 20))
+    verdicts = class_verdict.judge(*count(scores, known), known)
+    named += int(class_verdict.named(verdicts.p_values).sum())
+  assert named == 0

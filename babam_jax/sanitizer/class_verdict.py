@@ -95,17 +95,18 @@ def judge(
     judged: how many have a score.
     known: the levels; the first is that of the flags.
   """
-  found = [
-    p_values(above[:, i], judged, level.rate) for i, level in enumerate(known)
-  ]
-  own = [
-    beside_the_others(above[:, i], judged, level.rate)
-    if not rate_holds(found[i])
-    else found[i]
-    for i, level in enumerate(known)
-  ]
-  smallest = np.minimum(1, len(known) * np.min(own, axis=0))
-  return Verdicts(smallest, rate_holds(found[0]))
+  flags = p_values(above[:, 0], judged, known[0].rate)
+  holds = rate_holds(flags)
+  if not holds:
+    flags = beside_the_others(above[:, 0], judged, known[0].rate)
+  found = [flags]
+  # Other pictures than those of which the rates were measured reach the lower
+  # levels first: there a class must stand out among the others.
+  lower = enumerate(known[1:], 1) if len(judged) > 1 else ()
+  for i, level in lower:
+    found.append(beside_the_others(above[:, i], judged, level.rate))
+  smallest = np.minimum(1, len(found) * np.min(found, axis=0))
+  return Verdicts(smallest, holds)
 
 
 def p_values(
