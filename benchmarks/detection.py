@@ -6,9 +6,9 @@
 
 Scores clean pictures of many kinds, and poison of many kinds, processed in many
 ways, as the sanitizer does; writes how many are flagged to
-`results/sanitize/detection.json` and `.md`, with the worst pictures beside
-(natural ones only). The poison is kept in `--work` and reused. About an hour on
-two cores.
+`results/sanitize/detection.json` and `.md`. The poison is kept in `--work` and
+reused; there the worst pictures are shown, too (natural ones only, and not for
+publication). About an hour on two cores.
 """
 
 import math
@@ -173,7 +173,7 @@ def main(argv) -> None:
   }
   files.write_json(results / 'detection.json', record)
   files.write_text(results / 'detection.md', as_markdown(record))
-  _show_worst(scored, thresholds[_RATES[0]][0], results)
+  _show_worst(scored, thresholds[_RATES[0]][0])
   print(as_markdown(record))
 
 
@@ -352,7 +352,6 @@ def reliability(
 def _show_worst(
   scored: Sequence[tuple[Case, Scores]],
   threshold: float,
-  results: pathlib.Path,
 ) -> None:
   """Pictures of the worst false flags and misses, natural ones only."""
   for poisoned, name in ((False, 'false_flags'), (True, 'misses')):
@@ -375,7 +374,7 @@ def _show_worst(
       for _, case, number in ranked[:_WORST]
     ]
     if shown:
-      path = results / f'{name}.png'
+      path = pathlib.Path(_WORK.value) / f'{name}.png'
       Image.fromarray(np.concatenate(shown, axis=1)).save(path)
 
 
