@@ -601,7 +601,7 @@ def test_after_a_mistake_the_right_command_is_taken(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_says_so_and_continues(tmp_path):
-  for i in range(12):
+  for i in range(30):
     faces(tmp_path / 'in' / f'p{i:02d}', 32, (200, 200), seed=i)
   process = starting.Command(command(tmp_path / 'in', tmp_path / 'out'))
   journal = tmp_path / 'out' / '.sanitize-unfinished' / 'classes'

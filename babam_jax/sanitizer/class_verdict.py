@@ -87,6 +87,7 @@ def judge(
   above: Int[np.ndarray, 'c l'],
   judged: Int[np.ndarray, ' c'],
   known: Sequence[Level],
+  doubted: bool = False,
 ) -> Verdicts:
   """Judges all classes of a folder.
 
@@ -94,10 +95,12 @@ def judge(
     above: how many pictures of each class score above each level.
     judged: how many have a score.
     known: the levels; the first is that of the flags.
+    doubted: whether the folder's scores say that its pictures are unlike those
+      of which the rates were measured.
   """
   flags = p_values(above[:, 0], judged, known[0].rate)
   holds = rate_holds(flags)
-  if not holds:
+  if doubted or not holds:
     flags = beside_the_others(above[:, 0], judged, known[0].rate)
   found = [flags]
   # Other pictures than those of which the rates were measured reach the lower

@@ -46,8 +46,8 @@ _SUSPECT_NOTE = (
 )
 _PUBLIC = (
   'Judged by the PIRM {pirm!r}, which comes with babam_jax: whoever wants to '
-  'evade it has its weights. Against attackers who may, train one of your own, '
-  'with a seed that nobody knows, and keep it: {command}.'
+  'evade it has its weights. Against attackers who may, make one of your own, '
+  'and keep it: {command}'
 )
 _RATE_FAILS = (
   'These pictures are unlike those on which the false-positive rate was '
@@ -91,9 +91,7 @@ def whose_pirm(settings: dict[str, Any]) -> str:
   name = settings['pirm']
   if name not in SHIPPED:
     return f'Judged by the PIRM {name!r}.'
-  command = invocation.line('pirm')
-  command += ' --config=configs/pirm_general.py --config.pirm.root=PHOTOS'
-  command += ' --config.seed=SEED --output=mine.npz'
+  command = f'{invocation.line("pirm")} personalize --root=PHOTOS'
   return _PUBLIC.format(pirm=name, command=command)
 
 
@@ -201,13 +199,14 @@ class Findings:
       return dict.fromkeys(
         ('rate_holds', 'flags_are_spread', 'is_shifted'),
       ) | {'suspicious_classes': []}
+    shifted = (rates.expected or 0) > _TOLERATED * rates.highest
     verdicts = class_verdict.judge(
       np.array([counts.above for counts in self.classes]),
       np.array([counts.judged for counts in self.classes]),
       rates.levels,
+      doubted=shifted,
     )
     spread = not verdicts.rate_holds
-    shifted = (rates.expected or 0) > _TOLERATED * rates.highest
     are_named = class_verdict.named(verdicts.p_values)
     p_values = verdicts.p_values.tolist()
     found = zip(self.classes, p_values, are_named, strict=True)
