@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
@@ -67,7 +68,7 @@ OPTIMIZERS = {
   ),
   # Projected gradient descent (Madry et al. 2018), by sign and by length.
   'sign': Optimizer(
-    optax.stateless(lambda updates, params: jnp.sign(updates)),
+    optax.stateless(lambda updates, params: jax.tree.map(jnp.sign, updates)),
     lambda progress, iteration, eps: eps / 8 * _cosine(progress),
   ),
   'l2': Optimizer(

@@ -239,8 +239,8 @@ def photographed_again(picture: Picture, rng: np.random.Generator) -> Picture:
   )
   zoom = rng.uniform(0.8, 0.9)
   width, height = image.size
-  box = [(1 - zoom) / 2 * width, (1 - zoom) / 2 * height]
-  box += [width - box[0], height - box[1]]
+  left, top = (1 - zoom) / 2 * width, (1 - zoom) / 2 * height
+  box = (left, top, width - left, height - top)
   again = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
   noise = _normal_plane(rng, picture.shape, rng.uniform(0, 0.7))
   return _as_bytes(np.asarray(again) + _between(rng, 0.5, 5) * noise)

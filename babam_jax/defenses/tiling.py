@@ -1,6 +1,6 @@
 """Squares of pictures at their own resolution."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def tiles(pictures: Pixels, size: int) -> Pixels:
   Returns:
     The tiles, [n, tiles, size, size, c].
   """
-  xp = np if isinstance(pictures, np.ndarray) else jnp
+  xp: Any = np if isinstance(pictures, np.ndarray) else jnp
   height, width = pictures.shape[1:3]
   missing = [(0, max(0, size - side)) for side in (height, width)]
   if any(after for _, after in missing):

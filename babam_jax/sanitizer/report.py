@@ -297,7 +297,7 @@ def earlier_summary(
     return None
   asked = {'settings': settings, 'input_fingerprint': fingerprint}
   like_ours = summary(
-    Findings(io.StringIO()), settings, fingerprint, Rates(None, None)
+    Findings(io.StringIO()), settings, fingerprint, Rates([], None)
   )
   if not isinstance(found, dict) or found.keys() != like_ours.keys():
     return None
