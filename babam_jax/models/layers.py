@@ -266,6 +266,22 @@ def adaptive_average_pool(
   return jnp.einsum('ih,jw,nhwc->nijc', rows, columns, x)
 
 
+class DenseHead(nn.Module):
+  """A head of one dense layer.
+
+  Attributes:
+    num_classes: the width of the layer.
+  """
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(
+    self, features: Float[Array, 'n d'], training: Training | None = None
+  ) -> dict[str, Float[Array, 'n _']]:
+    return {'logits': nn.Dense(self.num_classes, name='fc')(features)}
+
+
 class Dropout(nn.Module):
   """Dropout whose mask depends on each row's own key.
 

@@ -162,24 +162,6 @@ class Trunk(nn.Module):
     return taps | {'embedding': embedding}
 
 
-class Head(nn.Module):
-  """The dense layer.
-
-  Attributes:
-    num_classes: the width of the layer.
-  """
-
-  num_classes: int
-
-  @nn.compact
-  def __call__(
-    self,
-    embedding: Float[Array, 'n 512'],
-    training: layers.Training | None = None,
-  ) -> dict[str, Float[Array, 'n _']]:
-    return {'logits': nn.Dense(self.num_classes, name='fc')(embedding)}
-
-
 def _layers() -> Iterator[str]:
   """The trunk's layers, from front to back."""
   yield from ('conv1', 'conv1_prelu', 'conv2', 'conv2_prelu')
@@ -191,7 +173,7 @@ def _layers() -> Iterator[str]:
 
 ARCHITECTURE = Architecture(
   trunk=Trunk,
-  head=lambda num_classes, width: Head(num_classes),
+  head=lambda num_classes, width: layers.DenseHead(num_classes),
   taps=(*STAGE_TAPS, 'embedding'),
   last=('fc',),
   smallest=1,

@@ -66,24 +66,6 @@ class Trunk(nn.Module):
     return taps | {'avgpool': jnp.mean(x, (1, 2))}
 
 
-class Head(nn.Module):
-  """The dense layer.
-
-  Attributes:
-    num_classes: the width of the layer.
-  """
-
-  num_classes: int
-
-  @nn.compact
-  def __call__(
-    self,
-    avgpool: Float[Array, 'n 512'],
-    training: layers.Training | None = None,
-  ) -> dict[str, Float[Array, 'n _']]:
-    return {'logits': nn.Dense(self.num_classes, name='fc')(avgpool)}
-
-
 def torch_name(layer: str) -> str:
   """What torchvision calls our layer."""
   name = layer.removeprefix('trunk/').removeprefix('head/')
@@ -92,7 +74,7 @@ def torch_name(layer: str) -> str:
 
 ARCHITECTURE = Architecture(
   trunk=Trunk,
-  head=lambda num_classes, width: Head(num_classes),
+  head=lambda num_classes, width: layers.DenseHead(num_classes),
   taps=(*STAGE_TAPS, 'avgpool'),
   last=('fc',),
   torch_name=torch_name,

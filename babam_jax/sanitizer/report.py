@@ -104,7 +104,7 @@ def why_rate_fails(found: dict[str, Any]) -> str:
   if found['rate_holds'] is not False:
     return ''
   reasons = [_SPREAD] if found['flags_are_spread'] else []
-  if found['expected_rate'] is not None and found['is_shifted']:
+  if found['is_shifted']:
     share = f'{100 * found["expected_rate"]:.2g}'
     reasons.append(_SHIFTED.format(share=share))
   return _RATE_FAILS.format(why='; '.join(reasons))
