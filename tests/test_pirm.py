@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import REPOSITORY, with_devices, write_faces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from babam_jax import errors, files
@@ -19,6 +22,7 @@ from babam_jax.data import datasets, image_folder, origins
 from babam_jax.defenses import any_size, calibration, pirm, tiling
 from babam_jax.defenses.pirm_recipe import PirmSettings
 from babam_jax.pirm_training import natural_pictures, pirm_stages, training_data
+from babam_jax.pirm_training.transplant import transplant
 from babam_jax.store import artifacts, lab
 from babam_jax.training import train
 from configs import pirm_general, pirm_natural
@@ -296,6 +300,68 @@ def test_pairs_and_halves_keep_what_belongs_together(tmp_path):
   for side in (half, ~half):
     assert holdout.poisoned[side].sum() == 3
     assert abs(len(set(stems[side])) - len(set(stems)) / 2) <= 0.5
+
+
+def test_hosts_get_the_changes_of_other_pictures(tmp_path):
+  config = small_pirm(tmp_path)
+  config.pirm.num_hosts = 5
+  here = in_lab(config, tmp_path)
+  data = training_data.make(here)
+  assert len(training_data.read(data, 'holdout')) == 7  # as without hosts
+  examples = training_data.read(data, 'train')
+  assert len(examples) == 14 + 2 * 5
+  rows = {str(name): row for row, name in enumerate(examples.ids)}
+  hosts = natural_pictures.choose(here.experiment.pirm, 72, config.seed).hosts
+  assert len(hosts) == 5
+  for host in hosts:
+    before, after = (
+      examples.images[rows[name]].astype(int)
+      for name in (host.id, f'poison/{host.id}')
+    )
+    assert 3 <= np.abs(after - before).max() <= config.pirm.poison.eps
+  pairs = training_data.pairs(examples.poisoned)
+  named = examples.ids[pairs[examples.poisoned[pairs[:, 1]]]]
+  assert all(f'poison/{clean}' == bad for clean, bad in named)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 999), st.integers(1, 34))
+def test_a_transplanted_change_is_turned_and_weakened(seed, eps):
+  rng = np.random.default_rng(seed)
+  host, original = rng.integers(40, 210, (2, 9, 9, 3), np.uint8)
+  change = rng.integers(-eps, eps + 1, (9, 9, 3))
+  change[4, 4, 0] = eps
+  poison = (original + change).astype(np.uint8)
+  made = transplant(host, poison, original, np.random.default_rng(seed))
+  found = made.astype(int) - host
+  # As one of the eight turns and six orders of the colors, weakened.
+  turns = [np.rot90(change, n) for n in range(4)]
+  turns += [turn[:, ::-1] for turn in turns]
+  orders = list(map(list, itertools.permutations(range(3))))
+  forms = [turn[..., order] for turn in turns for order in orders]
+  factor = np.linspace(0.3, 1, 351)[:, None, None, None]
+  strength = np.abs(found).max() / eps
+  assert 0.35 - 0.5 / eps <= strength <= 1
+  assert np.abs(found).max() >= min(4, eps) - 0.5
+  closest = min(
+    np.abs(factor * form - found).max((1, 2, 3)).min() for form in forms
+  )
+  assert closest <= 0.5 + eps * 0.001
+
+
+def test_hosts_are_of_pictures_for_training(tmp_path):
+  natural_folder(tmp_path)
+  config = native_settings(tmp_path, num_hosts=20)
+  chosen = natural_pictures.choose(config, 64, 0)
+  assert len(chosen.hosts) == 20
+  assert not files_of(chosen.hosts) & files_of(chosen.poisoned[:10])
+  # They change nothing else.
+  without = natural_pictures.choose(native_settings(tmp_path), 64, 0)
+  for ours, theirs in (
+    (chosen.poisoned, without.poisoned),
+    (chosen.rest, without.rest),
+  ):
+    assert [p.id for p in ours] == [p.id for p in theirs]
 
 
 def test_chunks_hold_the_pictures_that_they_should(tmp_path, monkeypatch):

@@ -15,11 +15,15 @@ from scipy import ndimage
 Picture = UInt8[np.ndarray, 'h w 3']
 _Plane = Float[np.ndarray, 'h w']
 _GAMMA = 2.2
+_TWO = 0.2  # the share of pictures with two origins
 
 
 def process(picture: Picture, rng: np.random.Generator) -> Picture:
-  """Gives a picture the look of one random origin; its size stays."""
-  return ORIGINS[rng.integers(len(ORIGINS))](picture, rng)
+  """Gives a picture the look of a random origin, or of two, one after the
+  other; its size stays."""
+  for _ in range(1 + (rng.random() < _TWO)):
+    picture = ORIGINS[rng.integers(len(ORIGINS))](picture, rng)
+  return picture
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -316,6 +320,8 @@ ORIGINS: tuple[Callable[[Picture, np.random.Generator], Picture], ...] = (
   sensor_noise,  # cameras make most pictures
   white_noise,
   white_noise,
+  white_noise,
+  film_grain,
   film_grain,
   sharpened,
   beautified,
@@ -326,7 +332,10 @@ ORIGINS: tuple[Callable[[Picture, np.random.Generator], Picture], ...] = (
   ordered_dither,
   halftone,
   photographed_again,
+  photographed_again,
   canvas,
+  ridges,
+  ridges,
   ridges,
   ridges,
   band_noise,

@@ -15,7 +15,10 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 _HIGH = (0.99, 0.995)  # quantiles of clean evidence, for one view and for two
 _KNOTS = 16
-_PER_KNOT = 400  # pictures: the 0.995 quantile needs at least 200
+# Pictures around a knot: the 0.995 quantile needs at least 200. Of many, an
+# eighth, so that a quantile does not hang on a handful.
+_PER_KNOT = 400
+_SHARE_PER_KNOT = 8
 _FAINT = 0.25  # gray levels, added before the logarithm
 
 
@@ -82,9 +85,10 @@ def _fit(
   order = np.argsort(place, kind='stable')
   if len(order) < _PER_KNOT:
     return None
+  around = max(_PER_KNOT, len(order) // _SHARE_PER_KNOT)
   place, value = place[order], clean.value[chosen][order]
-  starts = np.linspace(0, len(order) - _PER_KNOT, _KNOTS).round().astype(int)
-  windows = [slice(start, start + _PER_KNOT) for start in starts]
+  starts = np.linspace(0, len(order) - around, _KNOTS).round().astype(int)
+  windows = [slice(start, start + around) for start in starts]
   quantiles = [np.quantile(value[w], (0.5, *_HIGH)) for w in windows]
   centers = np.array([np.median(place[w]) for w in windows])
   return np.maximum.accumulate(centers), np.array(quantiles)

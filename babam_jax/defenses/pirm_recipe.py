@@ -53,6 +53,12 @@ class PirmSettings:
   num_poison: int = setting(
     320, 'Pictures to poison; as many again serve as sources.', at_least=1
   )
+  num_hosts: int = setting(
+    0,
+    'Further pictures to train on; each gets the change that made a poison of '
+    'another picture, turned and weakened.',
+    at_least=0,
+  )
   num_clean: int = setting(
     960, 'Clean pictures besides the originals of the poison.', at_least=1
   )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -23,6 +23,7 @@ class Chosen:
   Attributes:
     poisoned: the pictures to be poisoned.
     sources: the pictures that poison collides with.
+    hosts: further pictures, which get the changes of poison.
     rest: other clean pictures.
     gray: whether a picture becomes gray, by id.
     textured: whether a picture gets the look of another origin, by id.
@@ -33,6 +34,7 @@ class Chosen:
 
   poisoned: list[Picture]
   sources: list[Picture]
+  hosts: list[Picture]
   rest: list[Picture]
   gray: dict[str, bool]
   textured: dict[str, bool]
@@ -81,22 +83,20 @@ def choose(config: PirmSettings, size: int, seed: int) -> Chosen:
   """
   found = find(config)
   if config.native:
-    poisoned, sources, rest = _crops(config, found, size, seed)
+    drawn = _crops(config, found, size, seed)
   else:
-    poisoned, sources, rest = _whole(config, found, seed)
-  pictures = [*poisoned, *sources, *rest]
+    drawn = _whole(config, found, seed)
+  pictures = list(itertools.chain.from_iterable(drawn))
 
-  def drawn(name: str, share: float) -> dict[str, bool]:
+  def happens(name: str, share: float) -> dict[str, bool]:
     draws = seeds.numpy_rng(seed, name).random(len(pictures)) < share
     ids = (picture.id for picture in pictures)
     return dict(zip(ids, draws.tolist(), strict=True))
 
   return Chosen(
-    poisoned,
-    sources,
-    rest,
-    drawn('grey', config.gray_fraction),  # many face data sets are gray
-    drawn('origins', config.textured_fraction),
+    *drawn,
+    happens('grey', config.gray_fraction),  # many face data sets are gray
+    happens('origins', config.textured_fraction),
     size,
     seed,
     config.native,
@@ -127,27 +127,39 @@ def find(config: PirmSettings) -> list[Picture]:
   return pictures
 
 
-def _whole(
-  config: PirmSettings, found: list[Picture], seed: int
-) -> tuple[list[Picture], list[Picture], list[Picture]]:
-  """Each picture once, as a whole: poisoned, sources, other clean ones."""
-  count = config.num_poison
-  needed = 2 * count + config.num_clean
+class _Drawn(NamedTuple):
+  """The pictures of `Chosen`."""
+
+  poisoned: list[Picture]
+  sources: list[Picture]
+  hosts: list[Picture]
+  rest: list[Picture]
+
+
+def _whole(config: PirmSettings, found: list[Picture], seed: int) -> _Drawn:
+  """Each picture once, as a whole."""
+  count, hosts = config.num_poison, config.num_hosts
+  needed = 2 * count + hosts + config.num_clean
   if len(found) < needed:
     raise errors.UserError(
       f'config.pirm.root: {len(found)} images below {config.root!r}; expected '
       f'{needed}: two for each of config.pirm.num_poison and one for each of '
-      'config.pirm.num_clean. Lower one of them.'
+      'config.pirm.num_hosts and config.pirm.num_clean. Lower one of them.'
     )
   order = seeds.numpy_rng(seed, 'natural pictures').permutation(len(found))
   chosen = [found[i] for i in order[:needed]]
-  return chosen[:count], chosen[count : 2 * count], chosen[2 * count :]
+  return _Drawn(
+    chosen[:count],
+    chosen[count : 2 * count],
+    chosen[needed - hosts :],
+    chosen[2 * count : needed - hosts],
+  )
 
 
 def _crops(
   config: PirmSettings, found: list[Picture], size: int, seed: int
-) -> tuple[list[Picture], list[Picture], list[Picture]]:
-  """Crops, several of a large picture: poisoned, sources, other clean ones.
+) -> _Drawn:
+  """Crops, several of a large picture.
 
   Those held out come first, and are of other pictures (`held_out`). Poison is
   made of pictures at native resolution; of smaller ones are the sources, which
@@ -156,7 +168,7 @@ def _crops(
   kept = held_out(found, seed)
   uses = {picture.id: _uses(picture, size) for picture in found}
   small = [picture for picture in found if not uses[picture.id]]
-  poisoned, rest = [], []
+  poisoned, hosts, rest = [], [], []
   for part in (True, False):
     of_part = [p for p in found if kept[p.id] == part]
     large = [p for p in of_part for _ in range(uses[p.id])]
@@ -175,6 +187,8 @@ def _crops(
       count = round(wanted * config.holdout_fraction)
       count = count if part else wanted - count
       where += _drawn(members, count, f'crops {len(where)} {part}', seed)
+    if not part:
+      hosts = _drawn(large, config.num_hosts, 'hosts', seed)
   sources = _drawn(small or found, config.num_poison, 'sources', seed)
   names = itertools.count()
 
@@ -183,7 +197,9 @@ def _crops(
       dataclasses.replace(p, id=f'{p.id}@{next(names)}') for p in pictures
     ]
 
-  return numbered(poisoned), numbered(sources), numbered(rest)
+  # Hosts come last: their number changes nobody's crop.
+  poisoned, sources, rest = map(numbered, (poisoned, sources, rest))
+  return _Drawn(poisoned, sources, numbered(hosts), rest)
 
 
 def _drawn(
@@ -192,7 +208,7 @@ def _drawn(
   """Some of the pictures in random order; if they are too few, all of them
   again and again."""
   rng = seeds.numpy_rng(seed, stream)
-  times = -(-count // len(members))
+  times = max(1, -(-count // len(members)))
   order = np.concatenate([rng.permutation(len(members)) for _ in range(times)])
   return [members[i] for i in order[:count]]
 

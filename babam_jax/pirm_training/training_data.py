@@ -22,6 +22,7 @@ from babam_jax.data.examples import Examples
 from babam_jax.defenses.pirm_recipe import PirmSettings, label, poison_of_kind
 from babam_jax.pirm_training import natural_pictures
 from babam_jax.pirm_training.natural_pictures import CLASSES, Chosen, Images
+from babam_jax.pirm_training.transplant import transplant
 from babam_jax.progress import say
 from babam_jax.store import row_files
 from babam_jax.store.artifacts import Artifact
@@ -43,7 +44,7 @@ def _chunks(count: int) -> Iterator[range]:
 
 # The kind of poison is among the facts: a further kind changes no other key.
 POISON = Stage(
-  'pirm_poison', 3, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
+  'pirm_poison', 4, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
 )
 
 
@@ -63,7 +64,10 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
   ) -> None:
     method, seed = poison_of_kind(experiment.pirm, number), experiment.seed
     rows = RowFiles(scratch, {'poison': len(targets)}, chosen.size)
-    surrogate = method.surrogate(seed)
+    # Random layers differ from kind to kind.
+    surrogate = method.surrogate(
+      seeds.child_seed(seed, of_kind) if of_kind else seed
+    )
     chunks = list(_chunks(len(targets)))
     for n, chunk in list(enumerate(chunks))[rows.done :]:
       say(f'poison for the PIRM: chunk {n + 1} of {len(chunks)}')
@@ -103,7 +107,8 @@ class Part(NamedTuple):
 
   Its rows are the originals of the poisoned pictures, the other clean ones,
   the poison; each picture has as many rows as there are copies of it. The
-  original of a poison is never in the other part.
+  original of a poison is never in the other part. Hosts, whose poison is
+  transplanted, come last among the poisoned, and are for training.
 
   Attributes:
     name: 'train' or 'holdout'.
@@ -142,21 +147,22 @@ class Part(NamedTuple):
 def _parts(config: PirmSettings) -> list[Part]:
   counts = (config.num_poison, config.num_clean)
   held = [round(n * config.holdout_fraction) for n in counts]
-  rest = [range(h, n) for h, n in zip(held, counts, strict=True)]
   copies = max(1, config.processed_copies)
+  poisoned = range(held[0], config.num_poison + config.num_hosts)
   return [
     Part('holdout', *map(range, held), copies),
-    Part('train', *rest, copies),
+    Part('train', poisoned, range(held[1], config.num_clean), copies),
   ]
 
 
 PICTURES = Stage(
   'pirm_data',
-  9,
+  10,
   (
     'pirm.poison',
     'pirm.kinds',
     'pirm.num_poison',
+    'pirm.num_hosts',
     'pirm.num_clean',
     'pirm.gray_fraction',
     'pirm.holdout_fraction',
@@ -185,6 +191,7 @@ def make(lab: Lab) -> Artifact:
   config, seed, size = experiment.pirm, experiment.seed, experiment.data.size
   chosen = natural_pictures.choose(config, size, seed)
   parts = _parts(config)
+  donors = range(parts[1].poisoned.start, config.num_poison)
   poison = [_craft_kind(lab, chosen, n) for n in range(len(config.kinds))]
 
   def compute(
@@ -195,11 +202,8 @@ def make(lab: Lab) -> Artifact:
     rows = RowFiles(
       scratch, {_images(part.name): len(part) for part in parts}, size
     )
-    pictures = {
-      'original': chosen.poisoned,
-      'rest': chosen.rest,
-      'poison': chosen.poisoned,
-    }
+    poisoned = [*chosen.poisoned, *chosen.hosts]
+    pictures = {'original': poisoned, 'rest': chosen.rest, 'poison': poisoned}
     crafted = [row_files.read(artifact.folder, 'poison') for artifact in poison]
     work = [
       (kind, chunk)
@@ -209,7 +213,7 @@ def make(lab: Lab) -> Artifact:
     for kind, chunk in work[rows.done :]:
       members = pictures[kind][chunk.start : chunk.stop]
       if kind == 'poison':
-        images = [crafted[i % len(crafted)][i // len(crafted)] for i in chunk]
+        images = _poison(chosen, chunk, crafted, donors, seed)
       else:
         images = chosen.load(members)
       names = (picture.id for picture in members)
@@ -227,8 +231,45 @@ def make(lab: Lab) -> Artifact:
       files.write_arrays(output / f'{part.name}.npz', _names(part, chosen))
     rows.hand_over(output)
 
-  facts = chosen.facts([*chosen.poisoned, *chosen.sources, *chosen.rest])
+  used = (*chosen.poisoned, *chosen.sources, *chosen.hosts, *chosen.rest)
+  facts = chosen.facts(list(used))
   return lab.make(PICTURES, compute, inputs=poison, facts=facts)
+
+
+def _poison(
+  chosen: Chosen,
+  numbers: range,
+  crafted: list[Images],
+  donors: range,
+  seed: int,
+) -> list[processing.Picture]:
+  """The poison of some of the poisoned pictures and, after these, the hosts.
+
+  Args:
+    chosen: all pictures.
+    numbers: which of them, in order.
+    crafted: poison of each kind.
+    donors: the poisoned pictures whose changes hosts get.
+    seed: the seed of the run.
+  """
+
+  def made(number: int) -> processing.Picture:
+    return crafted[number % len(crafted)][number // len(crafted)]
+
+  count = len(chosen.poisoned)
+  own = [made(number) for number in numbers if number < count]
+  hosts = [chosen.hosts[n - count] for n in numbers if n >= count]
+  if not hosts:
+    return own
+  rngs = [seeds.numpy_rng(seed, f'{host.id} donor') for host in hosts]
+  donor_of = [int(rng.integers(donors.start, donors.stop)) for rng in rngs]
+  used = sorted(set(donor_of))
+  originals = chosen.load([chosen.poisoned[donor] for donor in used])
+  before = dict(zip(used, originals, strict=True))
+  return own + [
+    transplant(host, made(donor), before[donor], rng)
+    for host, donor, rng in zip(chosen.load(hosts), donor_of, rngs, strict=True)
+  ]
 
 
 def _images(part: str) -> str:
@@ -254,7 +295,8 @@ def _history(name: str, number: int, seed: int) -> np.random.Generator:
 def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
   """Ids and ground truth of a part, row by row, and which of its pictures are
   enlarged."""
-  targets = [chosen.poisoned[i] for i in part.poisoned]
+  poisoned = [*chosen.poisoned, *chosen.hosts]
+  targets = [poisoned[i] for i in part.poisoned]
   others = [chosen.rest[i] for i in part.rest]
   originals = [picture.id for picture in targets]
   rest = [picture.id for picture in others]
