@@ -128,7 +128,7 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
   poison = poisoning.craft(laboratory, data)
   untrusted = join(data.train, poison)
   sanitized = through_the_command(laboratory, untrusted)
-  shown = poisoning.show(laboratory, data)
+  shown = poisoning.show(laboratory, data, poison)
   stored = features.StoredInputs(laboratory)
   training_sets = {
     recognizing.CLEAN: data.train,

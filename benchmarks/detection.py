@@ -54,6 +54,7 @@ _BATCH = 16
 _NATURAL = ('caltech101', 'textures')
 _WORST = 12  # pictures shown
 _TEN = 10  # poisons of a class
+_ROC_RATES = (0.001, 0.01, 0.05, 0.1)
 
 
 class Case(NamedTuple):
@@ -165,6 +166,7 @@ def main(argv) -> None:
     'summary': summary(rows, names),
     'strata': strata(scored, thresholds[_RATES[0]][0]),
     'natural auroc': natural_auroc(scored),
+    'roc': roc(scored),
     'classes': class_verdicts(scored, models[0], thresholds[_RATES[0]][0]),
     'reliability': reliability(scored),
     'environment': environment.describe(
@@ -341,6 +343,38 @@ def natural_auroc(scored: Sequence[tuple[Case, Scores]]) -> float | None:
   return float(sklearn_metrics.roc_auc_score(truth, values))
 
 
+def roc(scored: Sequence[tuple[Case, Scores]]) -> list[dict[str, Any]]:
+  """How well the first PIRM tells each kind of poison from clean pictures of
+  the same domain, processed alike, whatever the threshold.
+
+  What is lost at a threshold, but not here, is lost to calibration.
+  """
+  clean = {
+    (case.domain, case.processing): found.values
+    for case, found in scored
+    if not case.poisoned
+  }
+  result = []
+  for case, found in scored:
+    beside = clean.get((case.domain, case.processing))
+    if not case.poisoned or beside is None:
+      continue
+    values = np.concatenate([beside, found.values])
+    truth = np.arange(len(values)) >= len(beside)
+    false, true, _ = sklearn_metrics.roc_curve(
+      truth, values, drop_intermediate=False
+    )
+    result.append(
+      {
+        'name': case.name,
+        'processing': case.processing,
+        'auroc': float(sklearn_metrics.roc_auc_score(truth, values)),
+        'tpr': {str(r): float(true[false <= r].max()) for r in _ROC_RATES},
+      }
+    )
+  return result
+
+
 def reliability(
   scored: Sequence[tuple[Case, Scores]],
 ) -> list[dict[str, float]]:
@@ -439,6 +473,7 @@ def as_markdown(record: dict[str, Any]) -> str:
       f'AUROC on the natural pictures held out (`{names[0]}`, the poison and '
       f'the clean pictures above, however processed): {auroc:.4f}.',
     ]
+  lines += _roc_lines(record['roc'], names[0])
   lines += _class_lines(record['classes'], names[0])
   lines += ['', f'## Score and truth ({names[0]}, all cases)', '']
   lines += ['| mean score | poisoned % | pictures |', '|---|---|---|']
@@ -447,6 +482,21 @@ def as_markdown(record: dict[str, Any]) -> str:
       f'| {one["score"]:.3f} | {100 * one["poisoned"]:.1f} | {one["count"]} |'
     )
   return '\n'.join([*lines, ''])
+
+
+def _roc_lines(found: Sequence[dict[str, Any]], name: str) -> list[str]:
+  """The table of points of ROC curves."""
+  lines = ['', f'## ROC, beside clean pictures of the same kind ({name})', '']
+  titles = [f'TPR % at FPR {100 * rate:g} %' for rate in _ROC_RATES]
+  lines.append(f'| poison | processing | AUROC | {" | ".join(titles)} |')
+  lines.append('|---' * (3 + len(titles)) + '|')
+  for one in found:
+    shares = [f'{100 * share:.1f}' for share in one['tpr'].values()]
+    lines.append(
+      f'| {one["name"]} | {one["processing"]} | {one["auroc"]:.4f} | '
+      f'{" | ".join(shares)} |'
+    )
+  return lines
 
 
 def _class_lines(found: Sequence[dict[str, Any]], name: str) -> list[str]:

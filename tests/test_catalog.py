@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from babam_jax import settings
+from babam_jax.attacks import issba
 from babam_jax.attacks.base import Attack
 from babam_jax.attacks.catalog import ATTACKS
 from babam_jax.config import schema
@@ -52,6 +53,16 @@ def test_what_everyone_brings(name):
       assert is_switch or any(b is not None for b in bounds), field.name
 
 
+# What some attacks have learned when they show their trigger.
+LEARNED = {
+  'narcissus': {'pattern': np.ones((96, 96, 3), np.float32)},
+  'issba': {
+    'secret': np.ones(20, np.float32),
+    **issba._flat(issba._initial(20, 0)),
+  },
+}
+
+
 def changed(value, known):
   """Another value in the range of a setting."""
   if isinstance(value, bool):
@@ -69,7 +80,7 @@ def changed(value, known):
 def test_what_is_shown_depends_on_what_the_attack_declares(name, rng):
   """A setting that `shows` forgets would leave old pictures in the store."""
   images = rng.integers(0, 256, (2, 96, 96, 3), np.uint8)
-  attack = ATTACKS[name]()
+  attack = ATTACKS[name]().showing(LEARNED.get(name, {}))
   before = attack.show(images, seed=0)
   for field, known in settings.fields(attack):
     if field.name in attack.shows:

@@ -151,14 +151,16 @@ def test_every_attack_runs(run, kind):
   changes = {'attack.kind': kind}
   if kind == 'sleeper_agent':
     changes['attack.retrainings'] = 1
+  if kind == 'issba':
+    changes['attack.hiding_steps'] = 3
   found, folder = run(kind, changes)
   assert found['poison']['count'] == 6
   assert (folder / 'report.html').exists()
-  if kind in ('hidden_trigger', 'sleeper_agent'):  # the change is small
-    assert 0 < found['poison']['linf'] <= 16
+  if hasattr(ATTACKS[kind], 'eps') and kind != 'label_consistent':
+    assert 0 < found['poison']['linf'] <= 16  # the change is small
     assert -1 <= found['poison'].get('cosine', 0) <= 1
   else:
-    assert found['poison']['linf'] > 16
+    assert found['poison']['linf'] > 0
 
 
 def test_a_killed_sleeper_agent_ends_with_the_same_poison(

@@ -8,6 +8,8 @@ own whose fields are its settings; its name stands in `catalog.ATTACKS`.
 import abc
 import dataclasses
 import pathlib
+import types
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from babam_jax.settings import setting
 from babam_jax.training.recognition import Recognition
 
 Pictures = UInt8[np.ndarray, 'n h w 3']
+Trigger = Mapping[str, np.ndarray]
 CRAFTING, TESTING = 'crafting positions', 'test positions'  # random streams
 
 
@@ -32,6 +35,8 @@ class Crafted(NamedTuple):
     shown: for each poison a picture of the attacker with the trigger.
     summary: figures for the report.
     origin: where the surrogate's weights come from; None without one.
+    trigger: what the attacker must keep to show his trigger, by name; for
+      attacks that learn it (`learns_trigger`).
   """
 
   images: Pictures
@@ -39,6 +44,7 @@ class Crafted(NamedTuple):
   shown: Pictures
   summary: dict[str, Any]
   origin: dict[str, Any] | None
+  trigger: Trigger = types.MappingProxyType({})
 
 
 class Knowledge(NamedTuple):
@@ -60,6 +66,7 @@ class Attack(abc.ABC):
 
   version: ClassVar[int] = 1  # raised when the code changes the poison
   knows_training: ClassVar[bool] = False  # whether `craft` needs `Knowledge`
+  learns_trigger: ClassVar[bool] = False  # whether `show` needs what it kept
   shows: ClassVar[tuple[str, ...]] = ()  # the settings that `show` uses
 
   @abc.abstractmethod
@@ -94,6 +101,27 @@ class Attack(abc.ABC):
       seed: the seed of the trigger; the same as in `craft`.
       stream: the random stream of the trigger's positions.
     """
+
+  def showing(self, trigger: Trigger) -> 'Attack':
+    """The attack that shows a trigger which it learned while crafting.
+
+    Args:
+      trigger: `Crafted.trigger`.
+    """
+    del trigger
+    return self
+
+  def shown_facts(self, field: str) -> dict[str, Any]:
+    """What `show` depends on besides the settings: hashes of files.
+
+    Args:
+      field: the path of the settings, for the error message.
+
+    Raises:
+      UserError: a file is missing.
+    """
+    del field
+    return {}
 
   def check_pictures(self, targets: Pictures, sources: Pictures) -> None:
     """Checks what `craft` is given, and the settings with it.
@@ -140,6 +168,53 @@ class Attack(abc.ABC):
       UserError: settings contradict each other or the size.
     """
     del path, size
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedTrigger(Attack):
+  """An attacker whose trigger is found while crafting.
+
+  Attributes:
+    trigger: what `craft` kept of it; None before.
+  """
+
+  learns_trigger: ClassVar[bool] = True
+
+  trigger: Trigger | None = dataclasses.field(
+    default=None, compare=False, repr=False
+  )
+
+  def showing(self, trigger: Trigger) -> 'Attack':
+    """The attack that shows `trigger`."""
+    return dataclasses.replace(self, trigger=trigger)
+
+  @property
+  def learned(self) -> Trigger:
+    """What it learned.
+
+    Raises:
+      UserError: it has learned nothing yet.
+    """
+    if self.trigger is None:
+      raise errors.UserError(
+        f'{type(self).__name__}: has no trigger yet; expected one that '
+        '`craft` has found. Show it with attack.showing(crafted.trigger).'
+      )
+    return self.trigger
+
+
+def needed(knowledge: Knowledge | None) -> Knowledge:
+  """What an attacker knows who cannot do without.
+
+  Raises:
+    UserError: it is None.
+  """
+  if knowledge is None:
+    raise errors.UserError(
+      'knowledge: found none; this attacker needs to know the training set '
+      "and the recognizer. Give attacks.base.Knowledge as 'knowledge'."
+    )
+  return knowledge
 
 
 @dataclasses.dataclass(frozen=True)

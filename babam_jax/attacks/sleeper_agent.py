@@ -15,13 +15,15 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import PyTree
 
-from babam_jax import errors, files, seeds
+from babam_jax import files
+from babam_jax.attacks import own_model
 from babam_jax.attacks.base import (
   CRAFTING,
   Crafted,
   Knowledge,
   PatchAttack,
   Pictures,
+  needed,
 )
 from babam_jax.attacks.collision import to_uint8_within
 from babam_jax.attacks.gradient_matching import Changes, Matcher, Trained
@@ -57,11 +59,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
       UserError: `knowledge` is None.
     """
     self.check_pictures(targets, sources)
-    if knowledge is None:
-      raise errors.UserError(
-        'knowledge: found none; this attacker needs to know the training set '
-        "and the recognizer. Give attacks.base.Knowledge as 'knowledge'."
-      )
+    knowledge = needed(knowledge)
     shown = self.show(sources, seed=seed, stream=CRAFTING)
     with files.scratch_folder(scratch) as folder:
       delta, cosine = self._rounds(targets, shown, seed, knowledge, folder)
@@ -88,7 +86,7 @@ class SleeperAgent(CraftingSpec, PatchAttack):
       if not path.exists():
         poison = to_uint8_within(targets, delta, self.eps)
         poison = poison if number else poison[:0]  # nothing is poisoned yet
-        model = _train(known, poison, seed, folder / f'round{number}')
+        model = own_model.train(known, poison, seed, folder / f'round{number}')
         # One for all rounds: only the parameters of their models differ.
         matcher = matcher or Matcher(model.logits, self, known.label)
         wanted = matcher.wanted(model, shown)
@@ -132,25 +130,3 @@ def _match(
     )
   last = len(iterations)
   return delta, float(np.mean(cosines[last - 1 :: last]))
-
-
-def _train(
-  known: Knowledge, poison: Pictures, seed: int, folder: pathlib.Path
-) -> Trained:
-  """Trains the attacker's model on the training set and his poison so far."""
-  training_set, recognition = known.training_set, known.recognition
-  own = seeds.child_seed(seed, 'the own model of the attacker')
-  images = np.concatenate([training_set.images, poison])
-  poison_labels = np.full(len(poison), known.label, np.int32)
-  labels = np.concatenate([training_set.labels, poison_labels])
-  model = recognition.recognizer(len(training_set.class_names))
-  network = model.network(own, labels)
-  variables, _ = recognition.fit(
-    network,
-    recognition.inputs_of(images),
-    labels,
-    seed=own,
-    scratch=folder,
-    title="training the attacker's model",
-  )
-  return Trained(*model.in_training(variables, seed, labels))

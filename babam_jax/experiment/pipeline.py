@@ -58,7 +58,7 @@ def run(
   # the attacker comes with the trigger (4.5).
   poison = poisoning.craft(lab, data)
   untrusted = join(data.train, poison)
-  shown = poisoning.show(lab, data)
+  shown = poisoning.show(lab, data, poison)
 
   # The recognizers without a defense: without attack, and under attack.
   stored = features.StoredInputs(lab)

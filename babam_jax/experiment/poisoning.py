@@ -24,6 +24,8 @@ from babam_jax.store.lab import (
 )
 from babam_jax.store.stage import Stage
 
+_TRIGGER = 'trigger'
+
 # Poison depends only on its pictures: other tasks with the same share it.
 POISON = Stage(
   'poison',
@@ -45,8 +47,16 @@ SHOWN = Stage(
   'patched',
   2,
   ('-attack.method', 'evaluation.positions', 'seed'),
-  after=lambda _: (face_data.SCENARIO,),
+  after=lambda experiment: (
+    face_data.SCENARIO,
+    *_learned_in(experiment.attack.method),
+  ),
 )
+
+
+def _learned_in(method: Attack) -> tuple[Stage, ...]:
+  """The stage in which an attack learns its trigger, if it does."""
+  return (stage_of(method),) if method.learns_trigger else ()
 
 
 def stage_of(method: Attack) -> Stage:
@@ -90,6 +100,8 @@ def craft(lab: Lab, data: FaceData) -> Dataset:
       poisoned=np.ones(len(rows), bool),
     )
     write_examples(output, 'poison', poison)
+    if method.learns_trigger:
+      files.write_arrays(output / f'{_TRIGGER}.npz', dict(crafted.trigger))
     _write_story(output, crafted)
 
   facts = method.facts('config.attack') | {
@@ -140,10 +152,11 @@ def _write_story(output: pathlib.Path, crafted: Crafted) -> None:
   )
 
 
-def show(lab: Lab, data: FaceData) -> Dataset:
+def show(lab: Lab, data: FaceData, poison: Dataset) -> Dataset:
   """Stage: the attacker shows the trigger, at several random positions for
   each of the source's test pictures (paper 4.5)."""
   source_test = data.scenario.source_test
+  crafted = poison.sources[0].artifact
 
   def compute(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
@@ -152,10 +165,11 @@ def show(lab: Lab, data: FaceData) -> Dataset:
       np.arange(len(source_test)), experiment.evaluation.positions
     )
     ids = [f'{source_test.ids[row]}@{n}' for n, row in enumerate(rows)]
+    attack = experiment.attack.method
+    if attack.learns_trigger:
+      attack = attack.showing(crafted.arrays(_TRIGGER))
     shown = Examples(
-      images=experiment.attack.method.show(
-        source_test.images[rows], seed=experiment.seed
-      ),
+      images=attack.show(source_test.images[rows], seed=experiment.seed),
       labels=source_test.labels[rows],
       ids=np.array(ids),
       class_names=source_test.class_names,
@@ -165,8 +179,10 @@ def show(lab: Lab, data: FaceData) -> Dataset:
 
   method = lab.experiment.attack.method
   facts = {name: getattr(method, name) for name in method.shows}
+  facts |= method.shown_facts('config.attack')
   # Who shows it: attacks that inherit `show` share the pictures.
   facts['show'] = [type(method).show.__qualname__, method.version]
-  artifact = lab.make(SHOWN, compute, inputs=data.test.inputs, facts=facts)
+  inputs = [*data.test.inputs, *([crafted] if method.learns_trigger else [])]
+  artifact = lab.make(SHOWN, compute, inputs=inputs, facts=facts)
   source = Source(artifact, 'patched')
   return Dataset(read_examples(source), (source,))
