@@ -13,6 +13,9 @@
   python -m launch.main --config=configs/adaptive_lfw.py:other_means ...
   python -m launch.main --config=configs/adaptive_lfw.py:gray ...
   python -m launch.main --config=configs/adaptive_lfw.py:epsilon ...
+  python -m launch.pirm personalize --root=PHOTOS --output=runs/mine.npz
+  python -m launch.pirm personalize --root=PHOTOS --output=runs/theirs.npz
+  python -m launch.main --config=configs/adaptive_lfw.py:private ...
 
 The first three lines train the PIRMs of attackers who know the defender's
 recipe and data, but not his weights (the general one from half the pictures, in
@@ -22,6 +25,8 @@ of 0.5, at which the general PIRM flags some 1 % of the clean faces.
 `other_means`: poison that collides under Algorithm 1's noise, too, or that has
 no fine grain. `gray`: a change that is the same in red, green and blue.
 `epsilon`: more noise, or leaving out, where part of an attack survives noise.
+`private`: a defender with a PIRM of his own; the attackers have the weights of
+the general one, its recipe, its data, and one that they made with another key.
 Scenario and poison as in `bench_lfw.py`.
 """
 
@@ -73,6 +78,18 @@ _DEFENDERS = (
     _BY_GENERAL | {'defense.pirm.ensemble': ('shipped', 'hardened')},
   ),
 )
+_PRIVATE = 'runs/mine.npz'
+_THEIRS = 'runs/theirs.npz'
+_BEFORE_A_PRIVATE_ONE = (
+  ('knows nothing', {}),
+  ('weights of the general', _evading('general')),
+  ('own private PIRM', _evading(_THEIRS)),
+  ('weights of the general, own private PIRM', _evading('general', _THEIRS)),
+)
+_OWNERS = tuple(
+  (label, {'defense.pirm.checkpoint': checkpoint})
+  for label, checkpoint in (('general', 'general'), ('private', _PRIVATE))
+)
 _SURVIVORS = (_UNDER_NOISE, ('blended', {'attack.kind': 'blended'}))
 _BUDGETS = (
   *(
@@ -87,6 +104,7 @@ _VARIANTS = {
   'other_means': (_OTHER_MEANS, _DEFENDERS),
   'gray': (_GRAY, _DEFENDERS),
   'epsilon': (_SURVIVORS, _BUDGETS),
+  'private': (_BEFORE_A_PRIVATE_ONE, _OWNERS),
 }
 _NOTE = (
   'Before the comma: what the attacker knows; after it: the PIRM that flags. '

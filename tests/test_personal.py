@@ -19,6 +19,7 @@ from babam_jax.store import artifacts, lab
 SMALL = {
   '_KINDS': 2,
   '_POISON_OF_A_KIND': 10,
+  '_HOSTS': 6,
   '_CLEAN': 12,
   '_SURROGATES': ({'model': 'alexnet', 'tap': 'pool5'},),
   '_ITERATIONS': (2, 3),

@@ -15,7 +15,8 @@ from babam_jax.config import schema
 
 _KINDS = 16
 _POISON_OF_A_KIND = 36
-_CLEAN = 900
+_HOSTS = 900
+_CLEAN = 1500
 _EPS = (4, 34)  # gray levels
 _TRIGGER = (16, 40)  # pixels a side
 _ITERATIONS = (25, 60)
@@ -55,12 +56,14 @@ def config(root: str, start_from: str, key: int) -> ConfigDict:
   pirm.textured_fraction = 0.45
   pirm.kinds = _kinds(key)
   pirm.num_poison = _KINDS * _POISON_OF_A_KIND
+  pirm.num_hosts = _HOSTS
   pirm.num_clean = _CLEAN
   pirm.holdout_fraction = 0.35
-  pirm.processed_copies = 8
+  pirm.processed_copies = 6
   pirm.paired = True
   pirm.learning_rate = 1e-3
-  pirm.epochs = 12
+  pirm.gray_fraction = 0.33
+  pirm.epochs = 10
   return made
 
 
