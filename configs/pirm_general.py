@@ -38,49 +38,40 @@ KINDS = (
   {'eps': 6} | _SIGN,
   {'eps': 4},
   {'eps': 4} | _ADAM,
+  {'eps': 24} | _ADAM | {'iterations': 30},
   {'eps': 34, 'iterations': 30},
   {'eps': 16} | _FC7,
   {'eps': 16} | _FC7 | _ADAM,
   {'eps': 8} | _FC7,
-  {'eps': 5} | _FC7 | _ADAM,
+  {'eps': 8, 'iterations': 120} | _FC7 | _ADAM,
+  {'eps': 5} | _FC7,
   {'eps': 34, 'iterations': 30} | _FC7,
-  {'eps': 16} | _ALEXNET,
   {'eps': 10} | _ALEXNET,
   {'eps': 5} | _ALEXNET | _ADAM,
   {'eps': 16, 'tap': 'layer4'} | _RESNET,
   {'eps': 12, 'tap': 'layer3'} | _RESNET | _ADAM,
-  {'eps': 8, 'tap': 'layer4'} | _RESNET,
-  {'eps': 8, 'tap': 'avgpool'} | _RESNET | _ADAM,
-  {'eps': 6, 'tap': 'layer3'} | _RESNET,
+  {'eps': 8, 'tap': 'avgpool'} | _RESNET,
   {'eps': 5, 'tap': 'layer2'} | _RESNET | _SIGN,
   {'eps': 16, 'tap': 'embedding'} | _MOBILE,
-  {'eps': 12, 'tap': 'stage3'} | _MOBILE,
-  {'eps': 8, 'tap': 'embedding'} | _MOBILE,
   {'eps': 8, 'tap': 'embedding'} | _MOBILE | _ADAM,
-  {'eps': 8, 'tap': 'stage2'} | _MOBILE,
-  {'eps': 6, 'tap': 'embedding'} | _MOBILE,
-  {'eps': 5, 'tap': 'stage3'} | _MOBILE,
-  {'eps': 4, 'tap': 'embedding'} | _MOBILE,
+  {'eps': 5, 'tap': 'embedding'} | _MOBILE,
   {'eps': 4, 'tap': 'embedding'} | _MOBILE | _L2,
   {'eps': 16, 'tap': 'pool5'} | _VGG,
-  {'eps': 8, 'tap': 'pool5'} | _VGG,
+  {'eps': 8, 'tap': 'pool5'} | _VGG | _SIGN,
   {'eps': 16} | _GRAY,
   {'eps': 16} | _ADAM | _GRAY,
   {'eps': 12} | _L2 | _GRAY,
   {'eps': 8} | _GRAY,
   {'eps': 8} | _ADAM | _GRAY,
   {'eps': 6} | _SIGN | _GRAY,
-  {'eps': 5} | _GRAY,
   {'eps': 34, 'iterations': 30} | _ADAM | _GRAY,
   {'eps': 16} | _FC7 | _GRAY,
   {'eps': 8} | _FC7 | _ADAM | _GRAY,
   {'eps': 10} | _ALEXNET | _GRAY,
-  {'eps': 6} | _ALEXNET | _GRAY,
   {'eps': 16, 'tap': 'layer4'} | _RESNET | _GRAY,
   {'eps': 8, 'tap': 'layer3'} | _RESNET | _GRAY,
   {'eps': 12, 'tap': 'embedding'} | _MOBILE | _GRAY,
-  {'eps': 8, 'tap': 'embedding'} | _MOBILE | _GRAY,
-  {'eps': 5, 'tap': 'stage3'} | _MOBILE | _GRAY,
+  {'eps': 6, 'tap': 'embedding'} | _MOBILE | _GRAY,
   {'eps': 16, 'tap': 'pool5'} | _VGG | _GRAY,
 )
 
@@ -104,12 +95,10 @@ def get_config(data=''):
   # Random networks have small features: without a lower bound of the distance
   # some poison would hardly change at all.
   pirm.poison.stop_distance = 0.0
-  pirm.num_poison = 60 * len(KINDS)
-  pirm.num_hosts = 4500
-  pirm.num_clean = 7200
-  pirm.gray_fraction = 0.33
+  pirm.num_poison = 72 * len(KINDS)
+  pirm.num_clean = 4800
   pirm.holdout_fraction = 0.25
   pirm.processed_copies = 8
   pirm.paired = True
-  pirm.epochs = 12
+  pirm.epochs = 20
   return config

@@ -15,15 +15,11 @@ from scipy import ndimage
 Picture = UInt8[np.ndarray, 'h w 3']
 _Plane = Float[np.ndarray, 'h w']
 _GAMMA = 2.2
-_TWO = 0.2  # the share of pictures with two origins
 
 
 def process(picture: Picture, rng: np.random.Generator) -> Picture:
-  """Gives a picture the look of a random origin, or of two, one after the
-  other; its size stays."""
-  for _ in range(1 + (rng.random() < _TWO)):
-    picture = ORIGINS[rng.integers(len(ORIGINS))](picture, rng)
-  return picture
+  """Gives a picture the look of one random origin; its size stays."""
+  return ORIGINS[rng.integers(len(ORIGINS))](picture, rng)
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -320,8 +316,6 @@ ORIGINS: tuple[Callable[[Picture, np.random.Generator], Picture], ...] = (
   sensor_noise,  # cameras make most pictures
   white_noise,
   white_noise,
-  white_noise,
-  film_grain,
   film_grain,
   sharpened,
   beautified,
@@ -332,10 +326,7 @@ ORIGINS: tuple[Callable[[Picture, np.random.Generator], Picture], ...] = (
   ordered_dither,
   halftone,
   photographed_again,
-  photographed_again,
   canvas,
-  ridges,
-  ridges,
   ridges,
   ridges,
   band_noise,

@@ -44,7 +44,7 @@ def _chunks(count: int) -> Iterator[range]:
 
 # The kind of poison is among the facts: a further kind changes no other key.
 POISON = Stage(
-  'pirm_poison', 4, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
+  'pirm_poison', 3, ('-pirm.poison', '-pirm.kinds', 'data.size', 'seed')
 )
 
 
@@ -64,10 +64,7 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
   ) -> None:
     method, seed = poison_of_kind(experiment.pirm, number), experiment.seed
     rows = RowFiles(scratch, {'poison': len(targets)}, chosen.size)
-    # Random layers differ from kind to kind.
-    surrogate = method.surrogate(
-      seeds.child_seed(seed, of_kind) if of_kind else seed
-    )
+    surrogate = method.surrogate(seed)
     chunks = list(_chunks(len(targets)))
     for n, chunk in list(enumerate(chunks))[rows.done :]:
       say(f'poison for the PIRM: chunk {n + 1} of {len(chunks)}')
