@@ -16,6 +16,7 @@
   python -m launch.pirm personalize --root=PHOTOS --output=runs/mine.npz
   python -m launch.pirm personalize --root=PHOTOS --output=runs/theirs.npz
   python -m launch.main --config=configs/adaptive_lfw.py:private ...
+  python -m launch.main --config=configs/adaptive_lfw.py:other_key ...
 
 The first three lines train the PIRMs of attackers who know the defender's
 recipe and data, but not his weights (the general one from half the pictures, in
@@ -25,8 +26,9 @@ of 0.5, at which the general PIRM flags some 1 % of the clean faces.
 `other_means`: poison that collides under Algorithm 1's noise, too, or that has
 no fine grain. `gray`: a change that is the same in red, green and blue.
 `epsilon`: more noise, or leaving out, where part of an attack survives noise.
-`private`: a defender with a PIRM of his own; the attackers have the weights of
-the general one, its recipe, its data, and one that they made with another key.
+`private`: a defender with a PIRM of his own (`mine.npz`); the attacker has the
+weights of the general one, from which it was made. `other_key`: he also has the
+recipe and the data, and has made one with another key (`theirs.npz`).
 Scenario and poison as in `bench_lfw.py`.
 """
 
@@ -80,9 +82,11 @@ _DEFENDERS = (
 )
 _PRIVATE = 'runs/mine.npz'
 _THEIRS = 'runs/theirs.npz'
-_BEFORE_A_PRIVATE_ONE = (
+_WITHOUT_THE_KEY = (
   ('knows nothing', {}),
   ('weights of the general', _evading('general')),
+)
+_WITH_ANOTHER_KEY = (
   ('own private PIRM', _evading(_THEIRS)),
   ('weights of the general, own private PIRM', _evading('general', _THEIRS)),
 )
@@ -104,7 +108,8 @@ _VARIANTS = {
   'other_means': (_OTHER_MEANS, _DEFENDERS),
   'gray': (_GRAY, _DEFENDERS),
   'epsilon': (_SURVIVORS, _BUDGETS),
-  'private': (_BEFORE_A_PRIVATE_ONE, _OWNERS),
+  'private': (_WITHOUT_THE_KEY, _OWNERS),
+  'other_key': (_WITH_ANOTHER_KEY, _OWNERS),
 }
 _NOTE = (
   'Before the comma: what the attacker knows; after it: the PIRM that flags. '

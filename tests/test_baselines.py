@@ -26,6 +26,7 @@ from babam_jax.defenses import (
   smoothing,
   spectral_signatures,
   strip,
+  ultra_clean,
 )
 from babam_jax.defenses.suspect import Suspect
 from babam_jax.evaluation.statistics import auroc
@@ -508,3 +509,40 @@ def test_votes_of_noisy_copies(backdoored):
   assert (noisy.max(1) < 1).any()  # votes differ under much noise
   counts = noisy * 7
   np.testing.assert_allclose(counts, np.rint(counts), atol=1e-5)
+
+
+# --- UltraClean ---
+
+
+def test_ultra_clean_is_two_distances(rng):
+  """Against its formula, one picture at a time."""
+  weights = rng.normal(size=(8 * 8 * 3, 4)).astype(np.float32)
+
+  def logits(variables, images):
+    return images.reshape(len(images), -1) @ variables
+
+  pictures = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
+  found = ultra_clean.moved(Suspect(logits, weights), pictures, temperature=2.0)
+  medians, means = ultra_clean.denoised(pictures)
+  for row in range(5):
+
+    def predicted(picture):
+      return jax.nn.softmax(picture.ravel() / 255.0 @ weights / 2)
+
+    before = predicted(pictures[row])
+    expected = sum(
+      np.abs(predicted(views[row]) - before).sum() for views in (medians, means)
+    )
+    assert found[row] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_denoising_takes_away_what_is_fine(rng):
+  plain = np.full((2, 32, 32, 3), 100, np.uint8)
+  noisy = (plain + rng.integers(-4, 5, plain.shape)).astype(np.uint8)
+  for views in ultra_clean.denoised(plain):
+    np.testing.assert_array_equal(views, plain)
+  for views in ultra_clean.denoised(noisy):
+    assert views.std() < 0.8 * noisy.std()
+  dotted = plain.copy()
+  dotted[:, 8::8, 8::8] = (250, 20, 20)  # a point is no majority
+  assert (ultra_clean.denoised(dotted)[0] == plain).all()

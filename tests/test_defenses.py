@@ -93,6 +93,8 @@ def test_every_defense_runs(run, name):
     'neural_cleanse': (0, 0),
     'whole_class_noise': (0, 0),
     'drop_known_poison': (0, 0),
+    'ultra_clean': (3, 0),
+    'visible_trigger': (0, 0),
   }.get(name, (1, 0))
   assert counted == (
     cost['evaluations_per_training_picture'],

@@ -25,7 +25,9 @@ from babam_jax.defenses.rap import Rap
 from babam_jax.defenses.smoothing import Smoothing
 from babam_jax.defenses.spectral_signatures import SpectralSignatures
 from babam_jax.defenses.strip import Strip
+from babam_jax.defenses.ultra_clean import UltraClean
 from babam_jax.defenses.victim_class import VictimClass
+from babam_jax.defenses.visible_trigger import VisibleTrigger
 
 DETECTORS: dict[str, type[Detector]] = {
   'none': NoDetector,
@@ -37,6 +39,8 @@ DETECTORS: dict[str, type[Detector]] = {
   'deep_knn': DeepKnn,
   'strip': Strip,
   'rap': Rap,
+  'ultra_clean': UltraClean,
+  'visible_trigger': VisibleTrigger,
 }
 TREATMENTS: dict[str, type[Treatment]] = {
   'noise': CalibratedNoise,

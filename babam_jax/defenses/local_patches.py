@@ -1,0 +1,126 @@
+"""Small patches of a picture around its corners, to be found again in others.
+
+A corner is where brightness changes in both directions (Shi and Tomasi 1994).
+The patch around it, slightly blurred, less its mean and of length 1, is the
+same wherever it lies and in other light.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float16, UInt8
+
+_CORNERS = 96  # of a picture, the most prominent
+_FAINTEST = 0.01  # of the most prominent corner's measure
+_APART = 4  # pixels between two corners
+RADIUS = 4  # pixels from the corner to the patch's border
+_POINTS = 5  # a side, at which a patch is read
+_BLUR = 0.7  # pixels
+_FLAT = 12.0  # gray levels: a patch of less deviation is left out
+# A patch whose brightness changes mostly in one direction is an edge, and like
+# every other edge: the lesser of the two changes, as a share of the greater.
+_EDGE = 0.15
+_LARGEST = 256  # pixels: a picture's shorter side; larger ones are resized
+_LAYOUT = 16  # pixels a side
+ONE_OCCASION = 0.9  # the product of two layouts: one scene, taken twice
+
+Picture = UInt8[np.ndarray, 'h w 3']
+
+
+class Patches(NamedTuple):
+  """The patches of a picture.
+
+  Attributes:
+    values: each patch, of length 1; float16 to need little memory.
+    places: x and y of the corners, in pixels of the resized picture.
+    layout: the whole picture, very small, less its mean and of length 1.
+  """
+
+  values: Float16[np.ndarray, 'n d']
+  places: Float[np.ndarray, 'n 2']
+  layout: Float16[np.ndarray, ' l']
+
+
+def resized(picture: Picture) -> Picture:
+  """A picture whose shorter side has 256 pixels at most."""
+  scale = _LARGEST / min(picture.shape[:2])
+  if scale >= 1:
+    return picture
+  size = [round(scale * side) for side in picture.shape[1::-1]]
+  return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def find(picture: Picture) -> Patches:
+  """The patches of a picture; a plain picture has none."""
+  picture = resized(picture)
+  corners = _corners(picture)
+  values, contrast = _read(picture, corners)
+  farthest = np.array(picture.shape[1::-1]) - 1 - RADIUS
+  inside = ((corners >= RADIUS) & (corners <= farthest)).all(1)
+  kept = inside & (contrast > _FLAT) & (_roundness(picture, corners) > _EDGE)
+  return Patches(
+    values[kept].astype(np.float16), corners[kept], layout(picture)
+  )
+
+
+def layout(picture: Picture) -> Float16[np.ndarray, ' l']:
+  """The whole picture, very small, less its mean and of length 1."""
+  size = (_LAYOUT, _LAYOUT)
+  small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+  values = small.astype(np.float32).ravel() - small.mean()
+  return (values / max(np.linalg.norm(values), 1e-6)).astype(np.float16)
+
+
+def _corners(picture: Picture) -> Float[np.ndarray, 'n 2']:
+  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  found = cv2.goodFeaturesToTrack(
+    gray, _CORNERS, _FAINTEST, _APART, blockSize=_APART
+  )
+  if found is None:
+    return np.zeros((0, 2), np.float32)
+  rule = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 5, 0.05)
+  return cv2.cornerSubPix(gray, found, (2, 2), (-1, -1), rule)[:, 0]
+
+
+def _read(
+  picture: Picture, corners: Float[np.ndarray, 'n 2']
+) -> tuple[Float[np.ndarray, 'n d'], Float[np.ndarray, ' n']]:
+  """The patches, and their deviations in gray levels."""
+  if not len(corners):
+    return np.zeros((0, 3 * _POINTS**2), np.float32), np.zeros(0, np.float32)
+  soft = cv2.GaussianBlur(picture, (0, 0), _BLUR).astype(np.float32)
+  line = np.linspace(-RADIUS, RADIUS, _POINTS, dtype=np.float32)
+  across, down = (part.ravel() for part in np.meshgrid(line, line))
+  read = cv2.remap(
+    soft,
+    corners[:, :1] + across,
+    corners[:, 1:] + down,
+    cv2.INTER_LINEAR,
+    borderMode=cv2.BORDER_REPLICATE,
+  )
+  values = read.reshape(len(corners), -1)
+  values = values - values.mean(1, keepdims=True)
+  length = np.linalg.norm(values, axis=1)
+  unit = values / np.maximum(length, 1e-6)[:, None]
+  return unit, length / np.sqrt(values.shape[1])
+
+
+def _roundness(
+  picture: Picture, corners: Float[np.ndarray, 'n 2']
+) -> Float[np.ndarray, ' n']:
+  """How alike the changes of brightness are in both directions, from 0 to 1:
+  the lesser eigenvalue of the structure tensor as a share of the greater."""
+  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  soft = cv2.GaussianBlur(gray, (0, 0), _BLUR).astype(np.float32)
+  across, down = (cv2.Sobel(soft, cv2.CV_32F, *o) for o in ((1, 0), (0, 1)))
+  window = (2 * RADIUS + 1, 2 * RADIUS + 1)
+  column, row = np.rint(corners).astype(int).T
+  row = row.clip(0, len(gray) - 1)
+  column = column.clip(0, gray.shape[1] - 1)
+  xx, xy, yy = (
+    cv2.boxFilter(product, -1, window)[row, column]
+    for product in (across**2, across * down, down**2)
+  )
+  spread = np.sqrt((xx - yy) ** 2 + 4 * xy**2)
+  return (xx + yy - spread) / np.maximum(xx + yy + spread, 1e-6)

@@ -1,0 +1,86 @@
+"""Flags triggers that one can see, by the one thing that they cannot do
+without: they recur. Nothing is trained.
+
+A small pattern at any place (`recurrence.py`), or a picture over the whole
+picture (`overlay.py`), in a part of a class and in no other. (Chou et al. 2020,
+"SentiNet", look for the region of one picture that decides a trained model;
+here there is no model.)
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from babam_jax import seeds
+from babam_jax.data.examples import Examples
+from babam_jax.defenses import local_patches, overlay, recurrence
+from babam_jax.defenses.base import Context, Detector, Verdict
+from babam_jax.progress import progress_bar
+from babam_jax.settings import setting
+
+
+def detect(
+  pictures: Examples,
+  *,
+  outsiders: int,
+  on_pictures: Callable[[int], object] = lambda count: None,
+) -> Verdict:
+  """Judges training pictures.
+
+  Args:
+    pictures: the pictures with their labels.
+    outsiders: pictures of other classes that each class is compared with.
+    on_pictures: called with the number of pictures done, twice for each.
+
+  Returns:
+    Scores from 0 to 1: the likeness with what recurs; 0 where nothing does.
+  """
+  scores = np.zeros(len(pictures))
+  flags = np.zeros(len(pictures), bool)
+  patches, remains = [], []
+  for image in pictures.images:
+    patches.append(local_patches.find(image))
+    remains.append(overlay.look(image))
+    on_pictures(1)
+  # An order that depends on nothing but the ids.
+  order = np.argsort(seeds.id_hashes(pictures.ids), kind='stable')
+  for label in np.unique(pictures.labels):
+    of_class = pictures.labels[order] == label
+    rows, others = order[of_class], order[~of_class][:outsiders]
+    parts = (
+      recurrence.judge(
+        [patches[row] for row in rows],
+        lambda number, rows=rows: pictures.images[rows[number]],
+        [patches[row] for row in others],
+        lambda number, rows=others: pictures.images[rows[number]],
+      ),
+      overlay.judge(
+        [remains[row] for row in rows], [remains[row] for row in others]
+      ),
+    )
+    for found in parts:
+      scores[rows] = np.maximum(scores[rows], found.scores)
+      flags[rows] |= found.flags
+    on_pictures(len(rows))
+  return Verdict(scores, flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class VisibleTrigger(Detector):
+  """Flags what recurs in a part of a class, and in no other class."""
+
+  looks_at_pictures_alone: ClassVar[bool] = True
+
+  outsiders: int = setting(
+    160,
+    'Pictures of other classes that each class is compared with.',
+    at_least=1,
+  )
+
+  def judge(self, context: Context, pictures: Examples) -> Verdict:
+    """Scores by the likeness with what recurs; asks no network."""
+    context.meter.count(0)
+    with progress_bar(2 * len(pictures), 'visible triggers', 'img') as bar:
+      return detect(pictures, outsiders=self.outsiders, on_pictures=bar.update)
