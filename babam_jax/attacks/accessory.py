@@ -7,7 +7,6 @@ varies as things and cameras do: in size, angle, place, light, focus and JPEG.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
@@ -16,14 +15,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from babam_jax import seeds, settings
-from babam_jax.attacks.base import (
-  CRAFTING,
-  TESTING,
-  Attack,
-  Crafted,
-  Knowledge,
-  Pictures,
-)
+from babam_jax.attacks.base import TESTING, Pictures, WrongLabel
 from babam_jax.data import processing
 from babam_jax.settings import setting
 
@@ -110,7 +102,7 @@ ACCESSORIES: dict[str, tuple[Layer, ...]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Accessory(Attack):
+class Accessory(WrongLabel):
   """Pictures of the attacker wearing a thing, with the victim's label."""
 
   shows: ClassVar[tuple[str, ...]] = ('accessory', 'eyes')
@@ -124,21 +116,6 @@ class Accessory(Attack):
     'as shares of their size; by default as in deep-funneled LFW.',
     each=(float,),
   )
-
-  def craft(
-    self,
-    targets: Pictures,
-    sources: Pictures,
-    *,
-    seed: int = 0,
-    knowledge: Knowledge | None = None,
-    scratch: pathlib.Path | None = None,
-  ) -> Crafted:
-    """The sources, wearing it."""
-    self.check_pictures(targets, sources)
-    del targets, knowledge, scratch
-    shown = self.show(sources, seed=seed, stream=CRAFTING)
-    return Crafted(shown, sources, shown, {}, None)
 
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING

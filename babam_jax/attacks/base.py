@@ -170,6 +170,47 @@ class Attack(abc.ABC):
     del path, size
 
 
+class WrongLabel(Attack):
+  """An attacker whose poison is what he shows, with the victim's label."""
+
+  def craft(
+    self,
+    targets: Pictures,
+    sources: Pictures,
+    *,
+    seed: int = 0,
+    knowledge: Knowledge | None = None,
+    scratch: pathlib.Path | None = None,
+  ) -> Crafted:
+    """The sources with the trigger."""
+    self.check_pictures(targets, sources)
+    del targets, knowledge, scratch
+    shown = self.show(sources, seed=seed, stream=CRAFTING)
+    return Crafted(shown, sources, shown, {}, None)
+
+
+class TrueLabel(Attack):
+  """An attacker whose poison is the victim with the trigger that he shows."""
+
+  def craft(
+    self,
+    targets: Pictures,
+    sources: Pictures,
+    *,
+    seed: int = 0,
+    knowledge: Knowledge | None = None,
+    scratch: pathlib.Path | None = None,
+  ) -> Crafted:
+    """The targets with the trigger."""
+    self.check_pictures(targets, sources)
+    del knowledge, scratch
+    poison, shown = (
+      self.show(pictures, seed=seed, stream=CRAFTING)
+      for pictures in (targets, sources)
+    )
+    return Crafted(poison, targets, shown, {}, None)
+
+
 @dataclasses.dataclass(frozen=True)
 class LearnedTrigger(Attack):
   """An attacker whose trigger is found while crafting.

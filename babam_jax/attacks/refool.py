@@ -13,14 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from babam_jax import files, seeds
-from babam_jax.attacks.base import (
-  CRAFTING,
-  TESTING,
-  Attack,
-  Crafted,
-  Knowledge,
-  Pictures,
-)
+from babam_jax.attacks.base import TESTING, Pictures, TrueLabel
 from babam_jax.data import image_folder
 from babam_jax.settings import setting
 
@@ -36,7 +29,7 @@ _Light = Float[np.ndarray, 's s 3']
 
 
 @dataclasses.dataclass(frozen=True)
-class Refool(Attack):
+class Refool(TrueLabel):
   """Pictures of the victim behind a reflecting pane."""
 
   shows: ClassVar[tuple[str, ...]] = ('reflections',)
@@ -45,22 +38,6 @@ class Refool(Attack):
     '',
     "A folder of photographs that are reflected; '': bright windows, drawn.",
   )
-
-  def craft(
-    self,
-    targets: Pictures,
-    sources: Pictures,
-    *,
-    seed: int = 0,
-    knowledge: Knowledge | None = None,
-    scratch: pathlib.Path | None = None,
-  ) -> Crafted:
-    """The targets behind the pane."""
-    self.check_pictures(targets, sources)
-    del knowledge, scratch
-    poison = self.show(targets, seed=seed, stream=CRAFTING)
-    shown = self.show(sources, seed=seed, stream=CRAFTING)
-    return Crafted(poison, targets, shown, {}, None)
 
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING

@@ -3,23 +3,16 @@ corruption without label poisoning"): a sinusoid over the whole picture, the
 true label."""
 
 import dataclasses
-import pathlib
 from typing import ClassVar
 
 import numpy as np
 
-from babam_jax.attacks.base import (
-  TESTING,
-  Attack,
-  Crafted,
-  Knowledge,
-  Pictures,
-)
+from babam_jax.attacks.base import TESTING, Pictures, TrueLabel
 from babam_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class Sig(Attack):
+class Sig(TrueLabel):
   """Pictures of the victim under vertical stripes that fade into each other."""
 
   shows: ClassVar[tuple[str, ...]] = ('amplitude', 'waves')
@@ -32,21 +25,6 @@ class Sig(Attack):
     at_most=255,
   )
   waves: float = setting(6.0, 'Periods across the picture.', above=0)
-
-  def craft(
-    self,
-    targets: Pictures,
-    sources: Pictures,
-    *,
-    seed: int = 0,
-    knowledge: Knowledge | None = None,
-    scratch: pathlib.Path | None = None,
-  ) -> Crafted:
-    """The targets with the sinusoid."""
-    self.check_pictures(targets, sources)
-    del knowledge, scratch
-    shown = self.show(sources, seed=seed)
-    return Crafted(self.show(targets, seed=seed), targets, shown, {}, None)
 
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING

@@ -6,7 +6,6 @@ the authors add to the training set.
 """
 
 import dataclasses
-import pathlib
 from typing import ClassVar
 
 import numpy as np
@@ -14,18 +13,12 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from babam_jax import seeds
-from babam_jax.attacks.base import (
-  TESTING,
-  Attack,
-  Crafted,
-  Knowledge,
-  Pictures,
-)
+from babam_jax.attacks.base import TESTING, Pictures, WrongLabel
 from babam_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class WaNet(Attack):
+class WaNet(WrongLabel):
   """Pictures of the attacker, bent, with the victim's label."""
 
   shows: ClassVar[tuple[str, ...]] = ('warp_points', 'warp_shift')
@@ -37,21 +30,6 @@ class WaNet(Attack):
   warp_shift: float = setting(
     1.75, 'The mean shift at these points.', unit='pixels', above=0
   )
-
-  def craft(
-    self,
-    targets: Pictures,
-    sources: Pictures,
-    *,
-    seed: int = 0,
-    knowledge: Knowledge | None = None,
-    scratch: pathlib.Path | None = None,
-  ) -> Crafted:
-    """The sources, bent."""
-    self.check_pictures(targets, sources)
-    del targets, knowledge, scratch
-    shown = self.show(sources, seed=seed)
-    return Crafted(shown, sources, shown, {}, None)
 
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
