@@ -47,6 +47,8 @@ _CHEAP = (
   ('STRIP on training set', 'strip_training', None),
   ('RAP on inputs', 'rap', None),
   ('RAP on training set', 'rap_training', None),
+  ('UltraClean', 'ultra_clean', None),
+  ('what recurs', 'visible_trigger', None),
 )
 _DEAR = (
   ('Neural Cleanse', 'neural_cleanse', None),
