@@ -45,11 +45,8 @@ def scores(
   """The probability of poison of each picture, as the sanitizer has it."""
   found = []
   for start in range(0, len(pictures), _BATCH):
-    pixels = [
-      judged_pictures.decoded(one) if isinstance(one, Picture) else one
-      for one in pictures[start : start + _BATCH]
-    ]
-    views = [any_size.views(model.variant, picture) for picture in pixels]
+    batch = map(judged_pictures.pixels, pictures[start : start + _BATCH])
+    views = [any_size.views(model.variant, picture) for picture in batch]
     found.append(any_size.score(model, views))
   return np.concatenate(found)
 

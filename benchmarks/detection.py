@@ -113,7 +113,9 @@ def score(models: Sequence[pirm.Pirm], case: Case) -> list[Scores]:
   found: list[list[grain.Evidence]] = [[] for _ in models]
   for start in range(0, len(case.pictures), _BATCH):
     batch = [
-      judged_pictures.process(case.processing, _pixels(p), start + i)
+      judged_pictures.process(
+        case.processing, judged_pictures.pixels(p), start + i
+      )
       for i, p in enumerate(case.pictures[start : start + _BATCH])
     ]
     views = [any_size.views(models[0].variant, pixels) for pixels in batch]
@@ -129,12 +131,6 @@ def score(models: Sequence[pirm.Pirm], case: Case) -> list[Scores]:
     )
     for model, evidence in zip(models, found, strict=True)
   ]
-
-
-def _pixels(picture: Pixels | Picture) -> Pixels:
-  if isinstance(picture, Picture):
-    return judged_pictures.decoded(picture)
-  return picture
 
 
 def main(argv) -> None:
@@ -402,7 +398,7 @@ def _show_worst(
     shown = [
       _middle(
         judged_pictures.process(
-          case.processing, _pixels(case.pictures[number]), number
+          case.processing, judged_pictures.pixels(case.pictures[number]), number
         )
       )
       for _, case, number in ranked[:_WORST]

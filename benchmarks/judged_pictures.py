@@ -109,6 +109,11 @@ def decoded(picture: Picture) -> Pixels:
   return np.asarray(decoding.decode(picture.read()).image)
 
 
+def pixels(picture: Pixels | Picture) -> Pixels:
+  """A picture of a domain, decoded; poison, which has pixels, as it is."""
+  return decoded(picture) if isinstance(picture, Picture) else picture
+
+
 # --- Processing ---
 
 

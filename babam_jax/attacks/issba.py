@@ -96,14 +96,10 @@ class Issba(LearnedTrigger):
     """The pictures with the number hidden in each."""
     del seed, stream
     params = _tree(self.learned)['hider']
-    bits = np.broadcast_to(self.learned[_SECRET], (len(pictures), self._width))
+    bits = np.tile(self.learned[_SECRET], (len(pictures), 1))
     return parallel.map_batches(
-      _mapped_hiding(), params, (pictures, np.array(bits)), _BATCH
+      _mapped_hiding(), params, (pictures, bits), _BATCH
     )
-
-  @property
-  def _width(self) -> int:
-    return len(self.learned[_SECRET])
 
   def _read(self, params: dict[str, np.ndarray], pictures: Pictures) -> Any:
     read = _mapped_reading(self.hidden_bits)

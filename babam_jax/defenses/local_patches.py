@@ -54,11 +54,12 @@ def resized(picture: Picture) -> Picture:
 def find(picture: Picture) -> Patches:
   """The patches of a picture; a plain picture has none."""
   picture = resized(picture)
-  corners = _corners(picture)
+  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  corners = _corners(gray)
   values, contrast = _read(picture, corners)
   farthest = np.array(picture.shape[1::-1]) - 1 - RADIUS
   inside = ((corners >= RADIUS) & (corners <= farthest)).all(1)
-  kept = inside & (contrast > _FLAT) & (_roundness(picture, corners) > _EDGE)
+  kept = inside & (contrast > _FLAT) & (_roundness(gray, corners) > _EDGE)
   return Patches(
     values[kept].astype(np.float16), corners[kept], layout(picture)
   )
@@ -72,8 +73,7 @@ def layout(picture: Picture) -> Float16[np.ndarray, ' l']:
   return (values / max(np.linalg.norm(values), 1e-6)).astype(np.float16)
 
 
-def _corners(picture: Picture) -> Float[np.ndarray, 'n 2']:
-  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+def _corners(gray: UInt8[np.ndarray, 'h w']) -> Float[np.ndarray, 'n 2']:
   found = cv2.goodFeaturesToTrack(
     gray, _CORNERS, _FAINTEST, _APART, blockSize=_APART
   )
@@ -107,11 +107,10 @@ def _read(
 
 
 def _roundness(
-  picture: Picture, corners: Float[np.ndarray, 'n 2']
+  gray: UInt8[np.ndarray, 'h w'], corners: Float[np.ndarray, 'n 2']
 ) -> Float[np.ndarray, ' n']:
   """How alike the changes of brightness are in both directions, from 0 to 1:
   the lesser eigenvalue of the structure tensor as a share of the greater."""
-  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
   soft = cv2.GaussianBlur(gray, (0, 0), _BLUR).astype(np.float32)
   across, down = (cv2.Sobel(soft, cv2.CV_32F, *o) for o in ((1, 0), (0, 1)))
   window = (2 * RADIUS + 1, 2 * RADIUS + 1)

@@ -176,8 +176,10 @@ def judge(
       break
     pattern = _cut_out(read(best), patches[best], seen[best], best)
     here = _search_all(read, len(patches), pattern)
-    pattern = _refined(read, pattern, here)
-    here = _search_all(read, len(patches), pattern)
+    refined = _refined(read, pattern, here)
+    if refined is not pattern:
+      pattern = refined
+      here = _search_all(read, len(patches), pattern)
     there = _search_all(read_outside, len(outside), pattern)
     support[here.values > _LIMITS[0]] = 0
     support[best] = 0

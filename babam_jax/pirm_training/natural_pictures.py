@@ -42,6 +42,11 @@ class Chosen:
   seed: int
   native: bool
 
+  @property
+  def changed(self) -> list[Picture]:
+    """The pictures of which there is poison: the poisoned, then the hosts."""
+    return [*self.poisoned, *self.hosts]
+
   def load(self, pictures: list[Picture]) -> Images:
     """Reads some of the pictures."""
     loaded = image_folder.load(

@@ -199,8 +199,11 @@ def make(lab: Lab) -> Artifact:
     rows = RowFiles(
       scratch, {_images(part.name): len(part) for part in parts}, size
     )
-    poisoned = [*chosen.poisoned, *chosen.hosts]
-    pictures = {'original': poisoned, 'rest': chosen.rest, 'poison': poisoned}
+    pictures = {
+      'original': chosen.changed,
+      'rest': chosen.rest,
+      'poison': chosen.changed,
+    }
     crafted = [row_files.read(artifact.folder, 'poison') for artifact in poison]
     work = [
       (kind, chunk)
@@ -292,8 +295,8 @@ def _history(name: str, number: int, seed: int) -> np.random.Generator:
 def _names(part: Part, chosen: Chosen) -> dict[str, Any]:
   """Ids and ground truth of a part, row by row, and which of its pictures are
   enlarged."""
-  poisoned = [*chosen.poisoned, *chosen.hosts]
-  targets = [poisoned[i] for i in part.poisoned]
+  changed = chosen.changed
+  targets = [changed[i] for i in part.poisoned]
   others = [chosen.rest[i] for i in part.rest]
   originals = [picture.id for picture in targets]
   rest = [picture.id for picture in others]
