@@ -29,6 +29,7 @@ from babam_jax.sanitizer import (
   names,
   output,
   picture,
+  report,
   room,
   sanitize,
   whole_folder,
@@ -553,6 +554,12 @@ def test_no_two_names_have_the_same_text(one, other):
     text.encode('utf-8')
 
 
+@given(st.binary(min_size=1, max_size=8))
+def test_the_text_of_a_name_leads_back_to_it(name):
+  path = pathlib.PurePath(os.fsdecode(name))
+  assert names.path_of(names.printable(path)) == path
+
+
 def test_a_disk_that_tells_no_case(tmp_path, monkeypatch):
   """Its second file would take the place of the first."""
   source, folder = tmp_path / 'in', tmp_path / 'out'
@@ -741,6 +748,25 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   inventory = folder.inventory(source)
   with pytest.raises(errors.UserError, match='has changed while'):
     list(sanitize.run(source, inventory, out, model, chosen))
+
+
+def test_an_input_that_vanishes_before_the_report(tmp_path, monkeypatch):
+  """The page would lack its pictures, and nobody would know."""
+  source, folder = tmp_path / 'in', tmp_path / 'out'
+  faces(source / 'ann', 2)
+  summarize = report.summary
+
+  def then_vanish(*args):
+    source.rename(tmp_path / 'gone')
+    return summarize(*args)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(report, 'summary', then_vanish)
+    with pytest.raises(errors.UserError, match='has changed since'):
+      whole_folder.sanitize_folder(source, folder, threshold=0)
+  (tmp_path / 'gone').rename(source)
+  whole_folder.sanitize_folder(source, folder, threshold=0)
+  assert (folder / 'report.html').read_text().count('<img') == 2
 
 
 def test_scores_are_those_of_each_picture_alone(rng):

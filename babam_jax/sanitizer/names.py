@@ -2,9 +2,11 @@
 
 import os
 import pathlib
+import re
 import unicodedata
 
 Path = pathlib.PurePath | str
+_ESCAPE = re.compile(rb'\\(\\|x[0-9a-f]{2})')
 
 
 def printable(path: Path) -> str:
@@ -15,6 +17,16 @@ def printable(path: Path) -> str:
   """
   doubled = os.fsencode(path).replace(b'\\', b'\\\\')
   return doubled.decode('utf-8', 'backslashreplace')
+
+
+def path_of(text: str) -> pathlib.PurePath:
+  """The path of which `printable` made a text."""
+
+  def byte(found: re.Match[bytes]) -> bytes:
+    escaped = found[1]
+    return escaped if escaped == b'\\' else bytes.fromhex(escaped[1:].decode())
+
+  return pathlib.PurePath(os.fsdecode(_ESCAPE.sub(byte, text.encode())))
 
 
 def folded(path: Path) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
-from babam_jax import files, invocation
+from babam_jax import errors, files, invocation
 from babam_jax.defenses.pirm import SHIPPED
 from babam_jax.evaluation import figures, report
 from babam_jax.sanitizer import bulk, class_verdict, picture
-from babam_jax.sanitizer.names import printable
+from babam_jax.sanitizer.names import path_of, printable
 from babam_jax.sanitizer.output import NOT_JUDGED, Record, is_complete
 
 _SHOWN = 8  # the worst offenders
@@ -408,10 +409,17 @@ def _worst_pictures(
   """The pictures with the highest scores, before and after."""
   shown = []
   for score, path, output in findings.worst:
-    try:
-      before = picture.read(source / path).pixels
-      after = picture.read(root / output).pixels if output else before
-    except picture.UnjudgedError:  # an escaped name, for instance
-      continue
+    before = _read_again(source / path_of(path))
+    after = _read_again(root / path_of(output)) if output else before
     shown.append((f'{score:.3f} {path}', before, after))
   return {'worst': figures.worst_offenders(shown)} if shown else {}
+
+
+def _read_again(path: pathlib.Path) -> UInt8[np.ndarray, 'h w 3']:
+  try:
+    return picture.read(path).pixels
+  except picture.UnjudgedError as error:
+    raise errors.UserError(
+      f'{path}: has changed since it was judged ({error}); expected folders '
+      'that stay. Give the command again.'
+    ) from None
