@@ -22,6 +22,7 @@ ORDER = (
   ),
   ('data', 'models'),
   ('training',),
+  ('recurrence',),
   ('attacks', 'defenses'),
   ('evaluation',),
   ('config',),

@@ -1,5 +1,6 @@
 """What recurs in a part of a class: triggers that one can see."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,13 +13,9 @@ from babam_jax.attacks.blended import Blended
 from babam_jax.attacks.sig import Sig
 from babam_jax.data import processing
 from babam_jax.data.examples import Examples
-from babam_jax.defenses import (
-  local_patches,
-  overlay,
-  presence,
-  recurrence,
-  visible_trigger,
-)
+from babam_jax.defenses import visible_trigger
+from babam_jax.recurrence import judge, overlays, presence, search
+from babam_jax.recurrence.look import look
 
 SIZE, COUNT, POISONS = 128, 40, 10
 
@@ -71,9 +68,14 @@ def test_nothing_recurs_in_clean_pictures(clean):
   assert not np.concatenate(judged(clean)).any()
 
 
+EYES = (0.3, 0.4, 0.7, 0.4)
 TRIGGERS = {
   'large patch': BadNets(trigger_size=24),
-  'sticker': Accessory(accessory='sticker', eyes=(0.3, 0.4, 0.7, 0.4)),
+  'small patch': BadNets(trigger_size=16),
+  'one color': BadNets(trigger_size=20, patch='plain'),
+  'logo': BadNets(trigger_size=24, patch='logo'),
+  'sticker': Accessory(accessory='sticker', eyes=EYES),
+  'mask': Accessory(accessory='mask', eyes=EYES),
   'blended': Blended(blend=0.1),
   'sinusoid': Sig(amplitude=30, waves=6),
 }
@@ -121,22 +123,47 @@ def test_the_place_of_a_pattern_is_told(clean):
   patch = np.random.default_rng(3).integers(0, 256, (4, 4, 3), np.uint8)
   patch = patch.repeat(6, 0).repeat(6, 1)
   rng = np.random.default_rng(1)
-  corners = rng.integers(0, SIZE - 24, (POISONS, 2))
+  places = rng.integers(0, SIZE - 24, (POISONS, 2))
   images = clean[0].copy()
-  for image, (top, left) in zip(images, corners, strict=False):
+  for image, (top, left) in zip(images, places, strict=False):
     image[top : top + 24, left : left + 24] = patch
-  found = recurrence.judge(
-    [local_patches.find(image) for image in images],
-    lambda n: images[n],
-    [local_patches.find(image) for image in clean[1]],
-    lambda n: clean[1][n],
-  )
-  assert found.flags[:POISONS].all() and len(found.patterns) == 1
-  for (left, top, right, bottom), (row, column) in zip(
-    found.places, corners, strict=False
-  ):
+  looks = [look(image) for image in images]
+  things = judge.recurring(looks, [look(image) for image in clean[1]])
+  found = judge.judged(things, len(looks))
+  assert found.flags[:POISONS].all() and not found.flags[POISONS:].any()
+  for place, (row, column) in zip(found.places, places, strict=False):
+    left, top, right, bottom = place * SIZE
     assert abs((top + bottom) / 2 - row - 12) <= 6
     assert abs((left + right) / 2 - column - 12) <= 6
+
+
+def test_pictures_that_came_later_are_judged_by_what_recurred(clean):
+  """Of a large class some are looked at first; what is found in these is then
+  looked for in all others."""
+  outside = [look(image) for image in clean[1]]
+  for trigger in TRIGGERS.values():
+    shown = trigger.show(clean[0][: 2 * POISONS], seed=4)
+    first = [*clean[2], *shown[:POISONS]]
+    things = judge.recurring([look(image) for image in first], outside)
+    later = [look(image) for image in (*shown[POISONS:], *clean[0][20:30])]
+    flags = judge.judge(things, later).flags
+    assert flags[:POISONS].mean() >= 0.9 and not flags[POISONS:].any()
+
+
+@pytest.mark.parametrize('size', [9, 16, 24, 40])
+def test_a_pattern_is_found_as_by_a_full_search(clean, size):
+  rng = np.random.default_rng(size)
+  pattern = rng.integers(0, 256, (size, size, 3), np.uint8)
+  for image in clean[0][:10]:
+    image = image.copy()
+    top, left = rng.integers(0, SIZE - size, 2)
+    image[top : top + size, left : left + size] = pattern // 2 + 60
+    found = search.search([look(image)], pattern)
+    full = cv2.matchTemplate(image, pattern, cv2.TM_CCOEFF_NORMED)
+    assert found.values[0] == pytest.approx(full.max(), abs=1e-3)
+    np.testing.assert_allclose(
+      found.places[0] * SIZE, (left, top, left + size, top + size), atol=0.01
+    )
 
 
 def test_small_classes_and_plain_pictures_pass():
@@ -172,7 +199,7 @@ def test_an_overlay_is_not_judged_by_itself():
   rows = rng.normal(size=(30, 500)).astype(np.float32)
   rows /= np.linalg.norm(rows, axis=1, keepdims=True)
   chosen = np.arange(30) < 5
-  found = overlay._with_total(rows, rows[chosen].sum(0), chosen)
+  found = overlays._with_total(rows, rows[chosen].sum(0), chosen)
   for row in range(30):
     rest = rows[chosen & (np.arange(30) != row)].sum(0)
     expected = max(0, rows[row] @ rest / np.linalg.norm(rest))

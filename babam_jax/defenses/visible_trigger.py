@@ -1,8 +1,9 @@
 """Flags triggers that one can see, by the one thing that they cannot do
 without: they recur. Nothing is trained.
 
-A small pattern at any place (`recurrence.py`), or a picture over the whole
-picture (`overlay.py`), in a part of a class and in no other. (Chou et al. 2020,
+A small pattern at any place, something at the same place, a box of one color, a
+picture over the whole picture (`babam_jax/recurrence`): in a part of a class
+and in no other. (Chou et al. 2020,
 "SentiNet", look for the region of one picture that decides a trained model;
 here there is no model.)
 """
@@ -11,13 +12,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
-
-from babam_jax import seeds
 from babam_jax.data.examples import Examples
-from babam_jax.defenses import local_patches, overlay, recurrence
 from babam_jax.defenses.base import Context, Detector, Verdict
 from babam_jax.progress import progress_bar
+from babam_jax.recurrence import judge
+from babam_jax.recurrence.look import look
 from babam_jax.settings import setting
 
 
@@ -37,34 +36,14 @@ def detect(
   Returns:
     Scores from 0 to 1: the likeness with what recurs; 0 where nothing does.
   """
-  scores = np.zeros(len(pictures))
-  flags = np.zeros(len(pictures), bool)
-  patches, remains = [], []
+  looks = []
   for image in pictures.images:
-    patches.append(local_patches.find(image))
-    remains.append(overlay.look(image))
+    looks.append(look(image))
     on_pictures(1)
-  # An order that depends on nothing but the ids.
-  order = np.argsort(seeds.id_hashes(pictures.ids), kind='stable')
-  for label in np.unique(pictures.labels):
-    of_class = pictures.labels[order] == label
-    rows, others = order[of_class], order[~of_class][:outsiders]
-    parts = (
-      recurrence.judge(
-        [patches[row] for row in rows],
-        lambda number, rows=rows: pictures.images[rows[number]],
-        [patches[row] for row in others],
-        lambda number, rows=others: pictures.images[rows[number]],
-      ),
-      overlay.judge(
-        [remains[row] for row in rows], [remains[row] for row in others]
-      ),
-    )
-    for found in parts:
-      scores[rows] = np.maximum(scores[rows], found.scores)
-      flags[rows] |= found.flags
-    on_pictures(len(rows))
-  return Verdict(scores, flags)
+  found = judge.judge_classes(
+    looks, pictures.labels, pictures.ids, outsiders, on_pictures
+  )
+  return Verdict(found.scores, found.flags)
 
 
 @dataclasses.dataclass(frozen=True)

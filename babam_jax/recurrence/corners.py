@@ -13,17 +13,18 @@ from jaxtyping import Float, Float16, UInt8
 
 _CORNERS = 96  # of a picture, the most prominent
 _FAINTEST = 0.01  # of the most prominent corner's measure
-_APART = 4  # pixels between two corners
-RADIUS = 4  # pixels from the corner to the patch's border
+# Corners are looked for in a copy of twice the size: those of small triggers
+# are then found at the same place in all pictures.
+_TWICE = 2
+_APART = 4  # pixels of that copy between two corners
+_REACH = 6  # pixels of that copy from the corner to the patch's border
+RADIUS = _REACH // _TWICE  # the same in pixels of the picture
 _POINTS = 5  # a side, at which a patch is read
-_BLUR = 0.7  # pixels
+_BLUR = 0.7  # pixels of that copy
 _FLAT = 12.0  # gray levels: a patch of less deviation is left out
 # A patch whose brightness changes mostly in one direction is an edge, and like
 # every other edge: the lesser of the two changes, as a share of the greater.
 _EDGE = 0.15
-_LARGEST = 256  # pixels: a picture's shorter side; larger ones are resized
-_LAYOUT = 16  # pixels a side
-ONE_OCCASION = 0.9  # the product of two layouts: one scene, taken twice
 
 Picture = UInt8[np.ndarray, 'h w 3']
 
@@ -33,44 +34,31 @@ class Patches(NamedTuple):
 
   Attributes:
     values: each patch, of length 1; float16 to need little memory.
-    places: x and y of the corners, in pixels of the resized picture.
-    layout: the whole picture, very small, less its mean and of length 1.
+    places: x and y of the corners, in pixels.
   """
 
   values: Float16[np.ndarray, 'n d']
   places: Float[np.ndarray, 'n 2']
-  layout: Float16[np.ndarray, ' l']
-
-
-def resized(picture: Picture) -> Picture:
-  """A picture whose shorter side has 256 pixels at most."""
-  scale = _LARGEST / min(picture.shape[:2])
-  if scale >= 1:
-    return picture
-  size = [round(scale * side) for side in picture.shape[1::-1]]
-  return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def find(picture: Picture) -> Patches:
   """The patches of a picture; a plain picture has none."""
-  picture = resized(picture)
-  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  size = [_TWICE * side for side in picture.shape[1::-1]]
+  twice = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+  gray = cv2.cvtColor(twice, cv2.COLOR_RGB2GRAY)
   corners = _corners(gray)
-  values, contrast = _read(picture, corners)
-  farthest = np.array(picture.shape[1::-1]) - 1 - RADIUS
-  inside = ((corners >= RADIUS) & (corners <= farthest)).all(1)
-  kept = inside & (contrast > _FLAT) & (_roundness(gray, corners) > _EDGE)
-  return Patches(
-    values[kept].astype(np.float16), corners[kept], layout(picture)
+  values, contrast = _read(twice, corners)
+  farthest = np.array(size) - 1 - _REACH
+  inside = ((corners >= _REACH) & (corners <= farthest)).all(1)
+  kept = (
+    inside
+    & (contrast > _FLAT)
+    & (
+      _roundness(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), corners / _TWICE)
+      > _EDGE
+    )
   )
-
-
-def layout(picture: Picture) -> Float16[np.ndarray, ' l']:
-  """The whole picture, very small, less its mean and of length 1."""
-  size = (_LAYOUT, _LAYOUT)
-  small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-  values = small.astype(np.float32).ravel() - small.mean()
-  return (values / max(np.linalg.norm(values), 1e-6)).astype(np.float16)
+  return Patches(values[kept].astype(np.float16), corners[kept] / _TWICE)
 
 
 def _corners(gray: UInt8[np.ndarray, 'h w']) -> Float[np.ndarray, 'n 2']:
@@ -90,7 +78,7 @@ def _read(
   if not len(corners):
     return np.zeros((0, 3 * _POINTS**2), np.float32), np.zeros(0, np.float32)
   soft = cv2.GaussianBlur(picture, (0, 0), _BLUR).astype(np.float32)
-  line = np.linspace(-RADIUS, RADIUS, _POINTS, dtype=np.float32)
+  line = np.linspace(-_REACH, _REACH, _POINTS, dtype=np.float32)
   across, down = (part.ravel() for part in np.meshgrid(line, line))
   read = cv2.remap(
     soft,
@@ -111,8 +99,7 @@ def _roundness(
 ) -> Float[np.ndarray, ' n']:
   """How alike the changes of brightness are in both directions, from 0 to 1:
   the lesser eigenvalue of the structure tensor as a share of the greater."""
-  soft = cv2.GaussianBlur(gray, (0, 0), _BLUR).astype(np.float32)
-  across, down = (cv2.Sobel(soft, cv2.CV_32F, *o) for o in ((1, 0), (0, 1)))
+  across, down = (cv2.Sobel(gray, cv2.CV_32F, *o) for o in ((1, 0), (0, 1)))
   window = (2 * RADIUS + 1, 2 * RADIUS + 1)
   column, row = np.rint(corners).astype(int).T
   row = row.clip(0, len(gray) - 1)

@@ -1,0 +1,85 @@
+"""Whether something is in some pictures of a class and not in the others, or in
+all of them more or less.
+
+A trigger is in a picture or is not. A person's features, a background or a
+uniform are more or less alike. So of the likenesses with a trigger few lie in
+the middle.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from babam_jax.recurrence.look import Look
+
+FEWEST = 5  # pictures that have it
+LEAST_SHARE = 0.02  # of the class
+LARGEST_SHARE = 0.6  # of the class: beyond, it is the nature of the class
+_BETWEEN = 0.12  # of those that have it, at most so many lie around the limit
+
+
+class Likeness(NamedTuple):
+  """How much of something is in pictures, and where.
+
+  Attributes:
+    values: from 0 to 1.
+    places: left, top, right and bottom, as shares of the picture.
+  """
+
+  values: Float[np.ndarray, ' n']
+  places: Float[np.ndarray, 'n 4']
+
+
+class Recurring(NamedTuple):
+  """Something that recurs in a part of a class.
+
+  Attributes:
+    kind: 'pattern', 'place', 'shape' or 'overlay'.
+    limit: the likeness above which a picture has it.
+    found: the likeness of each picture of the class that was looked at.
+    look_for: gives the likeness of further pictures.
+  """
+
+  kind: str
+  limit: float
+  found: Likeness
+  look_for: Callable[[Sequence[Look]], Likeness]
+
+
+def enough(count: int) -> float:
+  """How many of so many pictures must have it, at least."""
+  return max(FEWEST, LEAST_SHARE * count)
+
+
+def limit(
+  inside: Float[np.ndarray, ' n'],
+  outside: Float[np.ndarray, ' m'],
+  limits: Float[np.ndarray, ' k'],
+  margin: float,
+) -> float | None:
+  """The likeness above which a picture has it; None if there is no such limit.
+
+  Args:
+    inside: the likeness of each picture of the class.
+    outside: that of pictures of other classes, all of which are below.
+    limits: what is tried, from low to high; of those that divide, the ones with
+      the fewest pictures around them are taken, of these the one in the middle.
+    margin: how far from the limit few pictures may lie.
+  """
+  dividing: dict[float, int] = {}
+  for tried in limits:
+    above = (inside > tried).sum()
+    between = (np.abs(inside - tried) <= margin).sum()
+    if (
+      enough(len(inside)) <= above <= LARGEST_SHARE * len(inside)
+      and between <= _BETWEEN * above
+      and outside.max(initial=0) < tried
+    ):
+      dividing[float(tried)] = int(between)
+  if not dividing:
+    return None
+  fewest = min(dividing.values())
+  best = [tried for tried, count in dividing.items() if count == fewest]
+  return best[len(best) // 2]
