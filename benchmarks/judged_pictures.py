@@ -83,10 +83,20 @@ def choose(
 
 
 def choose_classes(
-  domain: str, data: pathlib.Path, count: int
+  domain: str,
+  data: pathlib.Path,
+  count: int,
+  per_class: int | None = _PER_CLASS,
 ) -> list[Picture]:
   """Classes of a domain in random order, up to 20 pictures of each, until there
-  are `count` pictures or more."""
+  are `count` pictures or more.
+
+  Args:
+    domain: one of `DOMAINS`.
+    data: the folder with all data.
+    count: the number of pictures.
+    per_class: how many of a class, at most; None: all.
+  """
   classes: dict[str, list[Picture]] = {}
   for picture in DOMAINS[domain].find(data):
     classes.setdefault(class_of(picture), []).append(picture)
@@ -94,7 +104,7 @@ def choose_classes(
   found: list[Picture] = []
   for name in names:
     if len(found) < count:
-      found += classes[name][:_PER_CLASS]
+      found += classes[name][:per_class]
   return found
 
 

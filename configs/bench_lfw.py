@@ -12,7 +12,10 @@ The hidden trigger against every defense, multi-class (the default) or binary.
 `pairs`: these on four other pairs of people. `attacks`: four other attacks
 against the defenses that take less than a minute. `unfrozen`: the two
 clean-label attacks whose trigger is hidden, where the whole recognizer trains;
-two seeds, two hours. The others have three seeds, but for the pairs.
+two seeds, two hours. `seen`: triggers that one can see, against both halves of
+the sanitizer. `hidden`: the others against the same. `treatments`: what happens
+to pictures in which a visible trigger was located. The others have three seeds,
+but for the pairs.
 
 93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
 class: the authors' split (372 poisons, 55 %) leaves Activation Clustering and
@@ -24,6 +27,7 @@ import importlib
 
 from babam_jax.config.rows import Row
 from configs import defenses, lfw_binary, lfw_multiclass, paper
+from configs.defenses import both_halves
 from configs.paper import headline
 
 # Label, file of configs/defenses, and the paper's accuracy drop (Table 7).
@@ -31,6 +35,8 @@ _BY_PIRM = (
   ('BA-BAM', 'babam', 2.4),
   ('flagged left out', 'drop_flagged', None),
 )
+_ULTRA_CLEAN = ('UltraClean', 'ultra_clean', None)
+_BOTH = ('both halves', 'both_halves', None)
 _QUICK = (
   *_BY_PIRM,
   ('constant noise', 'constant_noise', None),
@@ -47,8 +53,9 @@ _CHEAP = (
   ('STRIP on training set', 'strip_training', None),
   ('RAP on inputs', 'rap', None),
   ('RAP on training set', 'rap_training', None),
-  ('UltraClean', 'ultra_clean', None),
+  _ULTRA_CLEAN,
   ('what recurs', 'visible_trigger', None),
+  _BOTH,
 )
 _DEAR = (
   ('Neural Cleanse', 'neural_cleanse', None),
@@ -64,6 +71,46 @@ _OTHER_ATTACKS = (
   ('label-consistent', {'attack.kind': 'label_consistent'}),
   _SLEEPER_AGENT,
 )
+_PATCHES = tuple(
+  (
+    f'BadNets, {patch}, {size} px',
+    {
+      'attack.kind': 'badnets',
+      'attack.patch': patch,
+      'attack.trigger_size': size,
+    },
+  )
+  for patch in ('mosaic', 'plain', 'logo')
+  for size in (30, 16)
+)
+_WORN = tuple(
+  (thing, {'attack.kind': 'accessory', 'attack.accessory': thing})
+  for thing in ('sticker', 'glasses', 'mask', 'makeup')
+)
+_SIG = ('SIG', {'attack.kind': 'sig'})
+_SEEN = (
+  *_PATCHES,
+  *(
+    (
+      f'blended, {blend}',
+      {'attack.kind': 'blended', 'attack.blend': blend},
+    )
+    for blend in (0.1, 0.2)
+  ),
+  _SIG,
+  *_WORN,
+  ('WaNet', {'attack.kind': 'wanet'}),
+)
+# What is hidden in other ways, or has to be learned first.
+_OTHERS_HIDDEN = (
+  ('Refool', {'attack.kind': 'refool'}),
+  ('ISSBA', {'attack.kind': 'issba'}),
+  ('Narcissus', {'attack.kind': 'narcissus'}),
+  *_HIDDEN_TRIGGER,
+  ('label-consistent', {'attack.kind': 'label_consistent'}),
+  _SLEEPER_AGENT,
+)
+_TREATED = (_PATCHES[0], _SIG, _WORN[0])
 _UNFROZEN = tuple(
   (attack, sets | paper.UNFROZEN)
   for attack, sets in (*_HIDDEN_TRIGGER, _SLEEPER_AGENT)
@@ -114,6 +161,15 @@ def _rows(attacks, chosen, neighbors):
       yield Row(label, sets | fields, panel=attack, paper=figures)
 
 
+def _by_treatment():
+  """The pictures with a visible trigger, treated in each way."""
+  for attack, sets in _TREATED:
+    yield Row('no defense', sets | {'defense.detector': 'none'}, panel=attack)
+    for treatment in ('drop', 'noise', 'local_noise', 'inpaint'):
+      chosen = {'defense.by_kind.visible': treatment}
+      yield Row(treatment, sets | both_halves.FIELDS | chosen, panel=attack)
+
+
 def base(task='multiclass'):
   """The scenario that all attacks and defenses share."""
   module = lfw_binary if task == 'binary' else lfw_multiclass
@@ -132,7 +188,17 @@ def base(task='multiclass'):
 def get_config(variant='multiclass'):
   paper.check_variant(
     variant,
-    ('multiclass', 'binary', 'cheap', 'pairs', 'attacks', 'unfrozen'),
+    (
+      'multiclass',
+      'binary',
+      'cheap',
+      'pairs',
+      'attacks',
+      'unfrozen',
+      'seen',
+      'hidden',
+      'treatments',
+    ),
   )
   config = base('binary' if variant == 'binary' else 'multiclass')
   attacks, chosen = _HIDDEN_TRIGGER, _CHEAP + _DEAR
@@ -142,6 +208,9 @@ def get_config(variant='multiclass'):
   if variant == 'unfrozen':
     attacks, chosen = _UNFROZEN, _BY_PIRM
     config.study.repeats = paper.SEEDS[:2]
+  if variant in ('seen', 'hidden'):
+    attacks = _SEEN if variant == 'seen' else _OTHERS_HIDDEN
+    chosen = (_BOTH, _BY_PIRM[0], _ULTRA_CLEAN)
   if variant == 'cheap':
     chosen = _CHEAP
   if variant == 'pairs':
@@ -158,6 +227,10 @@ def get_config(variant='multiclass'):
         headline.RING, _POISON_OF_PAIRS, strict=True
       )
     )
-  config.study.rows = tuple(_rows(attacks, chosen, neighbors))
+  config.study.rows = (
+    tuple(_by_treatment())
+    if variant == 'treatments'
+    else tuple(_rows(attacks, chosen, neighbors))
+  )
   config.study.title = f'Defenses on LFW, {variant}'
   return config

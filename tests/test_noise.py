@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from babam_jax.defenses import laplace, noise
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.drop import Drop
+from babam_jax.defenses.suspect import Verdict
 
 
 def slow_sensitivities(examples, kind):
@@ -205,10 +206,11 @@ def test_algorithm_2_touches_only_what_is_flagged(flagged):
   )
   flags = np.zeros(12, bool)
   flags[flagged] = True
-  sanitized = CalibratedNoise(0.01).treat(examples, flags, 0)
+  verdict = Verdict(flags.astype(float), flags)
+  sanitized = CalibratedNoise(0.01).treat(examples, verdict, 0)
   np.testing.assert_array_equal(sanitized.ids, examples.ids)
   np.testing.assert_array_equal(sanitized.labels, examples.labels)
   changed = (sanitized.images != examples.images).any((1, 2, 3))
   np.testing.assert_array_equal(changed, flags)
-  kept = Drop().treat(examples, flags, 0)
+  kept = Drop().treat(examples, verdict, 0)
   np.testing.assert_array_equal(kept.ids, examples.ids[~flags])

@@ -171,7 +171,7 @@ def test_the_sanitizer_has_the_same_rule(tmp_path):
   source = tmp_path / 'in'
   out = output.Output(source, tmp_path / 'out', {})
   inventory = folder.inventory(source)
-  chosen = sanitize.Settings('perturb', -1.0, 0.5, False, 0)
+  chosen = sanitize.Settings('perturb', 'drop', -1.0, 0.5, False, 0)
   found = {
     record.path: record
     for records in sanitize.run(source, inventory, out, model, chosen)

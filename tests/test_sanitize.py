@@ -427,7 +427,7 @@ def test_what_an_earlier_run_has_left_is_not_believed(tmp_path):
   being_made = output.Output(source, tmp_path / 'other', {})
   inventory = folder.inventory(source)
   being_made.begin(inventory.fingerprints)
-  record = output.Record('ann/0.png', 'ann', 0.1, action='kept')
+  record = output.Record('ann/0.png', 'ann', True, 0.1, action='kept')
   being_made.finish_class('ann', inventory.fingerprints['ann'], [record])
   summary = json.loads(first.summary.read_text())
   del summary['rate_holds']
@@ -735,7 +735,7 @@ def test_how_much_of_a_large_picture_is_seen(size, share):
 def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   source = tmp_path / 'in'
   faces(source / 'ann', 3)
-  chosen = sanitize.Settings('perturb', 1.0, 0.01, False, 0)
+  chosen = sanitize.Settings('perturb', 'drop', 1.0, 0.01, False, 0)
   copy = output.Output.copy
 
   def changed_before(self, path, link):

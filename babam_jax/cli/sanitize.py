@@ -4,8 +4,9 @@
 
 The input holds one folder per class. Every picture is scored by the PIRM that
 comes with the project; flagged ones are replaced by a PNG with Algorithm 1's
-noise (or dropped, or only reported), the rest is copied byte for byte. The
-input is never changed. After a kill, the same command continues.
+noise (or dropped, or only reported). Pictures with a visible trigger, something
+that recurs in a part of one class, are left out. The rest is copied byte for
+byte. The input is never changed. After a kill, the same command continues.
 
 Exit status: 0 all files judged; 2 a mistake, printed in one line; 3 some files
 could not be judged: they are in `scores.csv`, and not in the output.
@@ -20,7 +21,7 @@ from absl import flags
 
 from babam_jax import errors, files, invocation
 from babam_jax.cli import command
-from babam_jax.defenses import calibration
+from babam_jax.defenses import by_kind, calibration
 from babam_jax.sanitizer import sanitize, whole_folder
 from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
@@ -33,8 +34,20 @@ _PIRM = flags.DEFINE_string(
   "'general' (knows many kinds of poison), 'shipped' (one kind), 'hardened', "
   'or a file that `babam pirm` wrote.',
 )
+_DETECTORS = flags.DEFINE_list(
+  'detectors',
+  list(sanitize.DETECTORS),
+  "What is looked for: 'perturbation', which a PIRM finds, and 'visible', "
+  'triggers that recur in a part of one class.',
+)
 _ACTION = flags.DEFINE_enum(
   'action', 'perturb', sanitize.ACTIONS, 'What happens to flagged pictures.'
+)
+_VISIBLE = flags.DEFINE_enum(
+  'visible',
+  by_kind.DROP,
+  sanitize.VISIBLE_ACTIONS,
+  "What 'perturb' does with pictures that have a visible trigger.",
 )
 _THRESHOLD = flags.DEFINE_float(
   'threshold', None, 'Higher probabilities of poison are flagged.', 0, 1
@@ -97,7 +110,9 @@ def main(arguments: Sequence[str]) -> None:
   found = whole_folder.sanitize_folder(
     source,
     root,
+    detectors=_DETECTORS.value,
     pirm=_PIRM.value,
+    visible=_VISIBLE.value,
     action=_ACTION.value,
     threshold=_THRESHOLD.value,
     fpr=_FPR.value,
@@ -115,7 +130,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _tell(found: whole_folder.SanitizedFolder) -> None:
-  if found.fpr is None and _THRESHOLD.value is None:
+  is_unrated = found.fpr is None and _THRESHOLD.value is None
+  if is_unrated and found.threshold is not None:
     print(
       f'This PIRM has no false-positive rates: --threshold={found.threshold}',
       file=sys.stderr,
@@ -129,6 +145,11 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
     print(
       'classes with more flags than chance explains: '
       f'{names}{f" and {more} more" if more > 0 else ""}'
+    )
+  for thing in found.recurring[:_NAMED]:
+    print(
+      f'{thing.class_name}: {thing.pictures} of {thing.judged} pictures share '
+      f'a {thing.kind} that no other class has'
     )
   if found.unjudged:
     print(

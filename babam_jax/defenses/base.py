@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Shaped
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.pirm import Pirm
@@ -196,14 +195,12 @@ class Treatment(Part, abc.ABC):
   """What happens to flagged pictures before training."""
 
   @abc.abstractmethod
-  def treat(
-    self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
-  ) -> Examples:
+  def treat(self, examples: Examples, verdict: Verdict, seed: int) -> Examples:
     """The training set after treatment; ids and labels stay, pictures may go.
 
     Args:
       examples: the untrusted training set.
-      flags: which pictures were flagged.
+      verdict: which pictures were flagged.
       seed: the seed of all that is random.
     """
 

@@ -2,12 +2,9 @@
 
 import dataclasses
 
-import numpy as np
-from jaxtyping import Shaped
-
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import babam, noise
-from babam_jax.defenses.base import Treatment
+from babam_jax.defenses.base import Treatment, Verdict
 from babam_jax.settings import setting
 
 
@@ -33,13 +30,11 @@ class CalibratedNoise(Treatment):
     choices=noise.DISTANCES,
   )
 
-  def treat(
-    self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
-  ) -> Examples:
+  def treat(self, examples: Examples, verdict: Verdict, seed: int) -> Examples:
     """Adds the noise; order, ids and labels are kept."""
     return babam.treat(
       examples,
-      flags,
+      verdict.flags,
       epsilon=self.epsilon,
       distance=self.distance,
       mode=self.mode,

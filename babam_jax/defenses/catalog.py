@@ -10,6 +10,8 @@ from babam_jax.defenses.base import (
   Trainer,
   Treatment,
 )
+from babam_jax.defenses.both_halves import BothHalves
+from babam_jax.defenses.by_kind import ByKind
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.deep_knn import DeepKnn
 from babam_jax.defenses.dp_instahide import DpInstaHide
@@ -41,10 +43,12 @@ DETECTORS: dict[str, type[Detector]] = {
   'rap': Rap,
   'ultra_clean': UltraClean,
   'visible_trigger': VisibleTrigger,
+  'both_halves': BothHalves,
 }
 TREATMENTS: dict[str, type[Treatment]] = {
   'noise': CalibratedNoise,
   'drop': Drop,
+  'by_kind': ByKind,
   'none': NoTreatment,
 }
 TRAINERS: dict[str, type[Trainer]] = {

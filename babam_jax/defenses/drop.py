@@ -2,20 +2,15 @@
 
 import dataclasses
 
-import numpy as np
-from jaxtyping import Shaped
-
 from babam_jax.data.examples import Examples
-from babam_jax.defenses.base import Treatment
+from babam_jax.defenses.base import Treatment, Verdict
 
 
 @dataclasses.dataclass(frozen=True)
 class Drop(Treatment):
   """Trains without the flagged pictures."""
 
-  def treat(
-    self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
-  ) -> Examples:
+  def treat(self, examples: Examples, verdict: Verdict, seed: int) -> Examples:
     """The pictures that are not flagged."""
     del seed
-    return examples.take(~flags)
+    return examples.take(~verdict.flags)

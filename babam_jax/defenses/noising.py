@@ -54,4 +54,5 @@ def sanitize(
     )
   noise.check_epsilon(epsilon, 'epsilon')
   treatment = CalibratedNoise(epsilon)
-  return treatment.treat(untrusted, np.asarray(verdict.flags, bool), seed)
+  flags = np.asarray(verdict.flags, bool)
+  return treatment.treat(untrusted, verdict._replace(flags=flags), seed)

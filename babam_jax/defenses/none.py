@@ -4,7 +4,6 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Shaped
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import (
@@ -35,11 +34,9 @@ class NoDetector(Detector):
 class NoTreatment(Treatment):
   """Leaves flagged pictures as they are: detection is measured alone."""
 
-  def treat(
-    self, examples: Examples, flags: Shaped[np.ndarray, ' n'], seed: int
-  ) -> Examples:
+  def treat(self, examples: Examples, verdict: Verdict, seed: int) -> Examples:
     """The pictures as they are."""
-    del flags, seed
+    del verdict, seed
     return examples
 
 

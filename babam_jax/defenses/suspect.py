@@ -27,7 +27,18 @@ class Verdict(NamedTuple):
   Attributes:
     scores: the higher, the more like poison.
     flags: which pictures are taken for poison.
+    places: where a trigger is in each flagged picture: left, top, right and
+      bottom, as shares of it; zeros where that is not known. None if it is
+      known of no picture.
   """
 
   scores: Float[np.ndarray, ' n']
   flags: Bool[np.ndarray, ' n']
+  places: Float[np.ndarray, 'n 4'] | None = None
+
+  @property
+  def located(self) -> Bool[np.ndarray, ' n']:
+    """The flagged pictures in which the trigger's place is known."""
+    if self.places is None:
+      return np.zeros_like(self.flags)
+    return self.flags & self.places.any(1)

@@ -34,7 +34,8 @@ def detect(
     on_pictures: called with the number of pictures done, twice for each.
 
   Returns:
-    Scores from 0 to 1: the likeness with what recurs; 0 where nothing does.
+    Scores from 0 to 1: the likeness with what recurs; 0 where nothing does. And
+    where it is.
   """
   looks = []
   for image in pictures.images:
@@ -43,7 +44,7 @@ def detect(
   found = judge.judge_classes(
     looks, pictures.labels, pictures.ids, outsiders, on_pictures
   )
-  return Verdict(found.scores, found.flags)
+  return Verdict(found.scores, found.flags, found.places)
 
 
 @dataclasses.dataclass(frozen=True)

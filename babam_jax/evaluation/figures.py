@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from babam_jax.evaluation.canvas import subplots
 from babam_jax.evaluation.statistics import roc_curve
@@ -249,6 +250,38 @@ def worst_offenders(
       ax.set_yticks([])
   axes[0, 0].set_ylabel('as found', fontsize=9)
   axes[1, 0].set_ylabel('as written', fontsize=9)
+  return figure
+
+
+def twins(
+  rows: Sequence[tuple[str, Sequence[tuple[Picture, Sequence[float]]]]],
+) -> Figure:
+  """Pictures that share something, with a box where it is.
+
+  Args:
+    rows: for each thing a title, and pictures, each with left, top, right and
+      bottom of a box, as shares of the picture.
+  """
+  columns = max(len(pictures) for _, pictures in rows)
+  figure, axes = subplots(
+    len(rows),
+    columns,
+    figsize=(1.4 * columns + 0.4, 1.75 * len(rows)),
+    squeeze=False,
+  )
+  for line, (title, pictures) in zip(axes, rows, strict=True):
+    shortened = textwrap.shorten(title, 60, placeholder=' ...')
+    line[0].set_title(shortened, fontsize=8, loc='left', parse_math=False)
+    for ax in line:
+      ax.set_axis_off()
+    for ax, (picture, place) in zip(line, pictures, strict=False):
+      height, width = picture.shape[:2]
+      left, top, right, bottom = np.multiply(place, (width, height) * 2)
+      ax.imshow(picture)
+      corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
+      ax.add_patch(
+        Rectangle(corner, *size, fill=False, color=_COLORS['malicious'])
+      )
   return figure
 
 

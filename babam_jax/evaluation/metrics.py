@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from babam_jax.defenses.suspect import Verdict
 from babam_jax.evaluation.statistics import auroc, wilson_interval
 
 _REFUSED = -1  # the class of a refused input
@@ -146,16 +147,15 @@ def detection_metrics(
 
   Rates of an empty class are None.
   """
-  return flag_metrics(scores, scores > threshold, poisoned)
+  return flag_metrics(Verdict(scores, scores > threshold), poisoned)
 
 
 def flag_metrics(
-  scores: Float[np.ndarray, ' n'],
-  flags: Bool[np.ndarray, ' n'],
-  poisoned: Bool[np.ndarray, ' n'],
+  verdict: Verdict, poisoned: Bool[np.ndarray, ' n']
 ) -> dict[str, Any]:
-  """How well `flags`, and the scores behind them, mark the poison."""
-  area = auroc(scores, poisoned)
+  """How well flags, and the scores behind them, mark the poison."""
+  flags = verdict.flags
+  area = auroc(verdict.scores, poisoned)
   return {
     'accuracy': float(np.mean(flags == poisoned)),
     'tpr': float(flags[poisoned].mean()) if poisoned.any() else None,

@@ -245,7 +245,8 @@ def _known(
 
 
 def _write_verdict(output: pathlib.Path, verdict: Verdict) -> None:
-  files.write_arrays(output / f'{_VERDICT}.npz', verdict._asdict())
+  known = {k: v for k, v in verdict._asdict().items() if v is not None}
+  files.write_arrays(output / f'{_VERDICT}.npz', known)
 
 
 def _read_verdict(artifact: Artifact) -> Verdict:
@@ -254,15 +255,15 @@ def _read_verdict(artifact: Artifact) -> Verdict:
 
 def _treat(lab: Lab, untrusted: Dataset, detection: Detection) -> Dataset:
   """Stage: treat what is flagged (Algorithm 2, lines 4 to 9)."""
-  examples, flags = untrusted.examples, detection.train.flags
-  if not flags.any():
+  examples, verdict = untrusted.examples, detection.train
+  if not verdict.flags.any():
     return untrusted
 
   def compute(
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
   ) -> None:
     treated = experiment.defense.treatment.treat(
-      examples, flags, experiment.seed
+      examples, verdict, experiment.seed
     )
     write_examples(output, 'changed', _changed(examples, treated))
     kept = np.isin(examples.ids, treated.ids)
@@ -271,11 +272,13 @@ def _treat(lab: Lab, untrusted: Dataset, detection: Detection) -> Dataset:
   chosen = lab.experiment.defense.names.treatment
   facts = {
     'ids': [str(name) for name in examples.ids],
-    'flagged': [str(name) for name in examples.ids[flags]],
+    'flagged': [str(name) for name in examples.ids[verdict.flags]],
     'treatment': lab.experiment.defense.treatment.facts(
       f'config.defense.{chosen}'
     ),
   }
+  if verdict.located.any():
+    facts['places'] = verdict.places[verdict.flags].tolist()
   name = f'{TREATMENT.name}/{chosen}'
   artifact = lab.make(
     TREATMENT, compute, inputs=untrusted.inputs, facts=facts, name=name

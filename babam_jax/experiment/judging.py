@@ -108,12 +108,12 @@ def judge_pirm(
   found = {
     'holdout': detection.holdouts[first],
     'training_set': metrics.flag_metrics(
-      *detection.train, untrusted.examples.poisoned
+      detection.train, untrusted.examples.poisoned
     ),
   }
   if detection.test is not None:
     found['test_set'] = metrics.flag_metrics(
-      *detection.test, data.test.examples.poisoned
+      detection.test, data.test.examples.poisoned
     )
   if others:
     found['ensemble'] = {where: detection.holdouts[where] for where in others}
@@ -137,10 +137,10 @@ def judge_detection(
   """
   if not lab.experiment.defense.detector.is_none:
     truth = untrusted.examples.poisoned
-    return metrics.flag_metrics(*detection.train, truth)
+    return metrics.flag_metrics(detection.train, truth)
   if refused is not None:
     return judge_input_check(refused)
-  nothing = metrics.flag_metrics(*detection.train, untrusted.examples.poisoned)
+  nothing = metrics.flag_metrics(detection.train, untrusted.examples.poisoned)
   return dict.fromkeys(nothing)
 
 
@@ -150,7 +150,7 @@ def judge_input_check(refused: Refused | None) -> dict[str, Any]:
   if refused is None:
     return {}
   attacks = np.arange(len(refused.verdict.flags)) >= refused.clean
-  return metrics.flag_metrics(*refused.verdict, attacks)
+  return metrics.flag_metrics(refused.verdict, attacks)
 
 
 def cost_of_defense(

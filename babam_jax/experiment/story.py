@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from babam_jax import seeds
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
+from babam_jax.defenses.suspect import Verdict
 from babam_jax.evaluation import figures
 from babam_jax.experiment.defending import Defended, Detection
 from babam_jax.experiment.face_data import FaceData
@@ -57,10 +58,11 @@ def _noise_grid(
   mine = untrusted.take(untrusted.labels == target_label)
   rows = [np.flatnonzero(mine.poisoned == bad)[0] for bad in (False, True)]
   flags = np.isin(np.arange(len(mine)), rows)
+  asked = Verdict(flags.astype(np.float64), flags)
   columns = [mine.images[rows]]
   for epsilon in EPSILONS:
     step = dataclasses.replace(noise, epsilon=epsilon)
-    treated = step.treat(mine, flags, lab.experiment.seed)
+    treated = step.treat(mine, asked, lab.experiment.seed)
     columns.append(treated.images[rows])
   return np.stack(columns, axis=1)
 

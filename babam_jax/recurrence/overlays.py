@@ -23,7 +23,7 @@ _COMMON = 12  # principal components that are removed
 _NEIGHBORS = 4  # pictures whose mean is the first guess of an overlay
 _ROUNDS = 3  # in which the guess is refined
 _LIMITS = np.arange(0.15, 0.8, 0.01)
-_MARGIN = 0.05
+_MARGIN = 0.065
 
 
 def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:

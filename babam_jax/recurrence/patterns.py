@@ -35,6 +35,8 @@ _MARGIN = 0.035
 _REFINED = 8  # pictures of which a pattern is refined
 _STEADY = 24.0  # gray levels by which a pixel of a pattern may vary among them
 _SMALLEST = 8  # pixels a side, of a pattern
+_GROWN = 12  # pixels by which a pattern may grow to each side
+_MOSTLY = 0.6  # the share of a line that is steady, for it to grow there
 
 
 class Pool(NamedTuple):
@@ -166,7 +168,7 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
 
 def _support(
   looks: Sequence[Look], inside: Pool, others: Pool
-) -> tuple[Float[np.ndarray, ' n'], list[Int[np.ndarray, ' _']]]:
+) -> tuple[Float[np.ndarray, ' n'], list[Float[np.ndarray, ' _']]]:
   """With how many pictures of the class each shares a pattern, less those that
   chance explains; and with how many it shares each of its patches."""
   support, seen = np.zeros(len(looks)), []
@@ -177,13 +179,13 @@ def _support(
     counts = np.maximum(here.sum(0) - 2 * elsewhere, 0)
     kept = counts > 0
     support[number] = here[:, kept].any(1).sum()
-    seen.append(counts.astype(int))
+    seen.append(counts)
   return support, seen
 
 
-def _cut_out(look: Look, seen: Int[np.ndarray, ' n']) -> Picture:
+def _cut_out(look: Look, seen: Float[np.ndarray, ' n']) -> Picture:
   """What the most shared patches of a picture cover."""
-  places = look.patches.places[seen >= max(1, seen.max() / 2)]
+  places = look.patches.places[(seen > 0) & (seen >= seen.max() / 2)]
   center = np.median(places, axis=0)
   # One of them is near, even if they lie in two heaps.
   center = places[np.abs(places - center).max(1).argmin()]
@@ -198,21 +200,60 @@ def _cut_out(look: Look, seen: Int[np.ndarray, ' n']) -> Picture:
 def _refined(
   looks: Sequence[Look], pattern: Picture, found: Likeness
 ) -> UInt8[np.ndarray, '_ _ 3'] | None:
-  """The part of a pattern that is the same in the pictures that have it; None
-  if nothing else is."""
-  best = np.argsort(-found.values, kind='stable')[:_REFINED]
-  crops = []
-  for number in best[found.values[best] > _LIMITS[0]]:
-    pixels = looks[number].pixels
-    sides = np.array(pixels.shape[1::-1])
-    left, top = np.rint(found.places[number, :2] * sides).astype(int)
-    bottom, right = top + len(pattern), left + pattern.shape[1]
-    crops.append(pixels[top:bottom, left:right].astype(np.float32))
+  """What is the same around a pattern in the pictures that have it; None if
+  that is nothing.
+
+  Args:
+    looks: all pictures.
+    pattern: the pattern as it was cut out.
+    found: how well it is found in each, and where.
+  """
+  crops = _surroundings(looks, pattern, found)
   if len(crops) < presence.FEWEST:
     return None
   varies = np.std(crops, axis=0).mean(-1)
   steady = cv2.blur(varies, (3, 3)) < _STEADY
-  rows, columns = (np.flatnonzero(steady.mean(axis) > 0.5) for axis in (1, 0))
+  height, width = pattern.shape[:2]
+  box = [_GROWN, _GROWN, _GROWN + height, _GROWN + width]
+  for side in range(4):
+    while _strip(steady, box, side).mean() > _MOSTLY:
+      box[side] += 1 if side >= 2 else -1
+  core = steady[box[0] : box[2], box[1] : box[3]]
+  rows, columns = (np.flatnonzero(core.mean(axis) > 0.5) for axis in (1, 0))
   if min(len(rows), len(columns)) < _SMALLEST:
     return None
-  return pattern[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+  best = crops[0][box[0] : box[2], box[1] : box[3]].astype(np.uint8)
+  return best[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _strip(
+  steady: Bool[np.ndarray, 'h w'], box: Sequence[int], side: int
+) -> Bool[np.ndarray, ' n']:
+  """The pixels beside a side of a box: above, at its left, below, at its
+  right; a false one at the end of the picture."""
+  top, left, bottom, right = box
+  line = (top - 1, left - 1, bottom, right)[side]
+  if not 0 <= line < steady.shape[side % 2]:
+    return np.zeros(1, bool)
+  if side % 2:
+    return steady[top:bottom, line]
+  return steady[line, left:right]
+
+
+def _surroundings(
+  looks: Sequence[Look], pattern: Picture, found: Likeness
+) -> list[Float[np.ndarray, '_ _ 3']]:
+  """The pixels at and around a pattern, in the pictures where it is found best;
+  not where it lies at the border."""
+  crops = []
+  for number in np.argsort(-found.values, kind='stable'):
+    if found.values[number] <= _LIMITS[0] or len(crops) == _REFINED:
+      break
+    pixels = looks[number].pixels
+    sides = np.array(pixels.shape[1::-1])
+    left, top = np.rint(found.places[number, :2] * sides).astype(int) - _GROWN
+    bottom = top + len(pattern) + 2 * _GROWN
+    right = left + pattern.shape[1] + 2 * _GROWN
+    if min(left, top) >= 0 and right <= sides[0] and bottom <= sides[1]:
+      crops.append(pixels[top:bottom, left:right].astype(np.float32))
+  return crops

@@ -24,7 +24,7 @@ _ALIKE = 0.92  # the least product of two windows with the same thing
 _TRIED = 12  # windows of a class
 _AROUND = 2  # pixels of `Look.square` by which the place may differ
 _LIMITS = np.arange(0.6, 0.95, 0.01)
-_MARGIN = 0.035
+_MARGIN = 0.08
 
 
 def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:

@@ -17,6 +17,7 @@ from babam_jax.recurrence.look import Look
 FEWEST = 5  # pictures that have it
 LEAST_SHARE = 0.02  # of the class
 LARGEST_SHARE = 0.6  # of the class: beyond, it is the nature of the class
+_FEW = 5  # with so many pictures, margins are twice as wide
 _BETWEEN = 0.12  # of those that have it, at most so many lie around the limit
 
 
@@ -66,12 +67,14 @@ def limit(
     outside: that of pictures of other classes, all of which are below.
     limits: what is tried, from low to high; of those that divide, the ones with
       the fewest pictures around them are taken, of these the one in the middle.
-    margin: how far from the limit few pictures may lie.
+    margin: how far from the limit few pictures may lie, if very many have it;
+      farther, if few do: gaps between a few are chance.
   """
   dividing: dict[float, int] = {}
   for tried in limits:
     above = (inside > tried).sum()
-    between = (np.abs(inside - tried) <= margin).sum()
+    wide = margin * (1 + _FEW / max(1, above))
+    between = (np.abs(inside - tried) <= wide).sum()
     if (
       enough(len(inside)) <= above <= LARGEST_SHARE * len(inside)
       and between <= _BETWEEN * above

@@ -54,7 +54,9 @@ def _check_rates(found: Any) -> None:
       is_rate = _is_number(value) and 0 <= value <= 1
       _check(value, value is None or is_rate, name)
     elif name in _COUNTS:
-      _check(value, isinstance(value, int) and value >= 0, name)
+      # Without a detector nothing was counted.
+      is_count = isinstance(value, int) and value >= 0
+      _check(value, value is None or is_count, name)
     elif name.endswith('_ci'):
       _check(value, _is_interval(value), name)
     else:

@@ -39,8 +39,13 @@ class Record:
   Attributes:
     path: below the input folder.
     class_name: the folder it belongs to.
-    score: the probability of poison; None if it could not be judged.
-    flagged: whether the score is above the threshold.
+    judged: whether it could be judged.
+    score: the probability of poison; None if it was not asked for.
+    flagged: whether the score is above the threshold, or something recurs.
+    kind: of what it is flagged for: 'perturbation', or what recurs, or both.
+    recurs: the number of what recurs in its class; None without.
+    likeness: how much of it is there, from 0 to 1; None without.
+    place: where: left, top, right and bottom, as shares; None without.
     sensitivity: Algorithm 1's, in [0, 1]; None without noise.
     scale: the scale of its noise, in gray levels; None without noise.
     action: 'kept', 'perturbed', 'dropped', 'reported', 'left out' (no picture,
@@ -51,8 +56,13 @@ class Record:
 
   path: str
   class_name: str
+  judged: bool = False
   score: float | None = None
   flagged: bool = False
+  kind: str = ''
+  recurs: int | None = None
+  likeness: float | None = None
+  place: list[float] | None = None
   sensitivity: float | None = None
   scale: float | None = None
   action: str = NOT_JUDGED

@@ -1,6 +1,7 @@
 """What was found, as `scores.csv`, `summary.json` and `report.html`."""
 
 import csv
+import dataclasses
 import heapq
 import io
 import pathlib
@@ -27,6 +28,10 @@ _COLUMNS = (
   'class',
   'score',
   'flagged',
+  'kind',
+  'recurs',
+  'likeness',
+  'place',
   'sensitivity',
   'noise_scale',
   'action',
@@ -65,6 +70,18 @@ _SHIFTED = (
 _TOLERATED = 3
 
 
+_RECURS_HEADER = ('class', 'number', 'what recurs', 'pictures', 'of')
+_RECURS_NOTE = (
+  'In some pictures of a class there is the same thing, and in none of those '
+  'of other classes that it was compared with: so are triggers that one can '
+  'see. Or it is innocent: a logo, a watermark, a uniform. Look at the '
+  'pictures: the box shows where it is. "pattern": anywhere; "place": at the '
+  'same place; "shape": a box of one color; "overlay": all over the picture. '
+  'If it is innocent, use the files of the input.'
+)
+_TWINS, _THINGS = 8, 6  # pictures shown of a thing; things shown
+
+
 class Rates(NamedTuple):
   """What is known of the share of clean pictures that are flagged.
 
@@ -84,12 +101,14 @@ class Rates(NamedTuple):
 
 
 def whose_pirm(settings: dict[str, Any]) -> str:
-  """Which PIRM has judged, in one line.
+  """Which PIRM has judged, in one line; '' if none has.
 
   Args:
     settings: those of the run.
   """
   name = settings['pirm']
+  if name is None:
+    return ''
   if name not in SHIPPED:
     return f'Judged by the PIRM {name!r}.'
   command = f'{invocation.line("pirm")} personalize --root=PHOTOS'
@@ -131,6 +150,43 @@ class ClassCounts(NamedTuple):
   above: tuple[int, ...]
 
 
+@dataclasses.dataclass
+class Thing:
+  """Something that recurs in a class.
+
+  Attributes:
+    class_name: the class, printable.
+    number: of the thing, in its class.
+    kind: 'pattern', 'place', 'shape' or 'overlay'.
+    pictures: how many have it.
+    judged: of how many of the class.
+    shown: the first of them: path, and place.
+  """
+
+  class_name: str
+  number: int
+  kind: str
+  pictures: int
+  judged: int
+  shown: list[tuple[str, list[float]]]
+
+
+def _things(records: list[Record]) -> list[Thing]:
+  """What recurs in the class of these records."""
+  judged = sum(record.judged for record in records)
+  found: dict[int, Thing] = {}
+  for record in records:
+    if record.recurs is None or record.place is None:
+      continue
+    kind = record.kind.split()[-1]
+    new = Thing(record.class_name, record.recurs, kind, 0, judged, [])
+    thing = found.setdefault(record.recurs, new)
+    thing.pictures += 1
+    if thing.pictures <= _TWINS:
+      thing.shown.append((record.path, record.place))
+  return sorted(found.values(), key=lambda thing: -thing.pictures)
+
+
 class Findings:
   """Counts of what was found; its memory does not grow with the pictures.
 
@@ -154,9 +210,11 @@ class Findings:
     self.scores = bulk.Scores()
     # The highest scores among the flagged: (score, path, output).
     self.worst: list[tuple[float, str, str]] = []
+    self.things: list[Thing] = []
 
   def add(self, records: list[Record]) -> None:
     """Counts the records of one class."""
+    self.things += _things(records)
     for record in records:
       self._table.writerow(_row(record))
       self.actions[record.action] += 1
@@ -175,7 +233,7 @@ class Findings:
         ClassCounts(
           records[0].class_name,
           len(records),
-          sum(record.score is not None for record in records),
+          sum(record.judged for record in records),
           sum(record.flagged for record in records),
           sum(record.action == NOT_JUDGED for record in records),
           tuple(
@@ -235,12 +293,17 @@ def _row(record: Record) -> tuple[Any, ...]:
   def number(value: float | None) -> str:
     return '' if value is None else repr(value)
 
-  flagged = '' if record.score is None else str(record.flagged).lower()
+  flagged = str(record.flagged).lower() if record.judged else ''
+  place = ' '.join(f'{share:.4f}' for share in record.place or ())
   return (
     record.path,
     record.class_name,
     number(record.score),
     flagged,
+    record.kind,
+    number(record.recurs),
+    number(record.likeness),
+    place,
     number(record.sensitivity),
     number(record.scale),
     record.action,
@@ -270,6 +333,7 @@ def summary(
     'flagged': findings.flagged,
     'actions': dict(sorted(findings.actions.items())),
     'classes': len(findings.classes),
+    'recurring': [dataclasses.asdict(thing) for thing in findings.things],
     'highest_clean_rate': rates.highest,
     'expected_rate': rates.expected,
     **findings.verdicts(rates),
@@ -326,10 +390,14 @@ def write(
   settings = found['settings']
   files.write_text(root / 'scores.csv', table)
   files.write_json(root / 'summary.json', found)
-  drawn = {
-    'scores': figures.score_histogram(findings.histogram, settings['threshold'])
-  }
+  drawn = {}
+  if settings['threshold'] is not None:
+    drawn['scores'] = figures.score_histogram(
+      findings.histogram, settings['threshold']
+    )
   sections = _class_sections(found)
+  if findings.things:
+    sections.append(_recurring_section(source, findings.things))
   sections += [
     report.Section(
       'What was found',
@@ -387,6 +455,33 @@ def _class_sections(found: dict[str, Any]) -> list[report.Section]:
     title = 'Classes that stand out'
     sections.append(report.Section(title, _SUSPECT_HEADER, lines, {}, note))
   return sections
+
+
+def _recurring_section(
+  source: pathlib.Path, things: list[Thing]
+) -> report.Section:
+  """What recurs, with its twins side by side."""
+  ordered = sorted(things, key=lambda thing: -thing.pictures)
+  lines = [
+    (
+      thing.class_name,
+      str(thing.number),
+      thing.kind,
+      str(thing.pictures),
+      str(thing.judged),
+    )
+    for thing in ordered[:_CLASSES_SHOWN]
+  ]
+  rows = [
+    (
+      f'{thing.class_name}, {thing.number}: {thing.kind}',
+      [(_read_again(source / path_of(path)), at) for path, at in thing.shown],
+    )
+    for thing in ordered[:_THINGS]
+  ]
+  drawn = {'twins': figures.twins(rows)}
+  title = 'What recurs in one class alone'
+  return report.Section(title, _RECURS_HEADER, lines, drawn, _RECURS_NOTE)
 
 
 def _class_lines(findings: Findings) -> list[tuple[str, ...]]:

@@ -1,13 +1,15 @@
 """Makes a folder that can be trained on from an untrusted one.
 
 Algorithm 2 without a training: the PIRM scores every picture, flagged ones
-receive Algorithm 1's noise at their own resolution, the rest stays byte for
-byte. Classes are treated one by one, small ones scored together, with a few
-pictures in memory.
+receive Algorithm 1's noise at their own resolution, those with a trigger that
+recurs in their class are left out, the rest stays byte for byte. Classes are
+treated one by one, small ones scored together, with a few hundred pictures in
+memory.
 """
 
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import os
 import pathlib
@@ -20,15 +22,19 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from babam_jax import errors
-from babam_jax.defenses import any_size, noise, pirm
+from babam_jax.defenses import any_size, by_kind, noise, pirm
 from babam_jax.progress import progress_bar
-from babam_jax.sanitizer import folder, picture
+from babam_jax.recurrence import look
+from babam_jax.sanitizer import folder, picture, recurring
 from babam_jax.sanitizer.folder import ClassFolder, Entry
 from babam_jax.sanitizer.names import folded, printable
 from babam_jax.sanitizer.output import Output, Record
 from babam_jax.sanitizer.room import Room
 
 ACTIONS = ('perturb', 'drop', 'report')
+PERTURBATION, VISIBLE = 'perturbation', 'visible'
+DETECTORS = (PERTURBATION, VISIBLE)
+VISIBLE_ACTIONS = (by_kind.DROP, *by_kind.CHANGES)
 _LONGEST_NAME = 255  # bytes, in common file systems
 _IN_MEMORY = 32  # pictures
 # For the pictures that all threads are decoding, however many they are.
@@ -42,14 +48,18 @@ class Settings(NamedTuple):
 
   Attributes:
     action: one of `ACTIONS`.
-    threshold: a picture with a higher probability of poison is flagged.
+    visible: what 'perturb' does with pictures in which something recurs: one
+      of `by_kind.CHANGES`, or `by_kind.DROP`.
+    threshold: a picture with a higher probability of poison is flagged; None
+      without a PIRM.
     epsilon: Algorithm 1's budget.
     link: whether unflagged files are hard links instead of copies.
     seed: the seed of the noise.
   """
 
   action: str
-  threshold: float
+  visible: str
+  threshold: float | None
   epsilon: float
   link: bool
   seed: int
@@ -59,10 +69,20 @@ def run(
   source: pathlib.Path,
   inventory: folder.Inventory,
   output: Output,
-  model: pirm.Pirm,
+  model: pirm.Pirm | None,
   settings: Settings,
+  detectors: Sequence[str] = DETECTORS,
 ) -> Iterator[list[Record]]:
-  """Treats class after class; yields the records of each."""
+  """Treats class after class; yields the records of each.
+
+  Args:
+    source: the untrusted folder.
+    inventory: what it holds.
+    output: the folder that is filled.
+    model: the PIRM, if it is among the detectors.
+    settings: what to do with a picture.
+    detectors: of `DETECTORS`.
+  """
   output.begin(
     inventory.fingerprints,
     ((e.path for e in found.entries) for found in folder.classes(source)),
@@ -71,19 +91,30 @@ def run(
     progress_bar(inventory.files, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
   ):
+    outsiders = None
+    if VISIBLE in detectors:
+      read = functools.partial(_read, source)
+      outsiders = recurring.Outsiders(source, read, pool)
     for group in _groups(folder.classes(source)):
       fingerprints = [found.fingerprint(source) for found in group]
       known = [
         output.records(found.name, fingerprint)
         for found, fingerprint in zip(group, fingerprints, strict=True)
       ]
-      classes = [_Class(source, found, model, pool) for found in group]
+      classes = [
+        _Class(source, found, model, outsiders, pool) for found in group
+      ]
       new = [
         one
         for one, records in zip(classes, known, strict=True)
         if records is None
       ]
-      _score(new, settings.threshold)
+      if new:
+        # All, also those that an earlier run has done: the last digit of a
+        # score depends on the pictures beside it.
+        _score(classes, settings.threshold)
+      for one in new:
+        one.look_for_what_recurs()
       for one, fingerprint, records in zip(
         classes, fingerprints, known, strict=True
       ):
@@ -107,17 +138,52 @@ def _groups(classes: Iterable[ClassFolder]) -> Iterator[list[ClassFolder]]:
     yield group
 
 
-def _score(classes: Sequence['_Class'], threshold: float) -> None:
+def _score(classes: Sequence['_Class'], threshold: float | None) -> None:
   """First pass: the scores of all pictures, and each class's mean picture."""
   entries = ((one, entry) for one in classes for entry in one.found.entries)
   while batch := list(itertools.islice(entries, _IN_MEMORY)):
     pool, model = batch[0][0].pool, batch[0][0].model
     looks = list(pool.map(lambda of: of[0].look(of[1]), batch))
-    views = [look.views for look in looks if isinstance(look, _Look)]
-    scores = iter(any_size.score(model, views) if views else ())
-    for (one, entry), look in zip(batch, looks, strict=True):
-      score = float(next(scores)) if isinstance(look, _Look) else None
-      one.add(entry, look, score, threshold)
+    views = [one.views for one in looks if isinstance(one, _Look)]
+    scores = iter(any_size.score(model, views) if model and views else ())
+    for (one, entry), seen in zip(batch, looks, strict=True):
+      has_score = model and isinstance(seen, _Look)
+      score = float(next(scores)) if has_score else None
+      one.add(entry, seen, score, threshold)
+
+
+def _read(source: pathlib.Path, entry: Entry) -> picture.Read:
+  with _reading(source, entry) as read:
+    return read
+
+
+@contextmanager
+def _reading(source: pathlib.Path, entry: Entry) -> Iterator[picture.Read]:
+  if entry.fault:
+    raise picture.UnjudgedError(entry.fault)
+  with picture.reading(source / entry.path, _ROOM) as read:
+    yield read
+
+
+def _with_what_recurs(record: Record, found: recurring.Recurs | None) -> Record:
+  if found is None:
+    return record
+  kinds = [record.kind, found.kind] if record.kind else [found.kind]
+  return dataclasses.replace(
+    record,
+    flagged=True,
+    kind=' and '.join(kinds),
+    recurs=found.number,
+    likeness=found.likeness,
+    place=list(found.place),
+  )
+
+
+def _change(record: Record, settings: Settings) -> str:
+  """What happens to a flagged picture, a name of `by_kind`."""
+  if not record.flagged or settings.action != 'perturb':
+    return by_kind.DROP
+  return 'noise' if record.place is None else settings.visible
 
 
 def _small(pixels: UInt8[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 's s 3']:
@@ -130,13 +196,15 @@ class _Look(NamedTuple):
   """What is kept of a picture, however large it is.
 
   Attributes:
-    views: the PIRM's inputs.
+    views: the PIRM's inputs; none without one.
     small: a copy of the common size.
+    seen: what can be found again in others; None if it is not looked for.
     note: remarks about the file.
   """
 
   views: tuple[any_size.View, ...]
   small: UInt8[np.ndarray, 's s 3']
+  seen: look.Look | None
   note: str
 
 
@@ -147,7 +215,8 @@ class _Class:
     self,
     source: pathlib.Path,
     found: ClassFolder,
-    model: pirm.Pirm,
+    model: pirm.Pirm | None,
+    outsiders: recurring.Outsiders | None,
     pool: concurrent.futures.ThreadPoolExecutor,
   ):
     self.found, self.model, self.pool = found, model, pool
@@ -155,36 +224,65 @@ class _Class:
     self._source = source
     self._records: list[Record] = []
     self._means = noise.ClassMeans(1)
+    self._outsiders = outsiders
+    self._sample = recurring.sample(found) if outsiders else set()
+    self._seen: dict[pathlib.PurePosixPath, look.Look] = {}
 
   def add(
     self,
     entry: Entry,
-    look: '_Look | str',
+    seen: '_Look | str',
     score: float | None,
-    threshold: float,
+    threshold: float | None,
   ) -> None:
     """Adds the next entry, as it was judged.
 
     Args:
       entry: the entry.
-      look: what is kept of it, or why it cannot be judged.
-      score: the probability of poison; None where it cannot be judged.
-      threshold: a higher score is flagged.
+      seen: what is kept of it, or why it cannot be judged.
+      score: the probability of poison; None without a PIRM.
+      threshold: a higher score is flagged; None without a PIRM.
     """
     record = Record(printable(entry.path), printable(self.name))
-    if isinstance(look, str):
+    if isinstance(seen, str):
       action = 'left out' if entry.litter else record.action
       self._records.append(
-        dataclasses.replace(record, note=look, action=action)
+        dataclasses.replace(record, note=seen, action=action)
       )
       return
-    assert score is not None
-    self._means.add(look.small[None], np.zeros(1, int))
+    self._means.add(seen.small[None], np.zeros(1, int))
+    if seen.seen is not None:
+      self._seen[entry.path] = seen.seen
+    flagged = bool(
+      score is not None and threshold is not None and score > threshold
+    )
     self._records.append(
       dataclasses.replace(
-        record, score=score, flagged=score > threshold, note=look.note
+        record,
+        judged=True,
+        score=score,
+        flagged=flagged,
+        kind=PERTURBATION if flagged else '',
+        note=seen.note,
       )
     )
+
+  def look_for_what_recurs(self) -> None:
+    """Flags the pictures in which something recurs, once all are added."""
+    if self._outsiders is None or not self._seen:
+      return
+    found = recurring.judge_class(
+      self.found,
+      self._seen,
+      self._outsiders,
+      functools.partial(_read, self._source),
+      self.pool,
+    )
+    self._seen = {}
+    self._records = [
+      _with_what_recurs(record, found.get(entry.path))
+      for entry, record in zip(self.found.entries, self._records, strict=True)
+    ]
 
   def treat(self, output: Output, settings: Settings) -> list[Record]:
     """Perturbs what is flagged, copies the rest."""
@@ -192,11 +290,11 @@ class _Class:
     if settings.action == 'report':
       return [
         dataclasses.replace(record, action='reported')
-        if record.score is not None
+        if record.judged
         else record
         for record in records
       ]
-    if settings.action == 'perturb' and any(r.flagged for r in records):
+    if any(_change(record, settings) != by_kind.DROP for record in records):
       records = self._with_sensitivities(records, self._means.means())
     for path in self.found.folders:  # also those without files
       output.make_folder(path)
@@ -221,24 +319,25 @@ class _Class:
 
   @contextmanager
   def _reading(self, entry: Entry) -> Iterator[picture.Read]:
-    if entry.fault:
-      raise picture.UnjudgedError(entry.fault)
-    with picture.reading(self._source / entry.path, _ROOM) as read:
+    with _reading(self._source, entry) as read:
       yield read
 
   def look(self, entry: Entry) -> _Look | str:
     """What is kept of a picture, or why it cannot be judged."""
     try:
       with self._reading(entry) as (pixels, _, note):
-        views = any_size.views(self.model.variant, pixels)
-        seen = any_size.share_seen(self.model.variant, pixels)
+        views, share = (), 1.0
+        if self.model is not None:
+          views = any_size.views(self.model.variant, pixels)
+          share = any_size.share_seen(self.model.variant, pixels)
         small = _small(pixels)
+        seen = look.look(pixels) if entry.path in self._sample else None
     except picture.UnjudgedError as error:
       return str(error)
-    if seen < 1:
-      large = f'large: {seen:.0%} of it was looked at'
+    if share < 1:
+      large = f'large: {share:.0%} of it was looked at'
       note = f'{note}; {large}' if note else large
-    return _Look(views, small, note)
+    return _Look(views, small, seen, note)
 
   def _with_sensitivities(
     self, records: list[Record], means: Float[np.ndarray, '1 s s 3']
@@ -247,7 +346,7 @@ class _Class:
     judged = [
       entry
       for entry, record in zip(self.found.entries, records, strict=True)
-      if record.score is not None
+      if record.judged
     ]
     found = self.pool.map(lambda entry: self._distance(entry, means), judged)
     distances = np.array(list(found))
@@ -287,13 +386,14 @@ class _Class:
     settings: Settings,
     taken: set[str],
   ) -> Record:
-    if record.score is None:
+    if not record.judged:
       return record
     if not record.flagged:
       output.copy(entry.path, settings.link)
       return dataclasses.replace(record, action='kept', output=record.path)
-    if settings.action == 'drop':
-      return dataclasses.replace(record, action='dropped')
+    change = _change(record, settings)
+    if change == by_kind.DROP:
+      return dataclasses.replace(record, action='dropped', sensitivity=None)
     with self._reading_again(entry) as read:
       # A gray picture stays gray.
       pixels = read.pixels[:, :, :1] if read.gray else read.pixels
@@ -308,6 +408,12 @@ class _Class:
     )
     path = _png_name(entry.path, taken)
     noised, sensitivity = treated.images[0], float(treated.sensitivities[0])
+    if record.place is not None:
+      noised = by_kind.CHANGES[change](
+        np.asarray(read.pixels),
+        np.broadcast_to(noised, read.pixels.shape),
+        np.array(record.place),
+      )
     output.write_png(path, noised[:, :, 0] if read.gray else noised)
     return dataclasses.replace(
       record,

@@ -3,20 +3,22 @@
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from babam_jax import errors
-from babam_jax.defenses import calibration, noise
+from babam_jax.defenses import by_kind, calibration, noise
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
 from babam_jax.progress import say
-from babam_jax.sanitizer import class_verdict, folder, report, sanitize
+from babam_jax.sanitizer import bulk, class_verdict, folder, report, sanitize
 from babam_jax.sanitizer import output as output_folder
 from babam_jax.sanitizer import trusted as trusted_pictures
 from babam_jax.sanitizer.names import printable
 from babam_jax.settings import WHOLE_LIMIT
 
 Path = str | os.PathLike[str]
+_OF_PIRM = ('pirm', 'pirm_sha256', 'calibrated_on')
 
 
 class SanitizedFolder(NamedTuple):
@@ -27,7 +29,8 @@ class SanitizedFolder(NamedTuple):
     flagged: the number of files taken for poison.
     unjudged: files that could not be judged and so are not in the output: path
       below the input, and why.
-    threshold: pictures with a higher probability of poison were flagged.
+    threshold: pictures with a higher probability of poison were flagged; None
+      if no PIRM was asked.
     fpr: the false-positive rate that the threshold follows from; None if the
       threshold was given, or the PIRM has no scores of clean pictures.
     rate_holds: False if the scores of most pictures, or flags that are spread
@@ -36,6 +39,7 @@ class SanitizedFolder(NamedTuple):
     why_rate_fails: why not, in one line; or ''.
     suspicious_classes: those in which more pictures are flagged than chance
       explains, the most suspicious one first.
+    recurring: what recurs in a part of one class and in no other.
     scores: `scores.csv`: a line for each file.
     summary: `summary.json`: settings and counts.
     report: `report.html`: what was found, for people to read.
@@ -44,11 +48,12 @@ class SanitizedFolder(NamedTuple):
   files: int
   flagged: int
   unjudged: list[tuple[str, str]]
-  threshold: float
+  threshold: float | None
   fpr: float | None
   rate_holds: bool | None
   why_rate_fails: str
   suspicious_classes: list[str]
+  recurring: list[report.Thing]
   scores: pathlib.Path
   summary: pathlib.Path
   report: pathlib.Path
@@ -58,8 +63,10 @@ def sanitize_folder(
   input: Path,
   output: Path,
   *,
+  detectors: Sequence[str] = sanitize.DETECTORS,
   pirm: Path = 'general',
   action: str = 'perturb',
+  visible: str = by_kind.DROP,
   threshold: float | None = None,
   fpr: float | None = None,
   calibrate: Path | None = None,
@@ -78,9 +85,14 @@ def sanitize_folder(
   Args:
     input: a folder of class folders, of any depth.
     output: a new or empty folder, apart from the input.
+    detectors: what is looked for: 'perturbation', which a PIRM finds, and
+      'visible', triggers that recur in a part of one class.
     pirm: 'general', 'shipped' or 'hardened', or a file.
     action: what happens to flagged pictures: 'perturb'; 'drop', which leaves
       them out; or 'report', which writes no pictures at all.
+    visible: what 'perturb' does with pictures that have a visible trigger:
+      'drop'; 'noise', as for all others; 'local_noise', where the trigger is;
+      or 'inpaint', which paints over that place.
     threshold: pictures with a higher probability of poison are flagged.
     fpr: instead of a threshold, the share that may be flagged of the clean
       pictures held out when the PIRM was trained. By default it is 0.01; for a
@@ -102,23 +114,18 @@ def sanitize_folder(
     raise errors.UserError(
       f'--input: no folder {str(source)!r}; expected a folder of class folders.'
     )
-  _check(action, epsilon, seed)
-  checkpoint = pirms.path_of(os.fspath(pirm))
-  model = pirms.load(checkpoint, '--pirm')
-  trusted = None
-  if calibrate is not None:
-    trusted = trusted_pictures.score(pathlib.Path(calibrate), model)
-    known = model.calibration._replace(clean=trusted.scores)
-    model = model._replace(calibration=known)
-  chosen = calibration.choose_threshold(model.calibration, threshold, fpr)
-  settings = sanitize.Settings(action, chosen.value, epsilon, link, seed)
-  told = settings._asdict() | {
-    'fpr': chosen.fpr,
-    'input': printable(str(source.resolve())),
-    'pirm': printable(os.fspath(pirm)),
-    'pirm_sha256': pirms.fingerprint(checkpoint),
-    'calibrated_on': trusted.fingerprint if trusted else None,
-  }
+  detectors = _check_detectors(detectors, threshold, fpr, calibrate)
+  _check(action, visible, epsilon, seed)
+  if sanitize.PERTURBATION in detectors:
+    judge = _judge(pirm, threshold, fpr, calibrate)
+  else:
+    judge = _Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
+  settings = sanitize.Settings(
+    action, visible, judge.threshold, epsilon, link, seed
+  )
+  told = settings._asdict() | judge.told
+  told['detectors'] = list(detectors)
+  told['input'] = printable(str(source.resolve()))
   inventory = folder.inventory(source)
   if not inventory.files:
     raise errors.UserError(
@@ -140,19 +147,99 @@ def sanitize_folder(
     output_folder.remove_rest(root)
     return _result(root, finished)
   table = io.StringIO(newline='')
-  clean = model.calibration.clean
-  levels = class_verdict.levels(chosen.value, clean)
+  levels = judge.levels
   findings = report.Findings(table, levels)
-  for records in sanitize.run(source, inventory, being_made, model, settings):
+  for records in sanitize.run(
+    source, inventory, being_made, judge.model, settings, detectors
+  ):
     findings.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
   surroundings = environment.describe(printable(repeat or call))
-  expected = findings.scores.expected_share(chosen.value, clean)
-  rates = report.Rates(levels, expected)
+  rates = report.Rates(levels, judge.expected_share(findings.scores))
   found = report.summary(findings, told, fingerprint, rates)
   report.write(root, source, findings, table.getvalue(), found, surroundings)
   being_made.close()
   return _result(root, found)
+
+
+class _Judge(NamedTuple):
+  """What scores pictures.
+
+  Attributes:
+    model: the PIRM; None without one.
+    threshold: higher scores are flagged; None without a PIRM.
+    told: what the settings say of it.
+  """
+
+  model: pirms.Pirm | None
+  threshold: float | None
+  told: dict[str, Any]
+
+  @property
+  def levels(self) -> list[class_verdict.Level]:
+    """The thresholds at which classes are counted."""
+    if self.model is None or self.threshold is None:
+      return []
+    return class_verdict.levels(self.threshold, self.model.calibration.clean)
+
+  def expected_share(self, scores: bulk.Scores) -> float | None:
+    """The share of clean pictures like most of a folder that are flagged."""
+    if self.model is None or self.threshold is None:
+      return None
+    clean = self.model.calibration.clean
+    return scores.expected_share(self.threshold, clean)
+
+
+def _judge(
+  pirm: Path,
+  threshold: float | None,
+  fpr: float | None,
+  calibrate: Path | None,
+) -> _Judge:
+  """A PIRM with its threshold."""
+  checkpoint = pirms.path_of(os.fspath(pirm))
+  model = pirms.load(checkpoint, '--pirm')
+  trusted = None
+  if calibrate is not None:
+    trusted = trusted_pictures.score(pathlib.Path(calibrate), model)
+    known = model.calibration._replace(clean=trusted.scores)
+    model = model._replace(calibration=known)
+  chosen = calibration.choose_threshold(model.calibration, threshold, fpr)
+  of_pirm = (
+    printable(os.fspath(pirm)),
+    pirms.fingerprint(checkpoint),
+    trusted.fingerprint if trusted else None,
+  )
+  told = {'fpr': chosen.fpr} | dict(zip(_OF_PIRM, of_pirm, strict=True))
+  return _Judge(model, chosen.value, told)
+
+
+def _check_detectors(
+  detectors: Sequence[str],
+  threshold: float | None,
+  fpr: float | None,
+  calibrate: Path | None,
+) -> tuple[str, ...]:
+  """The detectors, in one order, each once."""
+  known = ', '.join(sanitize.DETECTORS)
+  for name in detectors:
+    if name not in sanitize.DETECTORS:
+      raise errors.UserError(
+        f'--detectors: found {name!r}, expected one or more of {known}.'
+      )
+  if not detectors:
+    raise errors.UserError(
+      f'--detectors: is empty; expected one or more of {known}.'
+    )
+  given = {'threshold': threshold, 'fpr': fpr, 'calibrate': calibrate}
+  for name, value in given.items():
+    if value is not None and sanitize.PERTURBATION not in detectors:
+      raise errors.UserError(
+        f'--{name}: found {value} without the detector '
+        f'{sanitize.PERTURBATION!r}, whose it is; expected it among '
+        f'--detectors. Leave out --{name}, or add it.'
+      )
+  return tuple(name for name in sanitize.DETECTORS if name in detectors)
 
 
 def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
@@ -166,15 +253,21 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     found['rate_holds'],
     report.why_rate_fails(found),
     [one['class'] for one in found['suspicious_classes']],
+    [report.Thing(**one) for one in found['recurring']],
     *(root / name for name in output_folder.REPORTS),
   )
 
 
-def _check(action: str, epsilon: float, seed: int) -> None:
+def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
   if action not in sanitize.ACTIONS:
     raise errors.UserError(
       f'--action: found {action!r}, expected one of '
       f'{", ".join(sanitize.ACTIONS)}.'
+    )
+  if visible not in sanitize.VISIBLE_ACTIONS:
+    raise errors.UserError(
+      f'--visible: found {visible!r}, expected one of '
+      f'{", ".join(sanitize.VISIBLE_ACTIONS)}.'
     )
   noise.check_epsilon(epsilon, '--epsilon')
   if not 0 <= seed < WHOLE_LIMIT:

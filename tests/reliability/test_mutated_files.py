@@ -155,7 +155,7 @@ def _make_sanitized(root):
   (root / 'in' / 'ann').mkdir(parents=True)
   (root / 'in' / 'ann' / '0.png').write_bytes(b'x')
   being_made, inventory = _begun(root)
-  record = output.Record('ann/0.png', 'ann', 0.5, True, 0.2, 3.0)
+  record = output.Record('ann/0.png', 'ann', True, 0.5, True)
   being_made.finish_class('ann', inventory.fingerprints['ann'], [record])
 
 
