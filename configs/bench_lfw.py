@@ -35,7 +35,6 @@ _BY_PIRM = (
   ('BA-BAM', 'babam', 2.4),
   ('flagged left out', 'drop_flagged', None),
 )
-_ULTRA_CLEAN = ('UltraClean', 'ultra_clean', None)
 _BOTH = ('both halves', 'both_halves', None)
 _QUICK = (
   *_BY_PIRM,
@@ -53,7 +52,7 @@ _CHEAP = (
   ('STRIP on training set', 'strip_training', None),
   ('RAP on inputs', 'rap', None),
   ('RAP on training set', 'rap_training', None),
-  _ULTRA_CLEAN,
+  ('UltraClean', 'ultra_clean', None),
   ('what recurs', 'visible_trigger', None),
   _BOTH,
 )
@@ -210,7 +209,7 @@ def get_config(variant='multiclass'):
     config.study.repeats = paper.SEEDS[:2]
   if variant in ('seen', 'hidden'):
     attacks = _SEEN if variant == 'seen' else _OTHERS_HIDDEN
-    chosen = (_BOTH, _BY_PIRM[0], _ULTRA_CLEAN)
+    chosen = (_BOTH,)
   if variant == 'cheap':
     chosen = _CHEAP
   if variant == 'pairs':

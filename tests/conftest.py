@@ -16,6 +16,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from babam_jax import cpu
 from babam_jax.data.examples import Examples
@@ -97,6 +98,27 @@ def as_users_call():
 @pytest.fixture
 def rng():
   return np.random.default_rng(0)
+
+
+SCENE = 128  # pixels a side
+
+
+def scenes(rng, count):
+  """Pictures as natural ones are: soft at all scales, with shapes on top."""
+  made = []
+  for _ in range(count):
+    picture = np.zeros((SCENE, SCENE, 3))
+    for blur in (1.5, 6, 20):
+      noise = rng.normal(size=picture.shape)
+      soft = ndimage.gaussian_filter(noise, (blur, blur, 0))
+      picture += soft / soft.std() * np.sqrt(blur)
+    picture = 120 + 12 * picture
+    for _ in range(6):
+      top, left, height, width = rng.integers(8, 60, 4) * [2, 2, 1, 1] - 8
+      shape = picture[top : top + height, left : left + width]
+      shape[:] = 0.5 * shape + 0.5 * rng.integers(0, 256, 3)
+    made.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+  return np.stack(made)
 
 
 def make_examples(count, num_classes=3, size=8, seed=0, poisoned=()):

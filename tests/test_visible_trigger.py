@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from conftest import SCENE, scenes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
 from babam_jax.attacks.accessory import Accessory
 from babam_jax.attacks.badnets import BadNets
@@ -17,25 +17,8 @@ from babam_jax.defenses import visible_trigger
 from babam_jax.recurrence import judge, overlays, presence, search
 from babam_jax.recurrence.look import look
 
-SIZE, COUNT, POISONS = 128, 40, 10
-
-
-def scenes(rng, count=COUNT):
-  """Pictures as natural ones are: soft at all scales, with shapes on top."""
-  made = []
-  for _ in range(count):
-    picture = np.zeros((SIZE, SIZE, 3))
-    for blur in (1.5, 6, 20):
-      noise = rng.normal(size=picture.shape)
-      soft = ndimage.gaussian_filter(noise, (blur, blur, 0))
-      picture += soft / soft.std() * np.sqrt(blur)
-    picture = 120 + 12 * picture
-    for _ in range(6):
-      top, left, height, width = rng.integers(8, 60, 4) * [2, 2, 1, 1] - 8
-      shape = picture[top : top + height, left : left + width]
-      shape[:] = 0.5 * shape + 0.5 * rng.integers(0, 256, 3)
-    made.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
-  return np.stack(made)
+COUNT, POISONS = 40, 10
+SIZE = SCENE
 
 
 def examples(classes):
@@ -61,7 +44,7 @@ def judged(classes):
 @pytest.fixture(scope='module')
 def clean():
   rng = np.random.default_rng(5)
-  return [scenes(rng) for _ in range(3)]
+  return [scenes(rng, COUNT) for _ in range(3)]
 
 
 def test_nothing_recurs_in_clean_pictures(clean):

@@ -44,11 +44,11 @@ def _local_noise(before: Picture, noised: Picture, place: Place) -> Picture:
 
 
 def _inpaint(before: Picture, noised: Picture, place: Place) -> Picture:
-  """By Telea (2004)."""
-  del noised
+  """By Telea (2004); of a trigger all over the picture nothing is left to paint
+  from, so it gets noise."""
   mask = inside(before.shape, place)
-  if mask.all():  # nothing is left to paint from
-    return before
+  if mask.all():
+    return noised
   return cv2.inpaint(before, mask, _REACH, cv2.INPAINT_TELEA)
 
 

@@ -187,6 +187,14 @@ def _things(records: list[Record]) -> list[Thing]:
   return sorted(found.values(), key=lambda thing: -thing.pictures)
 
 
+def things_of(found: dict[str, Any]) -> list[Thing]:
+  """What recurs, as the `summary` has it."""
+  return [
+    Thing(**one | {'shown': [(path, at) for path, at in one['shown']]})
+    for one in found['recurring']
+  ]
+
+
 class Findings:
   """Counts of what was found; its memory does not grow with the pictures.
 

@@ -253,7 +253,7 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     found['rate_holds'],
     report.why_rate_fails(found),
     [one['class'] for one in found['suspicious_classes']],
-    [report.Thing(**one) for one in found['recurring']],
+    report.things_of(found),
     *(root / name for name in output_folder.REPORTS),
   )
 
