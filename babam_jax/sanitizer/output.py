@@ -28,6 +28,7 @@ _LOCK = 'lock'
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
 _REMEDY = 'Choose another folder, or remove this one.'
 NOT_JUDGED = 'not judged'
+PERTURBATION = 'perturbation'  # what a PIRM flags
 Siblings = Iterable[Iterable[pathlib.PurePosixPath]]
 REPORTS = ('scores.csv', 'summary.json', 'report.html')
 

@@ -18,7 +18,12 @@ from babam_jax.defenses.pirm import SHIPPED
 from babam_jax.evaluation import figures, report
 from babam_jax.sanitizer import bulk, class_verdict, picture
 from babam_jax.sanitizer.names import path_of, printable
-from babam_jax.sanitizer.output import NOT_JUDGED, Record, is_complete
+from babam_jax.sanitizer.output import (
+  NOT_JUDGED,
+  PERTURBATION,
+  Record,
+  is_complete,
+)
 
 _SHOWN = 8  # the worst offenders
 _CLASSES_SHOWN = 100
@@ -79,7 +84,7 @@ _RECURS_NOTE = (
   'same place; "shape": a box of one color; "overlay": all over the picture. '
   'If it is innocent, use the files of the input.'
 )
-_TWINS, _THINGS = 8, 6  # pictures shown of a thing; things shown
+_TWINS, _THINGS = 6, 6  # pictures shown of a thing; things shown
 
 
 class Rates(NamedTuple):
@@ -216,7 +221,7 @@ class Findings:
     self.classes: list[ClassCounts] = []
     self.histogram = np.zeros(_BINS, int)
     self.scores = bulk.Scores()
-    # The highest scores among the flagged: (score, path, output).
+    # The highest scores of perturbations: (score, path, output).
     self.worst: list[tuple[float, str, str]] = []
     self.things: list[Thing] = []
 
@@ -233,7 +238,7 @@ class Findings:
       place = min(int(record.score * _BINS), _BINS - 1)
       self.histogram[place] += 1
       self.scores.add(record.score)
-      if record.flagged:
+      if record.kind.startswith(PERTURBATION):
         item = (record.score, record.path, record.output)
         self.worst = heapq.nlargest(_SHOWN, [*self.worst, item])
     if records:

@@ -28,11 +28,11 @@ from babam_jax.recurrence import look
 from babam_jax.sanitizer import folder, picture, recurring
 from babam_jax.sanitizer.folder import ClassFolder, Entry
 from babam_jax.sanitizer.names import folded, printable
-from babam_jax.sanitizer.output import Output, Record
+from babam_jax.sanitizer.output import PERTURBATION, Output, Record
 from babam_jax.sanitizer.room import Room
 
 ACTIONS = ('perturb', 'drop', 'report')
-PERTURBATION, VISIBLE = 'perturbation', 'visible'
+VISIBLE = 'visible'
 DETECTORS = (PERTURBATION, VISIBLE)
 VISIBLE_ACTIONS = (by_kind.DROP, *by_kind.CHANGES)
 _LONGEST_NAME = 255  # bytes, in common file systems

@@ -116,7 +116,7 @@ def sanitize_folder(
     )
   detectors = _check_detectors(detectors, threshold, fpr, calibrate)
   _check(action, visible, epsilon, seed)
-  if sanitize.PERTURBATION in detectors:
+  if output_folder.PERTURBATION in detectors:
     judge = _judge(pirm, threshold, fpr, calibrate)
   else:
     judge = _Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
@@ -233,10 +233,10 @@ def _check_detectors(
     )
   given = {'threshold': threshold, 'fpr': fpr, 'calibrate': calibrate}
   for name, value in given.items():
-    if value is not None and sanitize.PERTURBATION not in detectors:
+    if value is not None and output_folder.PERTURBATION not in detectors:
       raise errors.UserError(
         f'--{name}: found {value} without the detector '
-        f'{sanitize.PERTURBATION!r}, whose it is; expected it among '
+        f'{output_folder.PERTURBATION!r}, whose it is; expected it among '
         f'--detectors. Leave out --{name}, or add it.'
       )
   return tuple(name for name in sanitize.DETECTORS if name in detectors)
