@@ -30,8 +30,9 @@ _NEAR = 40.0  # pixels between patches of a pattern
 _SHIFTED = 3.0  # pixels by which their arrangement may differ
 _MOST_PAIRS = 1000  # of alike patches, that are looked at
 _PATTERNS = 5  # of a class, that are looked for
-_LIMITS = np.arange(0.74, 0.94, 0.01)  # of correlations with a pattern
-_MARGIN = 0.035
+_LIMITS = np.arange(0.62, 0.94, 0.01)  # of correlations with a pattern
+_SURE = 0.74  # correlation of pictures that have it, whatever the others are
+_MARGIN = 0.04
 _REFINED = 8  # pictures of which a pattern is refined
 _STEADY = 24.0  # gray levels by which a pixel of a pattern may vary among them
 _SMALLEST = 8  # pixels a side, of a pattern
@@ -158,7 +159,7 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
       return search(looks, pattern)
 
     there = look_for(outside)
-    support[here.values > _LIMITS[0]] = 0
+    support[here.values > _SURE] = 0
     support[best] = 0
     limit = presence.limit(here.values, there.values, _LIMITS, _MARGIN)
     if limit is not None:
@@ -247,7 +248,7 @@ def _surroundings(
   not where it lies at the border."""
   crops = []
   for number in np.argsort(-found.values, kind='stable'):
-    if found.values[number] <= _LIMITS[0] or len(crops) == _REFINED:
+    if found.values[number] <= _SURE or len(crops) == _REFINED:
       break
     pixels = looks[number].pixels
     sides = np.array(pixels.shape[1::-1])

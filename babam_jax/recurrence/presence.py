@@ -18,6 +18,7 @@ FEWEST = 5  # pictures that have it
 LEAST_SHARE = 0.02  # of the class
 LARGEST_SHARE = 0.6  # of the class: beyond, it is the nature of the class
 _FEW = 5  # with so many pictures, margins are twice as wide
+_ODD = 0.01  # of the pictures of other classes
 _BETWEEN = 0.12  # of those that have it, at most so many lie around the limit
 
 
@@ -64,21 +65,24 @@ def limit(
 
   Args:
     inside: the likeness of each picture of the class.
-    outside: that of pictures of other classes, all of which are below.
+    outside: that of pictures of other classes; all are below, and nearly all by
+      half the margin.
     limits: what is tried, from low to high; of those that divide, the ones with
       the fewest pictures around them are taken, of these the one in the middle.
-    margin: how far from the limit few pictures may lie, if very many have it;
-      farther, if few do: gaps between a few are chance.
+    margin: how far from the limit few pictures may lie, if very many have it
+      and have it not; farther, if few do: gaps between a few are chance.
   """
   dividing: dict[float, int] = {}
   for tried in limits:
     above = (inside > tried).sum()
-    wide = margin * (1 + _FEW / max(1, above))
+    fewer = max(1, min(above, len(inside) - above))
+    wide = margin * (1 + _FEW / fewer)
     between = (np.abs(inside - tried) <= wide).sum()
     if (
       enough(len(inside)) <= above <= LARGEST_SHARE * len(inside)
       and between <= _BETWEEN * above
       and outside.max(initial=0) < tried
+      and (outside > tried - wide / 2).sum() <= _ODD * len(outside)
     ):
       dividing[float(tried)] = int(between)
   if not dividing:
