@@ -19,7 +19,7 @@ from babam_jax import errors, files
 from babam_jax.config import rows, rules
 from babam_jax.config.rows import Row
 from babam_jax.evaluation import study_figures, study_table
-from babam_jax.runs import collection, plan, results
+from babam_jax.runs import collection, metrics_file, plan, results
 from babam_jax.runs.tables import tabulate
 from configs import common
 
@@ -455,3 +455,15 @@ def test_a_folder_without_runs(tmp_path, there):
   done = report(folder)
   assert done.returncode == 2 and '--runs' in done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_a_run_without_a_detector_has_counted_nothing(tmp_path):
+  """Its rates and counts are None, and that is no damage."""
+  nothing = {'tpr': None, 'fpr': None, 'num_poisoned': None, 'num_clean': None}
+  found = {'models': {}, 'stages': {}, 'detection': nothing}
+  files.write_json(tmp_path / 'metrics.json', found)
+  assert metrics_file.read(tmp_path) == found
+  nothing['num_poisoned'] = -1
+  files.write_json(tmp_path / 'metrics.json', found)
+  with pytest.raises(errors.UserError, match='num_poisoned'):
+    metrics_file.read(tmp_path)
