@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from babam_jax import seeds
 from babam_jax.attacks import trigger
-from babam_jax.attacks.base import TESTING, PatchAttack, Pictures, WrongLabel
+from babam_jax.attacks.base import PatchAttack, WrongLabel
 from babam_jax.settings import setting
 
 _Patch = UInt8[np.ndarray, 'size size 3']
@@ -55,14 +55,6 @@ class BadNets(WrongLabel, PatchAttack):
     choices=tuple(PATCHES),
   )
 
-  def show(
-    self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
-  ) -> Pictures:
-    """The pictures with the patch, each at its own random position."""
-    patch = PATCHES[self.patch](seed, self.trigger_size)
-    rng = seeds.numpy_rng(seed, stream)
-    size = pictures.shape[1]
-    corners = trigger.random_corners(
-      rng, len(pictures), size, self.trigger_size
-    )
-    return trigger.stamp(pictures, patch, corners)
+  def make_patch(self, seed: int) -> _Patch:
+    """The patch that a seed gives."""
+    return PATCHES[self.patch](seed, self.trigger_size)

@@ -272,7 +272,11 @@ class PatchAttack(Attack):
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING
   ) -> Pictures:
     """The pictures with the patch, each at its own random position."""
-    return trigger.show(pictures, self.trigger_size, seed, stream)
+    return trigger.show(pictures, self.make_patch(seed), seed, stream)
+
+  def make_patch(self, seed: int) -> UInt8[np.ndarray, 'p p 3']:
+    """The patch that a seed gives."""
+    return trigger.make_trigger(seed, self.trigger_size)
 
   def check(self, path: str, size: int) -> None:
     """Checks that the patch is smaller than the pictures."""

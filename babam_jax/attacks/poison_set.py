@@ -156,7 +156,8 @@ def craft_set(
   """
   patched = sources
   if trigger_size is not None:
-    patched = trigger.show(sources, trigger_size, seed, 'crafting positions')
+    patch = trigger.make_trigger(seed, trigger_size)
+    patched = trigger.show(sources, patch, seed, 'crafting positions')
   crafter = collision.Crafter(
     surrogate.features, surrogate.variables, spec, evasion
   )

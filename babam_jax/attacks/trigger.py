@@ -40,19 +40,21 @@ def random_corners(
 
 
 def show(
-  images: UInt8[np.ndarray, 'n h w 3'], size: int, seed: int, name: str
+  images: UInt8[np.ndarray, 'n h w 3'],
+  patch: UInt8[np.ndarray, 'p p 3'],
+  seed: int,
+  name: str,
 ) -> UInt8[np.ndarray, 'n h w 3']:
   """Copies of the images with the trigger, each at a random position.
 
   Args:
     images: gray levels.
-    size: the side of the trigger, in pixels.
-    seed: the seed of the trigger and of the positions.
+    patch: the trigger.
+    seed: the seed of the positions.
     name: the random stream of the positions.
   """
-  patch = make_trigger(seed, size)
   rng = seeds.numpy_rng(seed, name)
-  corners = random_corners(rng, len(images), images.shape[1], size)
+  corners = random_corners(rng, len(images), images.shape[1], len(patch))
   return stamp(images, patch, corners)
 
 

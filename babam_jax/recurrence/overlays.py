@@ -37,10 +37,9 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
   compared = _occasions(_stacked(inside[:_COMPARED], 'layout'))
   if len(compared) < presence.FEWEST:
     return []
-  found = []
+  found: list[Recurring] = []
   for scale in ('fine', 'coarse'):
-    there = _stacked(outside, scale)
-    common = _common(there)
+    common = _common(_stacked(outside, scale))
     here = common.taken_from(_stacked(inside, scale))
     chosen = _chosen(here[compared])
     total = here[compared][chosen].sum(0)
@@ -55,10 +54,9 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
       values = _with_total(rows, total, np.zeros(len(rows), bool))
       return _everywhere(values)
 
-    beyond = look_for(outside).values
-    limit = presence.limit(values, beyond, _LIMITS, _MARGIN)
-    if limit is not None:
-      found.append(Recurring('overlay', limit, _everywhere(values), look_for))
+    found += presence.recurring(
+      'overlay', _everywhere(values), look_for, outside, _LIMITS, _MARGIN
+    )
   return found
 
 

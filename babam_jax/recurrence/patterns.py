@@ -158,12 +158,11 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
     def look_for(looks: Sequence[Look], pattern=pattern) -> Likeness:
       return search(looks, pattern)
 
-    there = look_for(outside)
     support[here.values > _SURE] = 0
     support[best] = 0
-    limit = presence.limit(here.values, there.values, _LIMITS, _MARGIN)
-    if limit is not None:
-      found.append(Recurring('pattern', limit, here, look_for))
+    found += presence.recurring(
+      'pattern', here, look_for, outside, _LIMITS, _MARGIN
+    )
   return found
 
 

@@ -50,10 +50,9 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
     def look_for(looks, pattern=pattern, top=top, left=left) -> Likeness:
       return _like(looks, pattern, int(top), int(left))
 
-    here, there = look_for(inside), look_for(outside)
-    limit = presence.limit(here.values, there.values, _LIMITS, _MARGIN)
-    if limit is not None:
-      found.append(Recurring('place', limit, here, look_for))
+    found += presence.recurring(
+      'place', look_for(inside), look_for, outside, _LIMITS, _MARGIN
+    )
   return found
 
 

@@ -90,3 +90,29 @@ def limit(
   fewest = min(dividing.values())
   best = [tried for tried, count in dividing.items() if count == fewest]
   return best[len(best) // 2]
+
+
+def recurring(
+  kind: str,
+  found: Likeness,
+  look_for: Callable[[Sequence[Look]], Likeness],
+  outside: Sequence[Look],
+  limits: Float[np.ndarray, ' k'],
+  margin: float,
+) -> list[Recurring]:
+  """What a finder has proposed, if it recurs in a part of the class alone.
+
+  Args:
+    kind: of what it is.
+    found: the likeness of the pictures of the class.
+    look_for: gives that of others.
+    outside: pictures of other classes.
+    limits: as `limit` has it.
+    margin: as `limit` has it.
+
+  Returns:
+    One, or none.
+  """
+  there = look_for(outside)
+  divides = limit(found.values, there.values, limits, margin)
+  return [] if divides is None else [Recurring(kind, divides, found, look_for)]

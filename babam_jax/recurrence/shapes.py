@@ -52,10 +52,9 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
     def look_for(looks: Sequence[Look], shape=mine[best]) -> Likeness:
       return _like(looks, shape)
 
-    here, there = look_for(inside), look_for(outside)
-    limit = presence.limit(here.values, there.values, _LIMITS, _MARGIN)
-    if limit is not None:
-      found.append(Recurring('shape', limit, here, look_for))
+    found += presence.recurring(
+      'shape', look_for(inside), look_for, outside, _LIMITS, _MARGIN
+    )
     count[alike[best]] = 0
   return found
 

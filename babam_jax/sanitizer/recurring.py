@@ -11,6 +11,7 @@ import functools
 import heapq
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ _OUTSIDERS = 192  # pictures of all classes together
 _COMPARED = 160  # pictures of other classes with which a class is compared
 _SAMPLE = 400  # pictures of a class that are compared with each other
 
-Read = Callable[[Entry], picture.Read]
+Read = Callable[[Entry], AbstractContextManager[picture.Read]]
 Pool = concurrent.futures.ThreadPoolExecutor
 
 
@@ -66,7 +67,8 @@ def _some(entries: Sequence[Entry], count: int) -> list[Entry]:
 def _look(read: Read, entry: Entry) -> Look | None:
   """None of what cannot be judged."""
   try:
-    return look(read(entry).pixels)
+    with read(entry) as found:
+      return look(found.pixels)
   except picture.UnjudgedError:
     return None
 
@@ -136,7 +138,8 @@ def judge_class(
     read: reads a picture of the class.
     pool: threads that read.
   """
-  order = [e.path for e in _some(found.entries, _SAMPLE) if e.path in looks]
+  every_entry = _some(found.entries, len(found.entries))
+  order = [e.path for e in every_entry[:_SAMPLE] if e.path in looks]
   if len(order) < presence.FEWEST:
     return {}
   inside = [looks[path] for path in order]
@@ -160,7 +163,7 @@ def judge_class(
     return None if one is None else told(judge.judge(things, [one]), 0)
 
   finding = judge.judged(things, len(order))
-  rest = _some(found.entries, len(found.entries))[_SAMPLE:]
+  rest = every_entry[_SAMPLE:]
   every = [told(finding, place) for place in range(len(order))]
   every += pool.map(judge_later, rest)
   paths = order + [entry.path for entry in rest]

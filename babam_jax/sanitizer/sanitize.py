@@ -93,7 +93,7 @@ def run(
   ):
     outsiders = None
     if VISIBLE in detectors:
-      read = functools.partial(_read, source)
+      read = functools.partial(_reading, source)
       outsiders = recurring.Outsiders(source, read, pool)
     for group in _groups(folder.classes(source)):
       fingerprints = [found.fingerprint(source) for found in group]
@@ -150,11 +150,6 @@ def _score(classes: Sequence['_Class'], threshold: float | None) -> None:
       has_score = model and isinstance(seen, _Look)
       score = float(next(scores)) if has_score else None
       one.add(entry, seen, score, threshold)
-
-
-def _read(source: pathlib.Path, entry: Entry) -> picture.Read:
-  with _reading(source, entry) as read:
-    return read
 
 
 @contextmanager
@@ -275,7 +270,7 @@ class _Class:
       self.found,
       self._seen,
       self._outsiders,
-      functools.partial(_read, self._source),
+      functools.partial(_reading, self._source),
       self.pool,
     )
     self._seen = {}
