@@ -14,7 +14,7 @@ from babam_jax.attacks.sig import Sig
 from babam_jax.data import processing
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import visible_trigger
-from babam_jax.recurrence import judge, overlays, presence, search
+from babam_jax.recurrence import judge, overlays, patterns, presence, search
 from babam_jax.recurrence.look import look
 
 COUNT, POISONS = 40, 10
@@ -147,6 +147,21 @@ def test_a_pattern_is_found_as_by_a_full_search(clean, size):
     np.testing.assert_allclose(
       found.places[0] * SIZE, (left, top, left + size, top + size), atol=0.01
     )
+
+
+def test_pairs_that_are_left_out_early_are_not_alike(clean, monkeypatch):
+  """The bound of 16 directions leaves out what all 75 would."""
+  poison = BadNets(trigger_size=16).show(clean[1][:COUNT])
+  looks = [look(one) for one in np.concatenate([clean[0][:COUNT], poison])]
+
+  def shared():
+    pool = patterns.pool(looks[COUNT:])
+    return np.concatenate([patterns.shared(one, pool) for one in looks], 1)
+
+  found = shared()
+  monkeypatch.setattr(patterns, '_DIRECTIONS', looks[0].patches.values.shape[1])
+  np.testing.assert_array_equal(found, shared())
+  assert found.any()
 
 
 def test_small_classes_and_plain_pictures_pass():

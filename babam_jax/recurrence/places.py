@@ -62,24 +62,28 @@ def _corners() -> Int[np.ndarray, 'w 2']:
   return np.stack(np.meshgrid(line, line, indexing='ij'), -1).reshape(-1, 2)
 
 
-def _windows(looks: Sequence[Look]) -> Float[np.ndarray, 'w n d']:
-  """The windows of each picture, of length 1; 0 where they are flat."""
+def _shrunk(looks: Sequence[Look]) -> Float[np.ndarray, 'n s s 3']:
   side = SQUARE // _SHRUNK
-  size, step = _WINDOW // _SHRUNK, _STEP // _SHRUNK
-  found = []
-  for one in looks:
-    small = cv2.resize(
-      one.square, (side, side), interpolation=cv2.INTER_AREA
-    ).astype(np.float32)
-    all_places = np.lib.stride_tricks.sliding_window_view(
-      small, (size, size), axis=(0, 1)
-    )
-    rows = all_places[::step, ::step].reshape(-1, 3 * size * size)
-    rows = rows - rows.mean(1, keepdims=True)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    is_flat = length < _FLAT * np.sqrt(rows.shape[1])
-    found.append(np.where(is_flat, 0, rows / np.maximum(length, 1e-6)))
-  return np.stack(found, axis=1)
+  found = [
+    cv2.resize(one.square, (side, side), interpolation=cv2.INTER_AREA)
+    for one in looks
+  ]
+  return np.stack(found).astype(np.float32)
+
+
+def _read(
+  pictures: Float[np.ndarray, 'n s s 3'], top: int, left: int
+) -> Float[np.ndarray, 'n d']:
+  """One window of each picture, of length 1; 0 where it is flat."""
+  size = _WINDOW // _SHRUNK
+  top, left = top // _SHRUNK, left // _SHRUNK
+  rows = pictures[:, top : top + size, left : left + size]
+  rows = rows.reshape(len(rows), -1)
+  rows = rows - rows.mean(1, keepdims=True)
+  length = np.linalg.norm(rows, axis=1, keepdims=True)
+  rows /= np.maximum(length, 1e-6)
+  rows[length[:, 0] < _FLAT * np.sqrt(rows.shape[1])] = 0
+  return rows
 
 
 def _support(
@@ -87,7 +91,7 @@ def _support(
 ) -> Float[np.ndarray, 'n w']:
   """With how many of the class a picture shares a window, less those that
   chance explains. Pictures of one occasion share nothing."""
-  mine, theirs = _windows(inside), _windows(outside)
+  mine, theirs = _shrunk(inside), _shrunk(outside)
   layouts, others = (
     np.stack([one.layout for one in looks]).astype(np.float32)
     for looks in (inside, outside)
@@ -95,8 +99,10 @@ def _support(
   is_other = ~looks_of.of_one_occasion(layouts, layouts)
   apart = ~looks_of.of_one_occasion(layouts, others)
   ratio = len(inside) / len(outside)
-  support = np.zeros((len(inside), len(mine)))
-  for window, (here, there) in enumerate(zip(mine, theirs, strict=True)):
+  corners = _corners()
+  support = np.zeros((len(inside), len(corners)))
+  for window, (top, left) in enumerate(corners.tolist()):
+    here, there = (_read(some, top, left) for some in (mine, theirs))
     shared = ((here @ here.T > _ALIKE) & is_other).sum(1)
     elsewhere = ((here @ there.T > _ALIKE) & apart).sum(1)
     support[:, window] = np.maximum(shared - 2 * ratio * elsewhere, 0)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+import threadpoolctl
 from jaxtyping import Float, UInt8
 from PIL import Image
 
@@ -90,20 +91,22 @@ def run(
   with (
     progress_bar(inventory.files, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    concurrent.futures.ThreadPoolExecutor(1) as beside,
+    # All cores are at work: threads of products would wait for each other.
+    threadpoolctl.threadpool_limits(1, 'blas'),
   ):
     outsiders = None
     if VISIBLE in detectors:
       read = functools.partial(_reading, source)
       outsiders = recurring.Outsiders(source, read, pool)
-    for group in _groups(folder.classes(source)):
-      fingerprints = [found.fingerprint(source) for found in group]
+
+    def begun(found: list[ClassFolder]) -> _Group:
+      fingerprints = [one.fingerprint(source) for one in found]
       known = [
-        output.records(found.name, fingerprint)
-        for found, fingerprint in zip(group, fingerprints, strict=True)
+        output.records(one.name, fingerprint)
+        for one, fingerprint in zip(found, fingerprints, strict=True)
       ]
-      classes = [
-        _Class(source, found, model, outsiders, pool) for found in group
-      ]
+      classes = [_Class(source, one, model, outsiders, pool) for one in found]
       new = [
         one
         for one, records in zip(classes, known, strict=True)
@@ -113,10 +116,15 @@ def run(
         # All, also those that an earlier run has done: the last digit of a
         # score depends on the pictures beside it.
         _score(classes, settings.threshold)
-      for one in new:
-        one.look_for_what_recurs()
+      searches = [beside.submit(one.look_for_what_recurs) for one in new]
+      return _Group(classes, fingerprints, known, searches)
+
+    # One core would often wait while something is looked for in a class.
+    for group in _one_ahead(map(begun, _groups(folder.classes(source)))):
+      for search in group.searches:
+        search.result()
       for one, fingerprint, records in zip(
-        classes, fingerprints, known, strict=True
+        group.classes, group.fingerprints, group.known, strict=True
       ):
         if records is None:
           records = one.treat(output, settings)
@@ -124,6 +132,15 @@ def run(
           output.finish_class(one.name, fingerprint, records)
         bar.update(len(records))
         yield records
+
+
+def _one_ahead(groups: Iterable['_Group']) -> Iterator['_Group']:
+  """Each once the next one has been begun."""
+  before: list[_Group] = []
+  for group in groups:
+    yield from before
+    before = [group]
+  yield from before
 
 
 def _groups(classes: Iterable[ClassFolder]) -> Iterator[list[ClassFolder]]:
@@ -201,6 +218,22 @@ class _Look(NamedTuple):
   small: UInt8[np.ndarray, 's s 3']
   seen: look.Look | None
   note: str
+
+
+class _Group(NamedTuple):
+  """Classes that are scored together.
+
+  Attributes:
+    classes: scored, if one of them is new.
+    fingerprints: of their files.
+    known: their records, from an earlier run; None of a new class.
+    searches: for what recurs, while other classes are scored.
+  """
+
+  classes: 'list[_Class]'
+  fingerprints: list[str]
+  known: list[list[Record] | None]
+  searches: list[concurrent.futures.Future[None]]
 
 
 class _Class:
