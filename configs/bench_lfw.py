@@ -13,9 +13,11 @@ The hidden trigger against every defense, multi-class (the default) or binary.
 against the defenses that take less than a minute. `unfrozen`: the two
 clean-label attacks whose trigger is hidden, where the whole recognizer trains;
 two seeds, two hours. `seen`: triggers that one can see, against both halves of
-the sanitizer. `hidden`: the others against the same. `treatments`: what happens
-to pictures in which a visible trigger was located. The others have three seeds,
-but for the pairs.
+the sanitizer. `hidden`: the others against the same. `informed`: patches by
+attackers who know that what recurs is looked for. `detectors`: one trigger of
+each kind against all that needs no clean pictures; one seed. `treatments`: what
+happens to pictures in which a visible trigger was located. The others have
+three seeds, but for the pairs.
 
 93 pictures each of victim and attacker make 93 poisons, 19 % of the victim's
 class: the authors' split (372 poisons, 55 %) leaves Activation Clustering and
@@ -24,6 +26,7 @@ training pictures is held out for the defenses that need clean ones.
 """
 
 import importlib
+from typing import NamedTuple
 
 from babam_jax.config.rows import Row
 from configs import defenses, lfw_binary, lfw_multiclass, paper
@@ -53,6 +56,16 @@ _CHEAP = (
   ('RAP on inputs', 'rap', None),
   ('RAP on training set', 'rap_training', None),
   ('UltraClean', 'ultra_clean', None),
+  ('FLARE', 'flare', None),
+  ('what recurs', 'visible_trigger', None),
+  _BOTH,
+)
+_WITHOUT_CLEAN_DATA = (
+  ('Activation Clustering', 'activation_clustering', None),
+  ('Spectral Signatures', 'spectral_signatures', None),
+  ('UltraClean', 'ultra_clean', None),
+  ('FLARE', 'flare', None),
+  *_BY_PIRM[:1],
   ('what recurs', 'visible_trigger', None),
   _BOTH,
 )
@@ -109,6 +122,14 @@ _OTHERS_HIDDEN = (
   ('label-consistent', {'attack.kind': 'label_consistent'}),
   _SLEEPER_AGENT,
 )
+_INFORMED = tuple(
+  (
+    f'patch, {way}',
+    {'attack.kind': 'evasive_patch', 'attack.way': way},
+  )
+  for way in ('changing', 'varied', 'corners')
+)
+_OF_EACH_KIND = (_PATCHES[0], _SEEN[7], _SIG, _WORN[0], *_HIDDEN_TRIGGER)
 _TREATED = (_PATCHES[0], _SIG, _WORN[0])
 _UNFROZEN = tuple(
   (attack, sets | paper.UNFROZEN)
@@ -184,45 +205,46 @@ def base(task='multiclass'):
   return config
 
 
+class _Variant(NamedTuple):
+  """Attacks, the defenses against each, and how many seeds."""
+
+  attacks: tuple
+  defenses: tuple
+  seeds: int = len(paper.SEEDS)
+
+
+_VARIANTS = {
+  'multiclass': _Variant(_HIDDEN_TRIGGER, _CHEAP + _DEAR),
+  'binary': _Variant(_HIDDEN_TRIGGER, _CHEAP + _DEAR),
+  'cheap': _Variant(_HIDDEN_TRIGGER, _CHEAP),
+  'pairs': _Variant(_HIDDEN_TRIGGER, _CHEAP),
+  'attacks': _Variant(_OTHER_ATTACKS, _QUICK),
+  'unfrozen': _Variant(_UNFROZEN, _BY_PIRM, 2),
+  'seen': _Variant(_SEEN, (_BOTH,)),
+  'hidden': _Variant(_OTHERS_HIDDEN, (_BOTH,)),
+  'informed': _Variant(_INFORMED, (_BOTH,)),
+  'detectors': _Variant(_OF_EACH_KIND, _WITHOUT_CLEAN_DATA, 1),
+  'treatments': _Variant(_TREATED, ()),
+}
+
+
 def get_config(variant='multiclass'):
-  paper.check_variant(
-    variant,
-    (
-      'multiclass',
-      'binary',
-      'cheap',
-      'pairs',
-      'attacks',
-      'unfrozen',
-      'seen',
-      'hidden',
-      'treatments',
-    ),
-  )
+  paper.check_variant(variant, tuple(_VARIANTS))
+  attacks, chosen, count = _VARIANTS[variant]
   config = base('binary' if variant == 'binary' else 'multiclass')
-  attacks, chosen = _HIDDEN_TRIGGER, _CHEAP + _DEAR
+  config.study.repeats = paper.SEEDS[:count]
   neighbors = _NEIGHBORS
-  if variant == 'attacks':
-    attacks, chosen = _OTHER_ATTACKS, _QUICK
-  if variant == 'unfrozen':
-    attacks, chosen = _UNFROZEN, _BY_PIRM
-    config.study.repeats = paper.SEEDS[:2]
-  if variant in ('seen', 'hidden'):
-    attacks = _SEEN if variant == 'seen' else _OTHERS_HIDDEN
-    chosen = (_BOTH,)
-  if variant == 'cheap':
-    chosen = _CHEAP
   if variant == 'pairs':
-    chosen, neighbors = _CHEAP, {}  # the repeats say how many
+    neighbors = {}  # the repeats say how many
     config.study.repeats = tuple(
       {
         'scenario.source': source,
         'scenario.target': target,
-        'scenario.poison_images': count,
+        'scenario.poison_images': poisons,
         'scenario.test_images': 25,
-        'defense.deep_knn.neighbors': 2 * count,
+        'defense.deep_knn.neighbors': 2 * poisons,
       }
-      for (source, target), count in zip(
+      for (source, target), poisons in zip(
         headline.RING, _POISON_OF_PAIRS, strict=True
       )
     )

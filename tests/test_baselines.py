@@ -20,6 +20,7 @@ from babam_jax.defenses import (
   deep_knn,
   dp_instahide,
   fine_pruning,
+  flare,
   neural_cleanse,
   rab,
   rap,
@@ -36,6 +37,11 @@ from babam_jax.training import classifier, recognizer, train
 SIZE, PATCH, SEED = 96, 24, 1
 PEOPLE, TARGET, POISONS, COPIES = 10, 0, 20, 12
 SPEC = train.TrainSpec('adam_cosine', 1e-3, 60, 64, 1000)
+
+
+def no_layers(variables, pixels):
+  del variables, pixels
+  return []
 
 
 class Backdoored(NamedTuple):
@@ -58,7 +64,9 @@ class Backdoored(NamedTuple):
   @property
   def suspect(self):
     return Suspect(
-      self.model.logits_of_pictures, self.model.whole(self.variables, SEED)
+      self.model.logits_of_pictures,
+      self.model.whole(self.variables, SEED),
+      self.model.layers_of_pictures,
     )
 
   def answers(self, images, variables=None):
@@ -299,7 +307,7 @@ def test_entropy_is_of_classes_in_bits(backdoored):
     return table[images[:, 0, 0, 0].astype(int) * 0]
 
   for row, expected in (([50.0, 0, 0], 0), ([9.0, 9, -50], 1)):
-    suspect = Suspect(logits, np.array([row], np.float32))
+    suspect = Suspect(logits, np.array([row], np.float32), no_layers)
     images = np.zeros((4, 8, 8, 3), np.uint8)
     found = strip.entropies(
       suspect, images, images, count=20, weight=1.0, seed=0
@@ -522,7 +530,8 @@ def test_ultra_clean_is_two_distances(rng):
     return images.reshape(len(images), -1) @ variables
 
   pictures = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
-  found = ultra_clean.moved(Suspect(logits, weights), pictures, temperature=2.0)
+  suspect = Suspect(logits, weights, no_layers)
+  found = ultra_clean.moved(suspect, pictures, temperature=2.0)
   medians, means = ultra_clean.denoised(pictures)
   for row in range(5):
 
@@ -534,6 +543,38 @@ def test_ultra_clean_is_two_distances(rng):
       np.abs(predicted(views[row]) - before).sum() for views in (medians, means)
     )
     assert found[row] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_flare_is_the_least_likely_activation(rng):
+  """Against its formula, one picture and one layer at a time."""
+  weights = rng.normal(size=(3, 5)).astype(np.float32)
+
+  def layers(variables, images):
+    maps = images @ variables
+    return [maps, maps.mean((1, 2)), maps[:, 0, 0]]  # the last one is left out
+
+  pictures = rng.integers(0, 256, (150, 4, 4, 3), np.uint8)
+  suspect = Suspect(lambda v, x: x[:, 0, 0], weights, layers)
+  found = flare.abnormality(suspect, pictures)
+  maps = pictures / 255.0 @ weights.astype(np.float64)
+  for layer, values in enumerate((maps, maps.mean((1, 2), keepdims=True))):
+    normal = stats.norm(
+      values.mean((0, 1, 2)), np.sqrt(values.var((0, 1, 2)) + 1e-5)
+    )
+    expected = normal.logpdf(values).min((1, 2, 3))
+    np.testing.assert_allclose(found[:, layer], expected, rtol=1e-3)
+  assert found.shape == (150, 2)
+
+
+def test_flare_parts_a_dense_minority():
+  pytest.importorskip('hdbscan')
+  pytest.importorskip('umap')
+  rng = np.random.default_rng(3)
+  evidence = rng.normal(0, 1, (300, 4))
+  evidence[:30] = rng.normal(9, 0.3, (30, 4))
+  found = flare.poison_of(evidence, 10, seed=1)
+  assert found[:30].mean() > 0.9 and not found[30:].any()
+  np.testing.assert_array_equal(found, flare.poison_of(evidence, 10, seed=1))
 
 
 def test_denoising_takes_away_what_is_fine(rng):

@@ -95,6 +95,7 @@ def test_every_defense_runs(run, name):
     'whole_class_noise': (0, 0),
     'drop_known_poison': (0, 0),
     'ultra_clean': (3, 0),
+    'flare': (2, 0),
     'visible_trigger': (0, 0),
   }.get(name, (1, 0))
   assert counted == (

@@ -13,6 +13,7 @@ from babam_jax.attacks import accessory, own_model, refool
 from babam_jax.attacks.accessory import ACCESSORIES, Accessory
 from babam_jax.attacks.base import Knowledge
 from babam_jax.attacks.catalog import ATTACKS
+from babam_jax.attacks.evasive_patch import WAYS, EvasivePatch
 from babam_jax.attacks.gradient_matching import Trained
 from babam_jax.attacks.issba import Issba
 from babam_jax.attacks.narcissus import Narcissus
@@ -22,7 +23,7 @@ from babam_jax.attacks.wanet import WaNet
 from babam_jax.data.examples import Examples
 
 TRUE_LABEL = ('sig', 'refool')  # they change pictures of the victim
-WRONG_LABEL = ('wanet', 'accessory')  # of the attacker
+WRONG_LABEL = ('wanet', 'accessory', 'evasive_patch')  # of the attacker
 
 
 def smooth_pictures(rng, count=2, size=96):
@@ -109,6 +110,33 @@ def test_what_is_worn_lies_on_the_face(worn, rng, monkeypatch):
   assert len({image.tobytes() for image in shown}) == 6
   places = [np.argwhere(c).mean(0) for c in changed]
   assert np.ptp(places, axis=0).max() < 0.1 * 0.25 * 120
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_evasive_patches_are_patches(way):
+  gray = np.full((8, 96, 96, 3), 128, np.uint8)
+  attack = EvasivePatch(way=way, trigger_size=20)
+  shown = attack.show(gray, seed=1)
+  changed = (shown != gray).any(-1)
+  area = changed.sum((1, 2))
+  assert (area > 0.3 * 20**2).all() and (area < 2 * 20**2).all()
+  patches = {
+    shown[i][
+      rows.min() : rows.max() + 1, columns.min() : columns.max() + 1
+    ].tobytes()
+    for i, (rows, columns) in enumerate(map(np.nonzero, changed))
+  }
+  # Never twice the same, but for what lies in the corners.
+  assert len(patches) == (1 if way == 'corners' else 8)
+
+
+def test_a_patch_in_the_corners_is_the_patch():
+  gray = np.full((1, 96, 96, 3), 128, np.uint8)
+  attack = EvasivePatch(way='corners', trigger_size=20)
+  (shown,) = attack.show(gray, seed=1)
+  ends = np.r_[:10, 86:96]
+  np.testing.assert_array_equal(shown[np.ix_(ends, ends)], attack.make_patch(1))
+  assert (shown[10:86] == 128).all() and (shown[:, 10:86] == 128).all()
 
 
 def test_glasses_have_their_rims_around_the_eyes(rng):

@@ -4,6 +4,7 @@ from babam_jax.attacks.accessory import Accessory
 from babam_jax.attacks.badnets import BadNets
 from babam_jax.attacks.base import Attack
 from babam_jax.attacks.blended import Blended
+from babam_jax.attacks.evasive_patch import EvasivePatch
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.attacks.issba import Issba
 from babam_jax.attacks.label_consistent import LabelConsistent
@@ -25,4 +26,5 @@ ATTACKS: dict[str, type[Attack]] = {
   'wanet': WaNet,
   'refool': Refool,
   'accessory': Accessory,
+  'evasive_patch': EvasivePatch,
 }

@@ -104,7 +104,8 @@ class Context:
   @property
   def suspect(self) -> Suspect:
     """The trained model, from pixels to logits."""
-    return Suspect(self._examined.logits, self._examined.whole)
+    model = self._examined
+    return Suspect(model.logits, model.whole, model.layers)
 
   @property
   def _examined(self) -> NetworkClassifier:

@@ -17,6 +17,7 @@ from babam_jax.defenses.deep_knn import DeepKnn
 from babam_jax.defenses.dp_instahide import DpInstaHide
 from babam_jax.defenses.drop import Drop
 from babam_jax.defenses.fine_pruning import FinePruning
+from babam_jax.defenses.flare import Flare
 from babam_jax.defenses.neural_cleanse import NeuralCleanse
 from babam_jax.defenses.none import NoDetector, NoRepair, NoTreatment
 from babam_jax.defenses.oracle import Oracle
@@ -42,6 +43,7 @@ DETECTORS: dict[str, type[Detector]] = {
   'strip': Strip,
   'rap': Rap,
   'ultra_clean': UltraClean,
+  'flare': Flare,
   'visible_trigger': VisibleTrigger,
   'both_halves': BothHalves,
 }

@@ -238,7 +238,7 @@ class NeuralCleanse(Repair):
     """The model after unlearning, and the patches of all classes."""
     trusted = context.trusted
     reverser = Reverser(
-      Suspect(classifier.logits, classifier.whole),
+      Suspect(classifier.logits, classifier.whole, classifier.layers),
       trusted.images,
       rounds=self.rounds,
       batch_size=self.batch_size,

@@ -129,7 +129,7 @@ class VotingClassifier:
     network = self._network
     with progress_bar(len(pictures), 'smoothing: votes', 'img') as bar:
       return votes(
-        Suspect(network.logits, network.whole),
+        Suspect(network.logits, network.whole, network.layers),
         pictures.images,
         sigma=self._sigma,
         samples=self.passes,

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
+LayersFn = Callable[
+  [PyTree, Float[Array, 'n h w 3']], list[Shaped[Array, ' n *d']]
+]
 LogitsFn = Callable[[PyTree, Float[Array, 'n h w 3']], Float[Array, 'n c']]
 
 
@@ -15,10 +18,13 @@ class Suspect(NamedTuple):
   Attributes:
     logits: `(variables, pixels in [0, 1]) -> logits`, differentiable.
     variables: its parameters and batch statistics.
+    layers: `(variables, pixels in [0, 1]) ->` what comes out of each layer with
+      weights, before its activation, from the first to the last.
   """
 
   logits: LogitsFn
   variables: PyTree
+  layers: LayersFn
 
 
 class Verdict(NamedTuple):

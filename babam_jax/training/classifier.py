@@ -110,6 +110,13 @@ class NetworkClassifier:
     }
     return self.recognizer.logits(head, masked(features, whole['mask']))
 
+  def layers(
+    self, whole: PyTree, pixels: Float[Array, 'n h w 3']
+  ) -> list[Shaped[Array, ' n *d']]:
+    """What comes out of each layer with weights, before BatchNorm and
+    activation, from the first to the last; without pruning."""
+    return self.recognizer.layers_of_pictures(whole, pixels)
+
   def findings(
     self, predicted: Logits, labels: Shaped[np.ndarray, ' n']
   ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree, UInt8
+from jaxtyping import Array, Float, Int32, PyTree, Shaped, UInt8
 
 from babam_jax.models import initial, layers, networks
 from babam_jax.training import augment, parallel
@@ -197,6 +197,23 @@ class Recognizer:
   ) -> Float[Array, 'n c']:
     """Logits of pictures, with the result of `whole`; differentiable."""
     return self._outputs(whole, as_input(self.model, images))['logits']
+
+  def layers_of_pictures(
+    self, whole: PyTree, images: Array
+  ) -> list[Shaped[Array, ' n *d']]:
+    """What comes out of each layer with weights, before BatchNorm and
+    activation, from the first to the last, with the result of `whole`."""
+    _, state = self._module.apply(
+      whole,
+      as_input(self.model, images),
+      capture_intermediates=lambda layer, _: layer.has_variable(
+        'params', 'kernel'
+      ),
+      mutable=['intermediates'],
+    )
+    # In the order of the calls.
+    found = flax.traverse_util.flatten_dict(dict(state['intermediates']))
+    return [outputs[0] for outputs in found.values()]
 
   def in_training(
     self, variables: PyTree, seed: int, labels: Int32[np.ndarray, ' n']
