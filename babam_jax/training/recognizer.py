@@ -212,8 +212,9 @@ class Recognizer:
       mutable=['intermediates'],
     )
     # In the order of the calls.
-    found = flax.traverse_util.flatten_dict(dict(state['intermediates']))
-    return [outputs[0] for outputs in found.values()]
+    intermediates = cast(dict[str, Any], state)['intermediates']
+    found = flax.traverse_util.flatten_dict(intermediates)
+    return [cast(tuple[Array], outputs)[0] for outputs in found.values()]
 
   def in_training(
     self, variables: PyTree, seed: int, labels: Int32[np.ndarray, ' n']
