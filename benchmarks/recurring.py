@@ -21,12 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from babam_jax import cpu, files
-from babam_jax.attacks.accessory import ACCESSORIES, Accessory
-from babam_jax.attacks.badnets import PATCHES, BadNets
 from babam_jax.attacks.base import Attack, TrueLabel
-from babam_jax.attacks.blended import Blended
-from babam_jax.attacks.sig import Sig
-from babam_jax.attacks.wanet import WaNet
 from babam_jax.data import processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.evaluation.statistics import wilson_interval
@@ -34,7 +29,7 @@ from babam_jax.experiment import environment
 from babam_jax.progress import progress_bar
 from babam_jax.recurrence import judge
 from babam_jax.recurrence.look import look
-from benchmarks import judged_pictures
+from benchmarks import judged_pictures, seen_triggers
 from benchmarks.judged_pictures import DOMAINS, Pixels
 
 _DATA = flags.DEFINE_string('data', '../shared/data', 'The folder of all data.')
@@ -49,18 +44,6 @@ _PAIRS = (
   ('Colin_Powell', 'Junichiro_Koizumi'),
   ('Tony_Blair', 'Ariel_Sharon'),
 )
-
-
-def triggers() -> dict[str, Attack]:
-  """Those that are tried, by name."""
-  found: dict[str, Attack] = {
-    f'BadNets {patch} {size} px': BadNets(trigger_size=size, patch=patch)
-    for patch in PATCHES
-    for size in (30, 16)
-  }
-  found |= {f'blended {share}': Blended(blend=share) for share in (0.1, 0.2)}
-  found |= {'SIG': Sig(), 'WaNet': WaNet()}
-  return found | {name: Accessory(accessory=name) for name in ACCESSORIES}
 
 
 class Judged(NamedTuple):
@@ -134,7 +117,7 @@ def main(argv) -> None:
   for picture in DOMAINS['lfw'].find(data):
     pixels = judged_pictures.decoded(picture)
     people.setdefault(picture.class_name, []).append(pixels)
-  rows, tried = [], triggers()
+  rows, tried = [], seen_triggers.triggers()
   with progress_bar(len(tried) + len(DOMAINS), 'cases', 'case') as bar:
     for name, attack in tried.items():
       seeds = range(_SEEDS.value)
