@@ -8,7 +8,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 # belongs to this extra, as in `pip install 'babam_jax[slurm]'`.
 _MARK = 'extra:'
 # Extras that are not among all others, each in a file.
-_APART = ('flare',)
+_APART = ('flare', 'faces')
 
 
 def _requirements(path: pathlib.Path) -> list[tuple[str, str]]:

@@ -148,7 +148,7 @@ def test_no_trainer_or_repair_sees_what_the_attacker_shows():
 def test_networks_and_metrics_have_their_names_in_one_dict():
   for name, architecture in ARCHITECTURES.items():
     assert set(architecture.head_taps) <= set(architecture.taps), name
-    assert architecture.official.endswith('.pth') or architecture.onnx_layers
+    assert architecture.official.endswith('.pth') or architecture.file_layers
   assert {'accuracy', 'asr', 'asr_unpatched'} <= MODEL_METRICS.keys()
 
 

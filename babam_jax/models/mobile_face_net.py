@@ -179,5 +179,6 @@ ARCHITECTURE = Architecture(
   smallest=1,
   channels=_WIDTH,
   trained_on=_SIZE,
-  onnx_layers=tuple(_layers()),
+  file_format='onnx',
+  file_layers=tuple(_layers()),
 )

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from babam_jax import settings
 from babam_jax.models import (
   alexnet,
+  dlib_resnet,
   inception,
   layers,
   mobile_face_net,
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[str, Architecture] = {
   'resnet18': resnet.ARCHITECTURE,
   'inception_v3': inception.ARCHITECTURE,
   'mobile_face_net': mobile_face_net.ARCHITECTURE,
+  'dlib_resnet': dlib_resnet.ARCHITECTURE,
 }
 WIDTH = 4096  # units of torchvision's fc6 and fc7
 

