@@ -33,6 +33,7 @@ def check(config: ConfigDict) -> Experiment:
   data = experiment.data
   if not datasets.is_known(data.name):
     refuse('data.name', data.name, f'one of {datasets.KNOWN}')
+  data.check('data')
   experiment.attack.method.check('attack', data.size)
   experiment.recognizer.check('recognizer', data.size)
   _check_defense(experiment)

@@ -16,7 +16,7 @@ from babam_jax.data.image_folder import (
   find_images,
   in_file,
 )
-from babam_jax.settings import setting
+from babam_jax.settings import refuse, setting
 
 # The mirror that scikit-learn and TensorFlow Datasets use; the university's
 # own site is gone.
@@ -51,12 +51,37 @@ class DataSettings:
     at_least=1,
     at_most=1 << 13,
   )
+  box: tuple[float, ...] = setting(
+    (),
+    'The part of each picture that is used: left, top, width and height as '
+    'shares of it; black where it reaches beyond. (): all of it.',
+    each=(float,),
+  )
   min_images: int = setting(
     10, 'Classes with fewer pictures are left out.', at_least=1
   )
   skip_unreadable: bool = setting(
     False, 'Leave unreadable pictures out, instead of stopping at the first.'
   )
+
+  def check(self, path: str) -> None:
+    """Checks that the box is one.
+
+    Args:
+      path: the path of these settings, below `config`.
+
+    Raises:
+      UserError: it is none, or far from the picture.
+    """
+    found = self.box
+    is_box = len(found) == 4 and min(found[2:]) > 0
+    if found and not (is_box and all(-1 <= x <= 2 for x in found)):
+      refuse(
+        f'{path}.box',
+        found,
+        'left, top, width and height as shares of the picture, none farther '
+        'from it than its size',
+      )
 
 
 def _orl(root: str) -> list[Picture]:

@@ -135,6 +135,7 @@ def load(
   size: int,
   skip_unreadable: bool | None,
   crop_seed: int | None = None,
+  box: tuple[float, ...] = (),
 ) -> Examples:
   """Decodes and resizes pictures to `size` x `size` (resized, not cropped).
 
@@ -145,6 +146,8 @@ def load(
     skip_unreadable: leave unreadable pictures out; None: there is no choice.
     crop_seed: the seed of random crops at native resolution, for pictures with
       `size` pixels or more on both sides; None: all are resized.
+    box: the part that is used: left, top, width and height as shares of a
+      picture; (): all of it.
 
   Raises:
     UserError: a picture cannot be read and is not left out.
@@ -166,7 +169,7 @@ def load(
       logging.warning('Skipped the unreadable image %s.', picture.where)
       continue
     if crop_seed is None or min(image.size) < size:
-      images.append(_resize(image, size))
+      images.append(_resize(_part(image, box), size))
     else:
       rng = seeds.numpy_rng(crop_seed, picture.id)
       images.append(_crop(image, size, rng))
@@ -178,6 +181,17 @@ def load(
     class_names=class_names,
     poisoned=np.zeros(len(kept), bool),
   )
+
+
+def _part(image: Image.Image, box: tuple[float, ...]) -> Image.Image:
+  """A part of a picture, to whole pixels; black beyond its borders."""
+  if not box:
+    return image
+  left, top, width, height = np.multiply(box, 2 * image.size)
+  corners = (left, top, left + width, top + height)
+  first, second = np.rint(corners).astype(int).reshape(2, 2)
+  second = np.maximum(second, first + 1)
+  return image.crop((*first.tolist(), *second.tolist()))
 
 
 def _crop(

@@ -231,10 +231,15 @@ def _check_disjoint(parts: dict[str, list[Picture]]) -> None:
     raise ValueError('A picture is in two parts of the scenario.')
 
 
-def load_split(divided: Split, size: int, skip_unreadable: bool) -> dict:
+def load_split(
+  divided: Split,
+  size: int,
+  skip_unreadable: bool,
+  box: tuple[float, ...] = (),
+) -> dict:
   """Decodes the pictures of a split: `Examples` by part."""
   parts = {
-    part: load(members, divided.class_names, size, skip_unreadable)
+    part: load(members, divided.class_names, size, skip_unreadable, box=box)
     for part, members in divided.parts.items()
   }
   for part, examples in parts.items():

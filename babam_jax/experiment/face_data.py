@@ -23,6 +23,7 @@ SCENARIO = Stage(
     'data.classes',
     'data.min_images',
     'data.size',
+    'data.box',
     'data.skip_unreadable',
     'seed',
   ),
@@ -61,7 +62,9 @@ def load(lab: Lab) -> FaceData:
     experiment: Experiment, output: pathlib.Path, scratch: pathlib.Path
   ) -> None:
     data = experiment.data
-    parts = scenario.load_split(divided, data.size, data.skip_unreadable)
+    parts = scenario.load_split(
+      divided, data.size, data.skip_unreadable, data.box
+    )
     for part, examples in parts.items():
       write_examples(output, part, examples)
 

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 
 from babam_jax.defenses.base import Need
-from babam_jax.evaluation import metrics
+from babam_jax.evaluation import metrics, verification
 from babam_jax.experiment import defending, features, recognizing
 from babam_jax.experiment.defending import Defended, Detection, Refused
 from babam_jax.experiment.face_data import FaceData
 from babam_jax.experiment.recognizing import Model
+from babam_jax.models import heads
 from babam_jax.store.artifacts import Artifact
 from babam_jax.store.lab import Dataset, Lab
+from babam_jax.training.classifier import NetworkClassifier
 
 _WITHOUT_DEFENSE = ('train', 'test', 'poison', 'patched')
 
@@ -48,7 +50,21 @@ def judge_model(
     data.scenario.target_label,
   )
   says = model.classifier.findings(predicted, test.labels)
-  return metrics.model_metrics(answers), says
+  found = metrics.model_metrics(answers)
+  if isinstance(model.classifier, NetworkClassifier):
+    if model.classifier.compares:
+      cosines, of_victim = (
+        logits / heads.SCALE
+        for logits in (predicted, patched[:, data.scenario.target_label])
+      )
+      is_source = np.isin(test.ids, data.scenario.source_test.ids)
+      found['verification'] = verification.judge(
+        cosines,
+        test.labels,
+        of_victim,
+        cosines[is_source, data.scenario.target_label],
+      )
+  return found, says
 
 
 def judge_all(

@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array, PyTree
 
 from babam_jax import errors, seeds
-from babam_jax.models import networks
+from babam_jax.models import heads, networks
 from babam_jax.models.pretrained import weights
 
 
@@ -41,7 +41,12 @@ class Origin(NamedTuple):
 
 
 def variables(
-  model: str, num_classes: int, width: int, pretrained: str, seed: int
+  model: str,
+  num_classes: int,
+  width: int,
+  pretrained: str,
+  seed: int,
+  head_kind: str = heads.DENSE,
 ) -> tuple[PyTree, Origin]:
   """All variables of a network before training.
 
@@ -51,8 +56,9 @@ def variables(
     width: units of fc6 and fc7, where the network has them.
     pretrained: one of `weights.PRETRAINED`.
     seed: the seed of the random layers.
+    head_kind: one of `heads.HEADS`.
   """
-  random = _random(model, num_classes, width)
+  random = _random(model, num_classes, width, head_kind)
   return _graft(model, random, pretrained, seed)
 
 
@@ -62,17 +68,25 @@ def trunk(model: str, pretrained: str, seed: int) -> tuple[PyTree, Origin]:
   return _graft(model, random, pretrained, seed)
 
 
-def origin(model: str, num_classes: int, width: int, pretrained: str) -> Origin:
+def origin(
+  model: str,
+  num_classes: int,
+  width: int,
+  pretrained: str,
+  head_kind: str = heads.DENSE,
+) -> Origin:
   """What `variables` says of their origin, without making them."""
-  random = _random(model, num_classes, width)
+  random = _random(model, num_classes, width, head_kind)
   return _pretrained(model, random, pretrained)[1]
 
 
 def _random(
-  model: str, num_classes: int, width: int
+  model: str, num_classes: int, width: int, head_kind: str
 ) -> Callable[[Array], PyTree]:
   """The function that draws all variables from a key."""
-  return functools.partial(networks.random_variables, model, num_classes, width)
+  return functools.partial(
+    networks.random_variables, model, num_classes, width, head_kind=head_kind
+  )
 
 
 def _graft(
@@ -105,6 +119,7 @@ def _pretrained(
   found = weights.find(model, pretrained)
   there = _flat(found.variables)
   last = {f'head/{name}' for name in networks.ARCHITECTURES[model].last}
+  last.add(f'head/{heads.TEMPLATES}')
   taken = {}
   for name, shape in shapes.items():
     if _layer(name) in last or (pretrained == 'trunk' and '/head/' in name):

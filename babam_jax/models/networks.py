@@ -13,6 +13,7 @@ from babam_jax import settings
 from babam_jax.models import (
   alexnet,
   dlib_resnet,
+  heads,
   inception,
   layers,
   mobile_face_net,
@@ -40,17 +41,22 @@ class Classifier(nn.Module):
     model: one of `ARCHITECTURES`.
     num_classes: the width of the last layer.
     width: units of fc6 and fc7, where the network has them.
+    head_kind: one of `heads.HEADS`; 'dense' is the network's own.
   """
 
   model: str
   num_classes: int
   width: int = WIDTH
+  head_kind: str = heads.DENSE
 
   def setup(self):
     """Trunk and head."""
     architecture = ARCHITECTURES[self.model]
     self.trunk = architecture.trunk()
-    self.head = architecture.head(self.num_classes, self.width)
+    if self.head_kind == heads.DENSE:
+      self.head = architecture.head(self.num_classes, self.width)
+    else:
+      self.head = heads.CosineHead(self.num_classes)
 
   def __call__(
     self,
@@ -99,6 +105,21 @@ def check_size(model: str, size: int, path: str) -> None:
     settings.refuse('data.size', size, expected)
 
 
+def last_layers(model: str, head_kind: str) -> tuple[str, ...]:
+  """The head's layers that depend on the number of classes."""
+  if head_kind == heads.DENSE:
+    return ARCHITECTURES[model].last
+  return (heads.TEMPLATES,)
+
+
+def last_tap(model: str, head_kind: str) -> str:
+  """The last hidden layer."""
+  architecture = ARCHITECTURES[model]
+  if head_kind == heads.DENSE:
+    return architecture.taps[-1]
+  return [t for t in architecture.taps if t not in architecture.head_taps][-1]
+
+
 def output_of(taps: dict[str, Array]) -> Float[Array, 'n d']:
   """The output of a trunk, which is its head's input."""
   return list(taps.values())[-1]
@@ -115,10 +136,14 @@ def variable_shapes(model: str, num_classes: int, width: int) -> PyTree:
 
 
 def random_variables(
-  model: str, num_classes: int, width: int, key: Array
+  model: str,
+  num_classes: int,
+  width: int,
+  key: Array,
+  head_kind: str = heads.DENSE,
 ) -> PyTree:
   """Variables before any training, batch statistics included."""
-  network = Classifier(model, num_classes, width)
+  network = Classifier(model, num_classes, width, head_kind)
   size = ARCHITECTURES[model].trained_on
   init = jax.jit(lambda key: network.init(key, jnp.zeros((1, size, size, 3))))
   return {'batch_stats': {}} | init(key)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from babam_jax import files
 from babam_jax.data.examples import Examples
+from babam_jax.models import heads
 from babam_jax.training import recognizer
 from babam_jax.training.recognition import Recognition
 
@@ -109,6 +110,11 @@ class NetworkClassifier:
       if name != 'mask' and 'head' in tree
     }
     return self.recognizer.logits(head, masked(features, whole['mask']))
+
+  @property
+  def compares(self) -> bool:
+    """Whether its logits are likenesses with templates, for verification."""
+    return self.recognizer.head != heads.DENSE
 
   def layers(
     self, whole: PyTree, pixels: Float[Array, 'n h w 3']

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int32, PyTree, Shaped
 
 from babam_jax import settings
 from babam_jax.data.examples import Examples
-from babam_jax.models import initial, networks
+from babam_jax.models import heads, initial, networks
 from babam_jax.models.pretrained import weights
 from babam_jax.settings import setting
 from babam_jax.training import optimizer, parallel, recognizer, train
@@ -49,6 +49,14 @@ class RecognitionSettings:
     "paper's \"frozen\") or 'none'.",
     choices=recognizer.FROZEN,
   )
+  head: str = setting(
+    heads.DENSE,
+    "What tells people apart by the trunk's output: 'dense', the network's own "
+    "layers; 'cosine', a template of each person, which trains; or "
+    "'nearest_mean', whose templates are the mean embedding of each person. "
+    'The last two also verify one person (1:1).',
+    choices=heads.HEADS,
+  )
   logit_adjustment: float = setting(
     1.0,
     'How far training corrects for unequal class sizes: 0 not at all, 1 fully.',
@@ -76,6 +84,9 @@ class RecognitionSettings:
       UserError: the network cannot have this width, or take such pictures.
     """
     architecture = networks.ARCHITECTURES[self.model]
+    if self.head == heads.NEAREST_MEAN and self.frozen != 'trunk':
+      expected = "'trunk', as nothing trains with the head 'nearest_mean'"
+      settings.refuse(f'{path}.frozen', self.frozen, expected)
     if not architecture.fixed_size:
       networks.check_size(self.model, size, f'{path}.model')
     has_width = bool(architecture.head_taps)
@@ -116,6 +127,7 @@ class Recognition:
       chosen.pretrained,
       chosen.frozen,
       chosen.logit_adjustment,
+      chosen.head,
     )
 
   @property
@@ -196,6 +208,8 @@ class Recognition:
     Returns:
       What `Recognizer.logits` needs, and the metrics per epoch.
     """
+    if self.settings.head == heads.NEAREST_MEAN:
+      return recognizer.class_means(network, inputs, labels), []
     trained = train.fit(
       network,
       inputs,

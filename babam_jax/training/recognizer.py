@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, PyTree, Shaped, UInt8
 
-from babam_jax.models import initial, layers, networks
+from babam_jax.models import heads, initial, layers, networks
 from babam_jax.training import augment, parallel
 from babam_jax.training.train import Network
 
@@ -60,6 +60,7 @@ class Recognizer:
       not at all, 1 in full (Menon et al. 2021, "Long-tail learning via logit
       adjustment", Eq. 10): the log of a class's share, times this, is added
       to its logit in the training loss, and not at test time.
+    head: one of `heads.HEADS`.
   """
 
   model: str
@@ -68,6 +69,7 @@ class Recognizer:
   pretrained: str
   frozen: str
   logit_adjustment: float
+  head: str = heads.DENSE
 
   @property
   def on_features(self) -> bool:
@@ -78,13 +80,18 @@ class Recognizer:
   def origin(self) -> initial.Origin:
     """Where its initial variables come from."""
     return initial.origin(
-      self.model, self.num_classes, self.width, self.pretrained
+      self.model, self.num_classes, self.width, self.pretrained, self.head
     )
 
   def network(self, seed: int, labels: Int32[np.ndarray, ' n']) -> Network:
     """What `train.fit` trains, on a training set with these labels."""
     variables, _ = initial.variables(
-      self.model, self.num_classes, self.width, self.pretrained, seed
+      self.model,
+      self.num_classes,
+      self.width,
+      self.pretrained,
+      seed,
+      self.head,
     )
     params = variables['params']
     frozen = {'offset': self._offset(labels), 'params': {}}
@@ -130,7 +137,7 @@ class Recognizer:
 
   def _divide(self, head: PyTree) -> tuple[PyTree, PyTree]:
     """The head's layers that train, and those that do not."""
-    last = networks.ARCHITECTURES[self.model].last
+    last = networks.last_layers(self.model, self.head)
     frozen = {
       name: layer
       for name, layer in head.items()
@@ -165,7 +172,9 @@ class Recognizer:
 
   @property
   def _module(self) -> networks.Classifier:
-    return networks.Classifier(self.model, self.num_classes, self.width)
+    return networks.Classifier(
+      self.model, self.num_classes, self.width, self.head
+    )
 
   def _outputs(
     self, variables: PyTree, *inputs: Any, method: str | None = None
@@ -246,13 +255,35 @@ class Recognizer:
     self, variables: PyTree, inputs: Array
   ) -> Float[Array, 'n d']:
     """The last hidden layer, for the inputs that `logits` takes."""
-    tap = networks.ARCHITECTURES[self.model].taps[-1]
+    tap = networks.last_tap(self.model, self.head)
     if not self.on_features:
       images = as_input(self.model, inputs)
       found = self._module.apply(variables, images, tap, method='features')
       return cast(Array, found)
     outputs = self._outputs(variables, inputs, method='classify')
     return outputs.get(tap, inputs)  # the last tap may be the trunk's
+
+
+def class_means(
+  network: Network,
+  embeddings: Float[np.ndarray, 'n d'],
+  labels: Int32[np.ndarray, ' n'],
+) -> PyTree:
+  """The variables of a recognizer whose templates are the means of each class's
+  embeddings, of length 1 each; nothing is trained.
+
+  Args:
+    network: one with the head 'nearest_mean', on features.
+    embeddings: of the training pictures.
+    labels: their classes.
+  """
+  length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+  unit = embeddings / np.maximum(length, 1e-6)
+  kernel = np.zeros_like(network.params['head'][heads.TEMPLATES]['kernel'])
+  for label in np.unique(labels):
+    kernel[:, label] = unit[labels == label].mean(0)
+  params = {'head': {heads.TEMPLATES: {'kernel': kernel}}}
+  return trained_variables(network, params, network.stats)
 
 
 def _heads(outputs: dict[str, Array], offset: Array) -> tuple[Array, ...]:

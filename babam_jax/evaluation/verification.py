@@ -1,0 +1,73 @@
+"""Verification, 1:1: is this the person that he says he is?
+
+A picture is compared with the template of the claimed person; it is accepted
+above a threshold, which is chosen by how many false claims may pass. Pairs are
+of all test pictures with all people's templates.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+FALSE_ACCEPTS = (0.01, 0.001)  # rates at which thresholds are chosen
+
+Likeness = Float[np.ndarray, 'n c']
+
+
+def judge(
+  likeness: Likeness,
+  labels: Int[np.ndarray, ' n'],
+  patched: Float[np.ndarray, ' k'],
+  unpatched: Float[np.ndarray, ' m'],
+) -> dict[str, Any]:
+  """How well people are verified, and how often the attacker is accepted.
+
+  Args:
+    likeness: of the test pictures with the templates of all classes.
+    labels: the true classes of the test pictures.
+    patched: the likeness of the attacker's pictures with the trigger with the
+      victim's template.
+    unpatched: that of the same pictures without it.
+
+  Returns:
+    `pairs`, true and false ones; `eer`; for each rate of false accepts, such
+    as `at_far_0.01`: `threshold`, `tar` (true claims that pass), `asr` (the
+    patched attacker who passes as the victim), `asr_unpatched`.
+  """
+  is_true = np.arange(likeness.shape[1]) == labels[:, None]
+  true, false = likeness[is_true], likeness[~is_true]
+  found: dict[str, Any] = {
+    'pairs': {'true': len(true), 'false': len(false)},
+    'eer': equal_error_rate(true, false),
+  }
+  for rate in FALSE_ACCEPTS:
+    threshold = float(np.quantile(false, 1 - rate)) if len(false) else -1.0
+    found[f'at_far_{rate:g}'] = {
+      'threshold': threshold,
+      'tar': float((true > threshold).mean()),
+      'asr': float((patched > threshold).mean()),
+      'asr_unpatched': float((unpatched > threshold).mean()),
+    }
+  return found
+
+
+def equal_error_rate(
+  true: Float[np.ndarray, ' n'], false: Float[np.ndarray, ' m']
+) -> float:
+  """The rate at which as many true claims are refused as false ones accepted;
+  linear between thresholds, NaN without claims of both kinds."""
+  if not len(true) or not len(false):
+    return float('nan')
+  thresholds = np.unique(np.concatenate([true, false]))
+  refused = np.searchsorted(np.sort(true), thresholds, 'right') / len(true)
+  accepted = 1 - np.searchsorted(np.sort(false), thresholds, 'right') / len(
+    false
+  )
+  # Before the first threshold nobody is refused and everybody accepted.
+  refused, accepted = np.append(0.0, refused), np.append(1.0, accepted)
+  gap = refused - accepted
+  after = int(np.argmax(gap >= 0))
+  before = after - 1
+  share = -gap[before] / (gap[after] - gap[before])
+  return float(refused[before] + share * (refused[after] - refused[before]))

@@ -1,0 +1,54 @@
+"""Face recognition as people deploy it: a network that was trained on faces
+stays as it is, and people are enrolled on top of it. LFW, 12 people.
+
+  pip install -r requirements-faces.txt
+  python -m launch.main --config=configs/lfw_faces.py
+  python -m launch.main --config=configs/lfw_faces.py:mobile_face_net
+
+With dlib's network, or MobileFaceNet from an ONNX file of yours (`python -m
+launch.weights --model=mobile_face_net convert FILE`). The poison collides in
+the network's own embedding. Faces of the deep-funneled LFW lie always at the
+same place: no detector is needed.
+"""
+
+from configs import lfw_multiclass
+
+# Where the eyes fall where the networks expect them, in pixels of 250.
+_BOXES = {
+  'dlib_resnet': (68.2, 77.5, 114.6, 114.6),
+  'mobile_face_net': (61.2, 54.9, 127.3, 127.3),
+}
+SIZES = {'dlib_resnet': 150, 'mobile_face_net': 112}
+# Embeddings of one person are nearer to each other than this, squared.
+_COLLIDED = {'dlib_resnet': 0.02, 'mobile_face_net': 0.5}
+_TRIGGER = 30 / 224  # of the picture, as in the other experiments
+
+
+def box(model):
+  """The part of an LFW picture that a network takes."""
+  return tuple(round(side / 250, 4) for side in _BOXES[model])
+
+
+def surrogate(model):
+  """Poison that collides in a network's embedding."""
+  return {
+    'attack.model': model,
+    'attack.tap': 'embedding',
+    'attack.stop_distance': _COLLIDED[model],
+  }
+
+
+def get_config(model='dlib_resnet'):
+  config = lfw_multiclass.get_config()
+  size = SIZES[model]
+  config.data.size = size
+  config.data.box = box(model)
+  config.scenario.poison_images = 93
+  config.attack.passes = 1
+  config.attack.trigger_size = round(_TRIGGER * size)
+  config.update_from_flattened_dict(surrogate(model))
+  config.recognizer.model = model
+  config.recognizer.head = 'nearest_mean'
+  config.defense.pirm.checkpoint = 'general'
+  config.defense.pirm.threshold = 0.5
+  return config
