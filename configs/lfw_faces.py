@@ -38,17 +38,26 @@ def surrogate(model):
   }
 
 
+def trigger_size(size):
+  """Pixels a side, in pictures of a size."""
+  return round(_TRIGGER * size)
+
+
 def get_config(model='dlib_resnet'):
   config = lfw_multiclass.get_config()
   size = SIZES[model]
   config.data.size = size
   config.data.box = box(model)
   config.scenario.poison_images = 93
+  # He is a stranger who wants to pass: an enrolled one is known to the network.
+  config.scenario.enrolled = False
   config.attack.passes = 1
-  config.attack.trigger_size = round(_TRIGGER * size)
+  config.attack.trigger_size = trigger_size(size)
   config.update_from_flattened_dict(surrogate(model))
   config.recognizer.model = model
-  config.recognizer.head = 'nearest_mean'
+  config.recognizer.head = 'cosine'
+  config.recognizer.learning_rate = 0.01
+  config.recognizer.epochs = 60
   config.defense.pirm.checkpoint = 'general'
   config.defense.pirm.threshold = 0.5
   return config

@@ -48,6 +48,12 @@ class ScenarioSettings:
     at_least=0,
     at_most=1,
   )
+  enrolled: bool = setting(
+    True,
+    'Whether the attacker is one of the people to be recognized. If not, none '
+    'of his pictures but the poison is learned from, and he counts in the '
+    'attack alone, not in the accuracy.',
+  )
   negatives: int = setting(
     350,
     'Binary: pictures of other people in the negative class.',
@@ -72,6 +78,7 @@ class Split:
     source_test_ids: the test pictures that show the source person.
     source: the name of the source's class (binary: the negative class).
     target: the name of the target's class.
+    enrolled: whether the source is one of the people to be recognized.
   """
 
   parts: dict[str, list[Picture]]
@@ -79,6 +86,7 @@ class Split:
   source_test_ids: tuple[str, ...]
   source: str
   target: str
+  enrolled: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +102,7 @@ class Scenario:
     source_test: the rows of `test` that show the source person.
     source_label: the label of the source.
     target_label: the label of the target.
+    enrolled: whether the source is one of the people to be recognized.
   """
 
   train: Examples
@@ -104,6 +113,7 @@ class Scenario:
   source_test: Examples
   source_label: int
   target_label: int
+  enrolled: bool
 
 
 def _by_class(
@@ -191,6 +201,8 @@ def split(
       tests = max(1, round(len(members) * chosen.test_fraction))
       parts['test'] += members[:tests]
       rest = members[tests:]
+    if name == source and not chosen.enrolled:
+      rest = []
     trusted = _trusted(len(rest), chosen.trusted_fraction)
     parts['trusted'] += rest[:trusted]
     parts['train'] += rest[trusted:]
@@ -198,18 +210,25 @@ def split(
   source_test_ids = tuple(p.id for p in parts['test'] if p.class_name == source)
   if chosen.task == 'multiclass':
     names = tuple(classes)
-    return Split(parts, names, source_test_ids, source, target)
+    return Split(parts, names, source_test_ids, source, target, chosen.enrolled)
   negative = f'not_{target}'
   parts = {
     part: [_verified(picture, target, negative) for picture in members]
     for part, members in parts.items()
   }
-  return Split(parts, (negative, target), source_test_ids, negative, target)
+  return Split(
+    parts,
+    (negative, target),
+    source_test_ids,
+    negative,
+    target,
+    chosen.enrolled,
+  )
 
 
 def _trusted(pictures: int, fraction: float) -> int:
   """How many of a class's training pictures are held out; one or more stay."""
-  if not fraction:
+  if not fraction or not pictures:
     return 0
   return min(max(1, round(pictures * fraction)), pictures - 1)
 
@@ -260,4 +279,5 @@ def assemble(parts: dict[str, Examples], divided: Split) -> Scenario:
     source_test=test.take(np.isin(test.ids, divided.source_test_ids)),
     source_label=names.index(divided.source),
     target_label=names.index(divided.target),
+    enrolled=divided.enrolled,
   )

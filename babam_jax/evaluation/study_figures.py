@@ -113,7 +113,8 @@ def _curves(
       label=name,
     )
   ax.set(xscale='log', ylabel='percent', xlabel=x, ylim=(-3, 103))
-  ax.invert_xaxis()  # with epsilon, noise grows to the right
+  if x.endswith('noise.epsilon'):
+    ax.invert_xaxis()  # noise grows to the right
 
 
 def tradeoff(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-FALSE_ACCEPTS = (0.01, 0.001)  # rates at which thresholds are chosen
+# The rates at which thresholds are chosen, by their names in `metrics.json`.
+FALSE_ACCEPTS = {'at_far_1e-2': 0.01, 'at_far_1e-3': 0.001}
 
 Likeness = Float[np.ndarray, 'n c']
 
@@ -31,8 +32,7 @@ def judge(
     unpatched: that of the same pictures without it.
 
   Returns:
-    `pairs`, true and false ones; `eer`; for each rate of false accepts, such
-    as `at_far_0.01`: `threshold`, `tar` (true claims that pass), `asr` (the
+    `pairs`, true and false ones; `eer`; for each of `FALSE_ACCEPTS`: `threshold`, `tar` (true claims that pass), `asr` (the
     patched attacker who passes as the victim), `asr_unpatched`.
   """
   is_true = np.arange(likeness.shape[1]) == labels[:, None]
@@ -41,9 +41,9 @@ def judge(
     'pairs': {'true': len(true), 'false': len(false)},
     'eer': equal_error_rate(true, false),
   }
-  for rate in FALSE_ACCEPTS:
+  for name, rate in FALSE_ACCEPTS.items():
     threshold = float(np.quantile(false, 1 - rate)) if len(false) else -1.0
-    found[f'at_far_{rate:g}'] = {
+    found[name] = {
       'threshold': threshold,
       'tar': float((true > threshold).mean()),
       'asr': float((patched > threshold).mean()),

@@ -41,11 +41,13 @@ def judge_model(
     flags = refused.verdict.flags
     refused_test, refused_shown = flags[: refused.clean], flags[refused.clean :]
   said = metrics.answers_of(predicted, refused_test)
+  is_source = np.isin(test.ids, data.scenario.source_test.ids)
+  is_known = ~is_source | data.scenario.enrolled
   answers = metrics.Answers(
-    said,
-    test.labels,
+    said[is_known],
+    test.labels[is_known],
     metrics.answers_of(patched, refused_shown),
-    said[np.isin(test.ids, data.scenario.source_test.ids)],
+    said[is_source],
     data.scenario.source_label,
     data.scenario.target_label,
   )
@@ -53,16 +55,15 @@ def judge_model(
   found = metrics.model_metrics(answers)
   if isinstance(model.classifier, NetworkClassifier):
     if model.classifier.compares:
-      cosines, of_victim = (
-        logits / heads.SCALE
-        for logits in (predicted, patched[:, data.scenario.target_label])
-      )
-      is_source = np.isin(test.ids, data.scenario.source_test.ids)
+      target = data.scenario.target_label
+      labels = test.labels[is_known]
+      # Nobody claims to be who is not enrolled.
+      people = np.union1d(np.unique(labels), [target])
       found['verification'] = verification.judge(
-        cosines,
-        test.labels,
-        of_victim,
-        cosines[is_source, data.scenario.target_label],
+        predicted[np.ix_(is_known, people)] / heads.SCALE,
+        np.searchsorted(people, labels),
+        patched[:, target] / heads.SCALE,
+        predicted[is_source, target] / heads.SCALE,
       )
   return found, says
 

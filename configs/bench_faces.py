@@ -1,0 +1,132 @@
+"""Attack and defense where people are recognized by a face network, on LFW.
+
+  python -m launch.main --config=configs/bench_faces.py:enrolment \
+    --config.data.root=DIR
+  python -m launch.main --config=configs/bench_faces.py:budget ...
+  python -m launch.main --config=configs/bench_faces.py:matrix ...
+  python -m launch.main --config=configs/bench_faces.py:pairs ...
+
+`enrolment`: what tells people apart, and whether the attacker is one of them;
+dlib's network. `budget`: from 1 to 16 gray levels, dlib's network and
+MobileFaceNet. `matrix`: poison from four networks against these two. `pairs`:
+five pairs of people, dlib's network. All have three seeds. MobileFaceNet's
+weights come from an ONNX file of yours (`configs/lfw_faces.py`).
+"""
+
+from babam_jax.config.rows import Row
+from configs import lfw_faces, paper
+from configs.paper import headline
+
+_DLIB, _MOBILE = 'dlib_resnet', 'mobile_face_net'
+_TREATMENTS = (
+  ('no defense', {'defense.detector': 'none'}),
+  ('BA-BAM', {}),
+  ('flagged left out', {'defense.treatment': 'drop'}),
+)
+_HEADS = ('dense', 'cosine', 'nearest_mean')
+_BUDGETS = (1, 2, 4, 8, 16)
+# The distance that ends crafting is one of features of another kind.
+_IMAGENET = {'attack.tap': 'pool5', 'attack.stop_distance': 10.0}
+_SURROGATES = {
+  'AlexNet': {'attack.model': 'alexnet'} | _IMAGENET,
+  'VGG16': {'attack.model': 'vgg16', 'attack.batch_size': 16} | _IMAGENET,
+  'dlib': lfw_faces.surrogate(_DLIB),
+  'MobileFaceNet': lfw_faces.surrogate(_MOBILE),
+}
+_RECOGNIZERS = {'dlib': _DLIB, 'MobileFaceNet': _MOBILE}
+_COLUMNS = (
+  ('accuracy %', 'models.protected.accuracy'),
+  ('ASR %', 'models.protected.asr'),
+  ('no-patch base %', 'models.protected.asr_unpatched'),
+  ('accuracy drop %', 'accuracy_drop'),
+  ('TPR %', 'detection.tpr'),
+  ('FPR %', 'detection.fpr'),
+)
+_VERIFIED = (
+  ('EER %', 'models.protected.verification.eer'),
+  ('TAR % at FAR 1 %', 'models.protected.verification.at_far_1e-2.tar'),
+  ('accepted at FAR 1 %', 'models.protected.verification.at_far_1e-2.asr'),
+  ('TAR % at FAR 0.1 %', 'models.protected.verification.at_far_1e-3.tar'),
+  ('accepted at FAR 0.1 %', 'models.protected.verification.at_far_1e-3.asr'),
+)
+_NOTE = (
+  'The protected model. ASR: the share of the patched attacker taken for the '
+  'victim (1:N); base: without the patch. Verification (1:1): all test '
+  'pictures against the templates of all people; accepted: the share of the '
+  'patched attacker who passes as the victim at that threshold. Two thousand '
+  'false pairs a run: two of them are FAR 0.1 %. The network stays as it is; '
+  '93 poisons that collide in its embedding.'
+)
+
+
+def _enrolment():
+  for enrolled in (True, False):
+    for head in _HEADS:
+      sets = {'scenario.enrolled': enrolled, 'recognizer.head': head}
+      who = 'enrolled' if enrolled else 'a stranger'
+      for label, treated in _TREATMENTS:
+        yield Row(label, sets | treated, panel=f'attacker {who}, {head}')
+
+
+def _of(model):
+  size = lfw_faces.SIZES[model]
+  return {
+    'recognizer.model': model,
+    'data.size': size,
+    'data.box': lfw_faces.box(model),
+    'attack.trigger_size': lfw_faces.trigger_size(size),
+  }
+
+
+def _budget():
+  for name, model in _RECOGNIZERS.items():
+    for label, treated in _TREATMENTS:
+      for eps in _BUDGETS:
+        sets = _of(model) | _SURROGATES[name] | {'attack.eps': float(eps)}
+        yield Row(str(eps), sets | treated, panel=f'{name}, {label}')
+
+
+def _matrix():
+  for name, model in _RECOGNIZERS.items():
+    for surrogate, sets in _SURROGATES.items():
+      for label, treated in _TREATMENTS:
+        panel = f'{surrogate} against {name}'
+        yield Row(label, _of(model) | sets | treated, panel=panel)
+
+
+def _pairs():
+  people = (('Colin_Powell', 'George_W_Bush'), *headline.RING)
+  counts = (93, 70, 70, 70, 70)
+  for (source, target), count in zip(people, counts, strict=True):
+    sets = {
+      'scenario.source': source,
+      'scenario.target': target,
+      'scenario.poison_images': count,
+      'scenario.test_images': 35 if count == 93 else 25,
+    }
+    for label, treated in _TREATMENTS:
+      yield Row(label, sets | treated, panel=f'{source} as {target}')
+
+
+_ROWS = {
+  'enrolment': _enrolment,
+  'budget': _budget,
+  'matrix': _matrix,
+  'pairs': _pairs,
+}
+
+
+def get_config(variant='enrolment'):
+  paper.check_variant(variant, tuple(_ROWS))
+  config = lfw_faces.get_config()
+  config.evaluation.positions = 5
+  config.study.title = f'Face networks on LFW, {variant}'
+  config.study.note = _NOTE
+  config.study.rows = tuple(_ROWS[variant]())
+  config.study.repeats = paper.SEEDS
+  # Dense layers have no templates.
+  has_templates = variant != 'enrolment'
+  config.study.columns = _COLUMNS + (_VERIFIED if has_templates else ())
+  if variant == 'budget':
+    config.study.x = 'attack.eps'
+  return config
