@@ -32,8 +32,9 @@ def judge(
     unpatched: that of the same pictures without it.
 
   Returns:
-    `pairs`, true and false ones; `eer`; for each of `FALSE_ACCEPTS`: `threshold`, `tar` (true claims that pass), `asr` (the
-    patched attacker who passes as the victim), `asr_unpatched`.
+    `pairs`, true and false ones; `eer`; for each of `FALSE_ACCEPTS`:
+    `threshold`, `tar` (true claims that pass), `asr` (the patched attacker who
+    passes as the victim), `asr_unpatched`.
   """
   is_true = np.arange(likeness.shape[1]) == labels[:, None]
   true, false = likeness[is_true], likeness[~is_true]
@@ -54,11 +55,11 @@ def judge(
 
 def equal_error_rate(
   true: Float[np.ndarray, ' n'], false: Float[np.ndarray, ' m']
-) -> float:
+) -> float | None:
   """The rate at which as many true claims are refused as false ones accepted;
-  linear between thresholds, NaN without claims of both kinds."""
+  linear between thresholds, None without claims of both kinds."""
   if not len(true) or not len(false):
-    return float('nan')
+    return None
   thresholds = np.unique(np.concatenate([true, false]))
   refused = np.searchsorted(np.sort(true), thresholds, 'right') / len(true)
   accepted = 1 - np.searchsorted(np.sort(false), thresholds, 'right') / len(

@@ -1,0 +1,243 @@
+"""Enrolment on an embedding, verification, boxes, and attackers who are not
+enrolled."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import SMALL_RUN
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from babam_jax import errors
+from babam_jax.config import overrides, rules
+from babam_jax.data import image_folder, scenario
+from babam_jax.evaluation import verification
+from babam_jax.experiment import pipeline
+from babam_jax.models import heads, initial, networks
+from babam_jax.training import recognizer, train
+from configs import common, lfw_faces
+
+# Heads.
+
+
+def unit(x):
+  return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def test_a_cosine_head_tells_cosines(rng):
+  head = heads.CosineHead(4)
+  embeddings = jnp.asarray(rng.normal(size=(5, 8)), jnp.float32)
+  variables = head.init(jax.random.key(0), embeddings)
+  templates = np.asarray(variables['params'][heads.TEMPLATES]['kernel'])
+  expected = unit(embeddings) @ unit(templates.T).T
+  found = head.apply(variables, embeddings)['logits'] / heads.SCALE
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  # The length of an embedding does not count.
+  longer = head.apply(variables, 3 * embeddings)['logits'] / heads.SCALE
+  np.testing.assert_allclose(longer, expected, atol=1e-5)
+  assert np.isfinite(head.apply(variables, 0 * embeddings)['logits']).all()
+
+
+def enrolled(head):
+  return recognizer.Recognizer('resnet18', 3, 1, 'none', 'trunk', 0.0, head)
+
+
+def test_templates_are_the_means_of_unit_embeddings(rng):
+  model = enrolled(heads.NEAREST_MEAN)
+  labels = np.array([0, 0, 2, 2, 2], np.int32)  # nobody is 1
+  embeddings = rng.normal(size=(5, 512)).astype(np.float32)
+  network = model.network(0, labels)
+  variables = recognizer.class_means(network, embeddings, labels)
+  found = train.predict(model.logits, variables, embeddings, 8) / heads.SCALE
+  for person in (0, 2):
+    template = unit(embeddings)[labels == person].mean(0)
+    expected = unit(embeddings) @ unit(template)
+    np.testing.assert_allclose(found[:, person], expected, atol=1e-5)
+  assert (found[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize('model', networks.ARCHITECTURES)
+@pytest.mark.parametrize('head', heads.HEADS)
+def test_every_network_takes_every_head(model, head):
+  shapes = jax.eval_shape(
+    lambda: networks.random_variables(model, 3, 8, jax.random.key(0), head)
+  )
+  last = networks.last_layers(model, head)
+  assert set(last) <= set(shapes['params']['head'])
+  origin = initial.origin(model, 3, 8, 'none', head)
+  assert {f'head/{name}' for name in last} <= set(origin.random)
+  assert networks.last_tap(model, head) in networks.ARCHITECTURES[model].taps
+
+
+def test_layers_come_from_front_to_back():
+  model = recognizer.Recognizer('alexnet', 3, 8, 'none', 'none', 0.0)
+  whole, _ = initial.variables('alexnet', 3, 8, 'none', 0)
+  images = np.zeros((2, 64, 64, 3), np.float32)
+  found = jax.eval_shape(model.layers_of_pictures, whole, images)
+  widths = [layer.shape[-1] for layer in found]
+  assert widths == [64, 192, 384, 256, 256, 8, 8, 3]
+
+
+# Verification.
+
+
+def slow_equal_error_rate(true, false):
+  """The crossing of two lines through all thresholds, by a fine search."""
+  points = [(0.0, 1.0)]
+  for t in sorted({*true, *false}):
+    points.append((np.mean(true <= t), np.mean(false > t)))
+  best = None
+  for (r0, a0), (r1, a1) in zip(points, points[1:], strict=False):
+    for share in np.linspace(0, 1, 101):
+      refused, accepted = r0 + share * (r1 - r0), a0 + share * (a1 - a0)
+      if best is None or abs(refused - accepted) < best[0]:
+        best = abs(refused - accepted), (refused + accepted) / 2
+  return best[1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12))
+def test_equal_error_rate(seed, trues, falses):
+  rng = np.random.default_rng(seed)
+  true, false = rng.normal(1, 1, trues).round(1), rng.normal(0, 1, falses)
+  found = verification.equal_error_rate(true, false.round(1))
+  expected = slow_equal_error_rate(true, false.round(1))
+  assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_verification_counts_pairs(rng):
+  labels = np.repeat(np.arange(5), 40)
+  likeness = rng.uniform(0, 0.5, (200, 5))
+  likeness[np.arange(200), labels] += 0.4
+  patched, unpatched = np.array([0.9, 0.8, 0.1]), np.array([0.1, 0.2])
+  found = verification.judge(likeness, labels, patched, unpatched)
+  assert found['pairs'] == {'true': 200, 'false': 800}
+  false = likeness[np.arange(5) != labels[:, None]]
+  true = likeness[np.arange(200), labels]
+  for name, rate in verification.FALSE_ACCEPTS.items():
+    at = found[name]
+    assert (false > at['threshold']).mean() == pytest.approx(rate, abs=1 / 800)
+    assert at['tar'] == (true > at['threshold']).mean()
+    assert at['asr'] == pytest.approx(2 / 3) and at['asr_unpatched'] == 0
+  assert verification.equal_error_rate(true, np.zeros(0)) is None
+
+
+# Boxes.
+
+
+def test_a_box_is_cut_out_and_black_outside(tmp_path, rng):
+  pixels = rng.integers(1, 256, (40, 40, 3), np.uint8)
+  path = tmp_path / 'somebody' / 'a.png'
+  path.parent.mkdir()
+  Image.fromarray(pixels).save(path)
+  pictures = image_folder.class_folders(tmp_path, 'here')
+
+  def read(size, box=()):
+    found = image_folder.load(pictures, ('somebody',), size, None, box=box)
+    return found.images[0]
+
+  np.testing.assert_array_equal(
+    read(20, (0.25, 0.5, 0.5, 0.5)), pixels[20:, 10:30]
+  )
+  beyond = read(40, (0.5, 0.5, 1.0, 1.0))
+  np.testing.assert_array_equal(beyond[:20, :20], pixels[20:, 20:])
+  assert not beyond[20:].any() and not beyond[:, 20:].any()
+  np.testing.assert_array_equal(read(40), pixels)
+
+
+@pytest.mark.parametrize(
+  'box', [(0, 0, 1), (0, 0, 0, 1), (0, 0, 1, 9), (-2, 0, 1, 1)]
+)
+def test_boxes_that_are_none(box):
+  config = lfw_faces.get_config()
+  config.data.box = tuple(map(float, box))
+  with pytest.raises(errors.UserError, match=r'config\.data\.box: found'):
+    rules.check(config)
+
+
+def test_the_eyes_fall_where_the_networks_expect_them():
+  eyes = np.array([0.419, 0.454]), np.array([0.579, 0.454])  # deep-funneled LFW
+  expected = {
+    'dlib_resnet': ((47.7, 47.1), (100.3, 47.1)),
+    'mobile_face_net': ((38.29, 51.70), (73.53, 51.50)),
+  }
+  for model, places in expected.items():
+    left, top, width, height = lfw_faces.box(model)
+    for eye, place in zip(eyes, places, strict=True):
+      found = (eye - (left, top)) / (width, height) * lfw_faces.SIZES[model]
+      np.testing.assert_allclose(found, place, atol=1.5)
+
+
+# Attackers who are not enrolled.
+
+
+def pictures(count=12, people=3):
+  return [
+    image_folder.in_file(pathlib.Path(f'{p}/{n}'), f'{p}/{n}', f'person{p}')
+    for p in range(people)
+    for n in range(count)
+  ]
+
+
+@pytest.mark.parametrize('task', scenario.TASKS)
+def test_a_stranger_is_in_no_training_set(task):
+  chosen = scenario.ScenarioSettings(
+    task=task,
+    source='person1',
+    target='person0',
+    poison_images=3,
+    test_images=3,
+    negatives=8,
+    trusted_fraction=0.2,
+  )
+  found = {
+    enrolled: scenario.split(
+      pictures(),
+      dataclasses.replace(chosen, enrolled=enrolled),
+      min_images=1,
+      seed=0,
+    )
+    for enrolled in (True, False)
+  }
+
+  def of_source(split, part):
+    return [p.id for p in split.parts[part] if p.id.startswith('1/')]
+
+  for part in ('train', 'trusted'):
+    assert of_source(found[True], part) and not of_source(found[False], part)
+  for part in ('test', 'poison_sources'):
+    assert of_source(found[True], part) == of_source(found[False], part)
+  assert found[True].class_names == found[False].class_names
+
+
+@pytest.mark.parametrize('head', ['cosine', 'nearest_mean'])
+def test_a_stranger_counts_in_the_attack_alone(faces, tmp_path, head):
+  config = common.get_config()
+  config.update_from_flattened_dict(SMALL_RUN | {'data.root': str(faces)})
+  config = overrides.vary(
+    config,
+    {'scenario.enrolled': False, 'recognizer.head': head},
+    'a test',
+  )
+  found = pipeline.run(config, tmp_path / 'run', tmp_path / 'store', 'test')
+  for model in found['models'].values():
+    pairs = model['verification']['pairs']
+    assert model['test_pictures'] == pairs['true']
+    assert pairs['false'] % pairs['true'] == 0
+    assert model['source_test_pictures'] == 3
+    assert 0 <= model['verification']['eer'] <= 1
+  assert (tmp_path / 'run' / 'report.html').exists()
+
+
+def test_nothing_trains_with_means():
+  config = common.get_config()
+  config.update_from_flattened_dict(SMALL_RUN)
+  config.recognizer.head = 'nearest_mean'
+  config.recognizer.frozen = 'none'
+  with pytest.raises(errors.UserError, match=r'recognizer\.frozen'):
+    rules.check(config)
