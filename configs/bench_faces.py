@@ -45,9 +45,12 @@ _COLUMNS = (
 _VERIFIED = (
   ('EER %', 'models.protected.verification.eer'),
   ('TAR % at FAR 1 %', 'models.protected.verification.at_far_1e-2.tar'),
-  ('accepted at FAR 1 %', 'models.protected.verification.at_far_1e-2.asr'),
+  ('accepted at FAR 1 %', 'models.protected.verification.at_far_1e-2.accepted'),
   ('TAR % at FAR 0.1 %', 'models.protected.verification.at_far_1e-3.tar'),
-  ('accepted at FAR 0.1 %', 'models.protected.verification.at_far_1e-3.asr'),
+  (
+    'accepted at FAR 0.1 %',
+    'models.protected.verification.at_far_1e-3.accepted',
+  ),
 )
 _NOTE = (
   'The protected model. ASR: the share of the patched attacker taken for the '

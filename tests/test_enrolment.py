@@ -123,7 +123,9 @@ def test_verification_counts_pairs(rng):
     at = found[name]
     assert (false > at['threshold']).mean() == pytest.approx(rate, abs=1 / 800)
     assert at['tar'] == (true > at['threshold']).mean()
-    assert at['asr'] == pytest.approx(2 / 3) and at['asr_unpatched'] == 0
+    assert (
+      at['accepted'] == pytest.approx(2 / 3) and at['accepted_unpatched'] == 0
+    )
   assert verification.equal_error_rate(true, np.zeros(0)) is None
 
 

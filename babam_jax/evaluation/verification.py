@@ -33,8 +33,8 @@ def judge(
 
   Returns:
     `pairs`, true and false ones; `eer`; for each of `FALSE_ACCEPTS`:
-    `threshold`, `tar` (true claims that pass), `asr` (the patched attacker who
-    passes as the victim), `asr_unpatched`.
+    `threshold`, `tar` (true claims that pass), `accepted` (the patched
+    attacker who passes as the victim), `accepted_unpatched`.
   """
   is_true = np.arange(likeness.shape[1]) == labels[:, None]
   true, false = likeness[is_true], likeness[~is_true]
@@ -47,8 +47,8 @@ def judge(
     found[name] = {
       'threshold': threshold,
       'tar': float((true > threshold).mean()),
-      'asr': float((patched > threshold).mean()),
-      'asr_unpatched': float((unpatched > threshold).mean()),
+      'accepted': float((patched > threshold).mean()),
+      'accepted_unpatched': float((unpatched > threshold).mean()),
     }
   return found
 
