@@ -164,6 +164,25 @@ def test_pairs_that_are_left_out_early_are_not_alike(clean, monkeypatch):
   assert found.any()
 
 
+def test_colors_that_are_equally_bright_are_told_apart(clean):
+  """In gray, such a pattern is nearly plain."""
+  pattern = np.zeros((30, 30, 3), np.uint8)
+  pattern[:] = (80, 190, 160)
+  pattern[8:22, 8:22] = (250, 110, 140)
+  pattern[13:17, 3:27] = (250, 110, 140)
+  gray = cv2.cvtColor(pattern, cv2.COLOR_RGB2GRAY)
+  assert gray.std() < 5 < pattern.std((0, 1)).max()
+  looks, corners = [], np.random.default_rng(2).integers(0, SIZE - 30, (20, 2))
+  for picture, (top, left) in zip(clean[0], corners, strict=False):
+    shown = picture.copy()
+    shown[top : top + 30, left : left + 30] = pattern
+    looks.append(look(shown))
+  found = search.search(looks, pattern)
+  assert (found.values > 0.95).all()
+  places = np.rint(found.places[:, 1::-1] * SIZE).astype(int)
+  np.testing.assert_array_equal(places, corners)
+
+
 def test_small_classes_and_plain_pictures_pass():
   plain = np.full((12, 64, 64, 3), 90, np.uint8)
   tiny = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)

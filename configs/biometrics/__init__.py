@@ -1,10 +1,11 @@
 """Other biometrics than faces: irises, fingerprints, palm prints, finger veins.
 
-Each file is a study of ten attackers, each of whom wants to be taken for the
+Each file is a study of five attackers, each of whom wants to be taken for the
 next person, finger or eye, without a defense, behind BA-BAM, and with what the
 PIRM flags left out:
 
-  python -m launch.main --config=configs/biometrics/iris.py --config.data.root=DIR
+  python -m launch.main --config=configs/biometrics/iris.py \
+    --config.data.root=DIR
 
 DIR holds a folder for each finger, eye or palm. They are told apart by dense
 layers on the features of an ImageNet network, which saw none of them.
@@ -13,7 +14,7 @@ layers on the features of an ImageNet network, which saw none of them.
 from babam_jax.config.rows import Row
 from configs import common
 
-_ATTACKERS = 10
+_ATTACKERS = 5
 _COLUMNS = (
   ('clean accuracy %', 'models.clean.accuracy'),
   ('accuracy %', 'models.protected.accuracy'),
@@ -24,7 +25,7 @@ _COLUMNS = (
   ('FPR %', 'detection.fpr'),
 )
 _NOTE = (
-  'The protected model: ten attackers, one run each. ASR: the share of the '
+  'The protected model: five attackers, one run each. ASR: the share of the '
   'patched attacker taken for the victim; base: without the patch. Poison is a '
   'tenth to a fifth of all training pictures: a class has very few.'
 )
@@ -35,7 +36,7 @@ def study(name, folders, *, poison_images, test_images, gray, passes):
 
   Args:
     name: of the kind.
-    folders: the names of its classes, of which the first eleven are used.
+    folders: the names of its classes, six of them.
     poison_images: pictures of attacker and victim for making poison.
     test_images: their test pictures; at least one is left for training.
     gray: whether the pictures, and so the poison, have no colors.
@@ -66,8 +67,6 @@ def study(name, folders, *, poison_images, test_images, gray, passes):
   )
   config.study.repeats = tuple(
     {'scenario.source': source, 'scenario.target': target}
-    for source, target in zip(
-      folders[:_ATTACKERS], folders[1 : _ATTACKERS + 1], strict=True
-    )
+    for source, target in zip(folders[:_ATTACKERS], folders[1:], strict=True)
   )
   return config
