@@ -233,7 +233,9 @@ def test_a_stranger_counts_in_the_attack_alone(faces, tmp_path, head):
     assert pairs['false'] % pairs['true'] == 0
     assert model['source_test_pictures'] == 3
     assert 0 <= model['verification']['eer'] <= 1
-  assert (tmp_path / 'run' / 'report.html').exists()
+  page = (tmp_path / 'run' / 'report.html').read_text()
+  assert '<th>verification (1:1)</th>' in page
+  assert ('<h2>Training</h2>' in page) == (head == 'cosine')
 
 
 def test_nothing_trains_with_means():

@@ -38,6 +38,7 @@ def write(
     pictures=_embedded(figures, workdir / 'figures'),
     tables=(
       (table.MODEL_HEADER, table.model_rows(results)),
+      (table.VERIFICATION_HEADER, table.verification_rows(results)),
       (table.PIRM_HEADER, table.pirm_rows(results)),
       (table.DEFENSE_HEADER, table.defense_rows(results)),
     ),

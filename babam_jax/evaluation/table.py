@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from babam_jax.evaluation.metrics import MODEL_METRICS
+from babam_jax.evaluation.verification import FALSE_ACCEPTS
 
 
 def _percent(rate: float | None) -> str:
@@ -32,6 +33,24 @@ def _rate(found: dict[str, Any], metric: str) -> str:
   if interval is None:
     return _percent(found[metric])
   return _with_interval(found[metric], interval)
+
+
+def verification_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
+  """How well each model verifies people (1:1), in the order of
+  `VERIFICATION_HEADER`; none of a model without templates."""
+  return [
+    (
+      name,
+      _percent(found['verification']['eer']),
+      *(
+        _percent(found['verification'][rate][what])
+        for rate in FALSE_ACCEPTS
+        for what in ('tar', 'accepted', 'accepted_unpatched')
+      ),
+    )
+    for name, found in results['models'].items()
+    if 'verification' in found
+  ]
 
 
 def pirm_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -91,6 +110,15 @@ def _brief(value: Any) -> str:
 
 
 MODEL_HEADER = ('model [95 %]', *(m.heading for m in MODEL_METRICS.values()))
+VERIFICATION_HEADER = (
+  'verification (1:1)',
+  'EER %',
+  *(
+    f'{what} at FAR {100 * rate:g} %'
+    for rate in FALSE_ACCEPTS.values()
+    for what in ('TAR', 'attacker accepted', 'without patch')
+  ),
+)
 DEFENSE_HEADER = ('the defense', '')
 PIRM_HEADER = ('PIRM on', 'accuracy %', 'TPR %', 'FPR %', 'AUROC')
 
@@ -115,6 +143,7 @@ def render(results: dict[str, Any]) -> str:
   """The models, the PIRM if there is one, and the defense, as text."""
   tables = [
     (MODEL_HEADER, model_rows(results)),
+    (VERIFICATION_HEADER, verification_rows(results)),
     (PIRM_HEADER, pirm_rows(results)),
     (DEFENSE_HEADER, defense_rows(results)),
   ]

@@ -128,8 +128,9 @@ def draw(
     ),
     'noise': figures.noise_grid(story.noise_grid, EPSILONS),
     'before_and_after': figures.before_and_after(results['models']),
-    'training': figures.training_curves(histories),
   }
+  if histories:  # templates that are means are not trained
+    drawn['training'] = figures.training_curves(histories)
   train, test = story.detection.train, story.detection.test
   if np.ptp(train.scores):  # the scores rank the pictures
     test_scores = np.zeros(0) if test is None else test.scores
