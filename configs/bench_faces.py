@@ -38,6 +38,7 @@ _COLUMNS = (
   ('accuracy %', 'models.protected.accuracy'),
   ('ASR %', 'models.protected.asr'),
   ('no-patch base %', 'models.protected.asr_unpatched'),
+  ('without attack %', 'models.clean.asr'),
   ('accuracy drop %', 'accuracy_drop'),
   ('TPR %', 'detection.tpr'),
   ('FPR %', 'detection.fpr'),
@@ -46,6 +47,10 @@ _VERIFIED = (
   ('EER %', 'models.protected.verification.eer'),
   ('TAR % at FAR 1 %', 'models.protected.verification.at_far_1e-2.tar'),
   ('accepted at FAR 1 %', 'models.protected.verification.at_far_1e-2.accepted'),
+  (
+    'without attack at FAR 1 %',
+    'models.clean.verification.at_far_1e-2.accepted',
+  ),
   ('TAR % at FAR 0.1 %', 'models.protected.verification.at_far_1e-3.tar'),
   (
     'accepted at FAR 0.1 %',
@@ -54,7 +59,8 @@ _VERIFIED = (
 )
 _NOTE = (
   'The protected model. ASR: the share of the patched attacker taken for the '
-  'victim (1:N); base: without the patch. Verification (1:1): all test '
+  'victim (1:N); base: without the patch; without attack: by the model that '
+  'saw no poison, as a stranger, too, is always taken for somebody. Verification (1:1): all test '
   'pictures against the templates of all people; accepted: the share of the '
   'patched attacker who passes as the victim at that threshold. Two thousand '
   'false pairs a run: two of them are FAR 0.1 %. The network stays as it is; '

@@ -174,7 +174,7 @@ def craft_set(
 
         def on_iteration(distance: float) -> None:
           bar.update()
-          bar.set_postfix(distance=f'{distance:.0f}', refresh=False)
+          bar.set_postfix(distance=f'{distance:.3g}', refresh=False)
 
         made = crafter.craft(
           targets[rows], patched[rows], len(batches[0]), on_iteration
