@@ -60,11 +60,11 @@ _VERIFIED = (
 _NOTE = (
   'The protected model. ASR: the share of the patched attacker taken for the '
   'victim (1:N); base: without the patch; without attack: by the model that '
-  'saw no poison, as a stranger, too, is always taken for somebody. Verification (1:1): all test '
-  'pictures against the templates of all people; accepted: the share of the '
-  'patched attacker who passes as the victim at that threshold. Two thousand '
-  'false pairs a run: two of them are FAR 0.1 %. The network stays as it is; '
-  '93 poisons that collide in its embedding.'
+  'saw no poison, as a stranger, too, is always taken for somebody. '
+  'Verification (1:1): all test pictures against the templates of all people; '
+  'accepted: the share of the patched attacker who passes as the victim at '
+  'that threshold. Two thousand false pairs a run: two of them are FAR 0.1 %. '
+  'The network stays as it is; the poison collides in its embedding.'
 )
 
 
