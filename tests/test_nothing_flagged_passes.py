@@ -12,7 +12,7 @@ from test_noise import slow_sensitivities
 
 from babam_jax import errors
 from babam_jax.defenses import any_size, babam, noise, pirm
-from babam_jax.sanitizer import folder, output, picture, sanitize
+from babam_jax.sanitizer import folder, one_class, output, picture, sanitize
 
 OPTIONS = {'distance': 'squared', 'mode': 'laplace', 'seed': 0}
 SIZE = 16
@@ -171,7 +171,7 @@ def test_the_sanitizer_has_the_same_rule(tmp_path):
   source = tmp_path / 'in'
   out = output.Output(source, tmp_path / 'out', {})
   inventory = folder.inventory(source)
-  chosen = sanitize.Settings('perturb', 'drop', -1.0, 0.5, False, 0)
+  chosen = one_class.Settings('perturb', 'drop', -1.0, 0.5, False, 0)
   found = {
     record.path: record
     for records in sanitize.run(source, inventory, out, model, chosen)

@@ -25,11 +25,12 @@ from PIL import Image
 from babam_jax import errors
 from babam_jax.defenses import any_size, calibration, pirm, tiling
 from babam_jax.sanitizer import (
+  findings,
   folder,
   names,
+  one_class,
   output,
   picture,
-  report,
   room,
   sanitize,
   whole_folder,
@@ -735,7 +736,7 @@ def test_how_much_of_a_large_picture_is_seen(size, share):
 def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   source = tmp_path / 'in'
   faces(source / 'ann', 3)
-  chosen = sanitize.Settings('perturb', 'drop', 1.0, 0.01, False, 0)
+  chosen = one_class.Settings('perturb', 'drop', 1.0, 0.01, False, 0)
   copy = output.Output.copy
 
   def changed_before(self, path, link):
@@ -754,14 +755,14 @@ def test_an_input_that_vanishes_before_the_report(tmp_path, monkeypatch):
   """The page would lack its pictures, and nobody would know."""
   source, folder = tmp_path / 'in', tmp_path / 'out'
   faces(source / 'ann', 2)
-  summarize = report.summary
+  summarize = findings.summary
 
   def then_vanish(*args):
     source.rename(tmp_path / 'gone')
     return summarize(*args)
 
   with monkeypatch.context() as patched:
-    patched.setattr(report, 'summary', then_vanish)
+    patched.setattr(findings, 'summary', then_vanish)
     with pytest.raises(errors.UserError, match='has changed since'):
       whole_folder.sanitize_folder(source, folder, threshold=0)
   (tmp_path / 'gone').rename(source)

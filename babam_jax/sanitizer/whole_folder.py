@@ -11,7 +11,15 @@ from babam_jax.defenses import by_kind, calibration, noise
 from babam_jax.defenses import pirm as pirms
 from babam_jax.experiment import environment
 from babam_jax.progress import say
-from babam_jax.sanitizer import bulk, class_verdict, folder, report, sanitize
+from babam_jax.sanitizer import (
+  bulk,
+  class_verdict,
+  findings,
+  folder,
+  one_class,
+  report,
+  sanitize,
+)
 from babam_jax.sanitizer import output as output_folder
 from babam_jax.sanitizer import trusted as trusted_pictures
 from babam_jax.sanitizer.names import printable
@@ -53,7 +61,7 @@ class SanitizedFolder(NamedTuple):
   rate_holds: bool | None
   why_rate_fails: str
   suspicious_classes: list[str]
-  recurring: list[report.Thing]
+  recurring: list[findings.Thing]
   scores: pathlib.Path
   summary: pathlib.Path
   report: pathlib.Path
@@ -120,7 +128,7 @@ def sanitize_folder(
     judge = _judge(pirm, threshold, fpr, calibrate)
   else:
     judge = _Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
-  settings = sanitize.Settings(
+  settings = one_class.Settings(
     action, visible, judge.threshold, epsilon, link, seed
   )
   told = settings._asdict() | judge.told
@@ -133,13 +141,13 @@ def sanitize_folder(
       'pictures. Choose another one.'
     )
   fingerprint = inventory.fingerprint()
-  finished = report.earlier_summary(root, told, fingerprint)
+  finished = findings.earlier_summary(root, told, fingerprint)
   if finished is None:
     try:
       being_made = output_folder.Output(source, root, told)
     except errors.UserError:
       # The same command, given twice, may have ended meanwhile.
-      finished = report.earlier_summary(root, told, fingerprint)
+      finished = findings.earlier_summary(root, told, fingerprint)
       if finished is None:
         raise
   if finished is not None:
@@ -148,16 +156,17 @@ def sanitize_folder(
     return _result(root, finished)
   table = io.StringIO(newline='')
   levels = judge.levels
-  findings = report.Findings(table, levels)
+  counted = findings.Findings(table, levels)
   for records in sanitize.run(
     source, inventory, being_made, judge.model, settings, detectors
   ):
-    findings.add(records)
+    counted.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
   surroundings = environment.describe(printable(repeat or call))
-  rates = report.Rates(levels, judge.expected_share(findings.scores))
-  found = report.summary(findings, told, fingerprint, rates)
-  report.write(root, source, findings, table.getvalue(), found, surroundings)
+  rates = findings.Rates(levels, judge.expected_share(counted.scores))
+  found = findings.summary(counted, told, fingerprint, rates)
+  findings.write(root, table.getvalue(), found)
+  report.write(root, source, counted, found, surroundings)
   being_made.close()
   return _result(root, found)
 
@@ -251,9 +260,9 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     found['settings']['threshold'],
     found['settings']['fpr'],
     found['rate_holds'],
-    report.why_rate_fails(found),
+    findings.why_rate_fails(found),
     [one['class'] for one in found['suspicious_classes']],
-    report.things_of(found),
+    findings.things_of(found),
     *(root / name for name in output_folder.REPORTS),
   )
 
