@@ -56,6 +56,9 @@ def get_config(model='dlib_resnet'):
   config.update_from_flattened_dict(surrogate(model))
   config.recognizer.model = model
   config.recognizer.head = 'cosine'
+  # Embeddings of faces need no help for small classes, which would take
+  # strangers for their own.
+  config.recognizer.logit_adjustment = 0.0
   config.recognizer.learning_rate = 0.01
   config.recognizer.epochs = 60
   config.defense.pirm.checkpoint = 'general'
