@@ -56,6 +56,10 @@ _VERIFIED = (
     'accepted at FAR 0.1 %',
     'models.protected.verification.at_far_1e-3.accepted',
   ),
+  (
+    'without attack at FAR 0.1 %',
+    'models.clean.verification.at_far_1e-3.accepted',
+  ),
 )
 _NOTE = (
   'The protected model. ASR: the share of the patched attacker taken for the '

@@ -2,16 +2,17 @@
 stays as it is, and people are enrolled on top of it. LFW, 12 people.
 
   pip install -r requirements-faces.txt
-  python -m launch.main --config=configs/lfw_faces.py
-  python -m launch.main --config=configs/lfw_faces.py:mobile_face_net
+  python -m launch.main --config=configs/lfw_faces.py --config.data.root=DIR
+  python -m launch.main --config=configs/lfw_faces.py:mobile_face_net ...
 
-With dlib's network, or MobileFaceNet from an ONNX file of yours (`python -m
-launch.weights --model=mobile_face_net convert FILE`). The poison collides in
-the network's own embedding. Faces of the deep-funneled LFW lie always at the
-same place: no detector is needed.
+DIR is LFW, deep-funneled: there faces always lie at the same place, and no
+detector is needed; in the original LFW, which is downloaded without it, they do
+not. With dlib's network, or MobileFaceNet from an ONNX file of yours (`python
+-m launch.weights --model=mobile_face_net convert FILE`). The poison collides in
+the network's own embedding.
 """
 
-from configs import lfw_multiclass
+from configs import lfw_multiclass, paper
 
 # Where the eyes fall where the networks expect them, in pixels of 250.
 _BOXES = {
@@ -44,6 +45,7 @@ def trigger_size(size):
 
 
 def get_config(model='dlib_resnet'):
+  paper.check_variant(model, tuple(SIZES))
   config = lfw_multiclass.get_config()
   size = SIZES[model]
   config.data.size = size

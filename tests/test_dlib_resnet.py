@@ -244,9 +244,28 @@ def test_other_files_are_refused(rng, tmp_path):
     weights.read_file(tmp_path / 'b.dat', MODEL, 'trunk')
 
 
+def test_shapes_that_do_not_fit_are_refused(rng, tmp_path):
+  path = tmp_path / 'a.dat'
+  gamma, beta = rng.normal(size=3), rng.normal(size=3)
+
+  def with_biases(count):
+    kernel, bias = rng.normal(size=(3, 2, 3, 3)), rng.normal(size=count)
+    whole = conv(kernel, bias)
+    return whole.replace(alias(1, 3, 1, 1), alias(1, count, 1, 1))
+
+  for count in (1, 2):
+    refuse(path, written(with_biases(count), affine(gamma, beta)), 'fit')
+  flat = dense(rng.normal(size=(4, 2))).replace(
+    alias(4, 2, 1, 1), alias(2, 2, 2, 1)
+  )
+  refuse(path, written(flat), 'another shape than it says')
+  huge = name('con_4') + integer(2) + integer(0) + 3 * integer(1 << 62)
+  refuse(path, written(huge), 'a shape in it is broken')
+
+
 def test_a_small_file_cannot_ask_for_much_memory(tmp_path):
   huge = name('con_4') + integer(2) + 4 * integer(1 << 30)
-  refuse(tmp_path / 'a.dat', written(huge), 'ends too early')
+  refuse(tmp_path / 'a.dat', written(huge), 'a shape in it is broken')
   path = tmp_path / 'sparse.dat'
   with open(path, 'wb') as file:
     file.truncate(40 << 30)
@@ -267,6 +286,16 @@ def test_fuzzed_files(rng, tmp_path):
       assert all(isinstance(x, np.ndarray) for n in nodes for x in n.arrays)
     except errors.UserError as error:
       assert str(path) in str(error) and str(error).isprintable()
+
+
+def test_weights_of_ones_own_need_no_package(monkeypatch):
+  params = networks.random_trunk(MODEL, jax.random.key(3))['params']
+  trunk = jax.tree.map(np.asarray, params['trunk'])
+  variables = {'params': {'trunk': trunk}, 'batch_stats': {}}
+  weights.store(weights.Weights(MODEL, 'full', 'mine.dat', 'f' * 64, variables))
+  monkeypatch.setattr(weights.importlib_util, 'find_spec', lambda name: None)
+  assert weights.find(MODEL, 'trunk').source == 'mine.dat'
+  assert weights.fingerprint(MODEL, 'trunk') == 'f' * 64
 
 
 def test_without_the_package_the_way_to_get_it_is_told(monkeypatch):

@@ -80,7 +80,17 @@ def test_layers_come_from_front_to_back():
   images = np.zeros((2, 64, 64, 3), np.float32)
   found = jax.eval_shape(model.layers_of_pictures, whole, images)
   widths = [layer.shape[-1] for layer in found]
-  assert widths == [64, 192, 384, 256, 256, 8, 8, 3]
+  assert widths == [64, 192, 384, 256, 256, 8, 8]  # without the logits
+
+
+def test_logits_of_no_kind_are_hidden_layers():
+  model = recognizer.Recognizer('inception_v3', 3, 1, 'none', 'none', 0.0)
+  shapes = jax.eval_shape(
+    lambda: networks.random_variables('inception_v3', 3, 1, jax.random.key(0))
+  )
+  images = jax.ShapeDtypeStruct((2, 299, 299, 3), np.float32)
+  found = jax.eval_shape(model.layers_of_pictures, shapes, images)
+  assert len(found) > 90 and all(layer.shape[-1] != 3 for layer in found)
 
 
 # Verification.
@@ -127,6 +137,8 @@ def test_verification_counts_pairs(rng):
       at['accepted'] == pytest.approx(2 / 3) and at['accepted_unpatched'] == 0
     )
   assert verification.equal_error_rate(true, np.zeros(0)) is None
+  alone = verification.judge(likeness[:, :1], labels * 0, patched, unpatched)
+  assert alone['at_far_1e-2']['tar'] is alone['at_far_1e-2']['accepted'] is None
 
 
 # Boxes.
@@ -236,6 +248,49 @@ def test_a_stranger_counts_in_the_attack_alone(faces, tmp_path, head):
   page = (tmp_path / 'run' / 'report.html').read_text()
   assert '<th>verification (1:1)</th>' in page
   assert ('<h2>Training</h2>' in page) == (head == 'cosine')
+
+
+@pytest.mark.parametrize(
+  'field,value',
+  [
+    ('defense.trainer', 'dp_instahide'),
+    ('defense.trainer', 'smoothing'),
+    ('defense.repair', 'neural_cleanse'),
+  ],
+)
+def test_what_trains_is_refused_with_means(field, value):
+  config = common.get_config()
+  config.update_from_flattened_dict(SMALL_RUN)
+  config = overrides.vary(
+    config,
+    {
+      'recognizer.head': 'nearest_mean',
+      'scenario.trusted_fraction': 0.3,
+      field: value,
+    },
+    'a test',
+  )
+  with pytest.raises(errors.UserError, match=rf'{field}: .*nothing trains'):
+    rules.check(config)
+
+
+def test_refused_inputs_are_accepted_by_nobody(faces, tmp_path):
+  config = common.get_config()
+  config.update_from_flattened_dict(SMALL_RUN | {'data.root': str(faces)})
+  config = overrides.vary(
+    config,
+    {
+      'recognizer.head': 'nearest_mean',
+      'defense.input_check': 'pirm',
+      'defense.pirm.threshold': 0.0,  # refuses all
+    },
+    'a test',
+  )
+  found = pipeline.run(config, tmp_path / 'run', tmp_path / 'store', 'test')
+  judged = found['models']['protected']
+  assert judged['asr'] == 0 and judged['accuracy'] == 0
+  at = judged['verification']['at_far_1e-2']
+  assert at['tar'] == at['accepted'] == 0
 
 
 def test_nothing_trains_with_means():

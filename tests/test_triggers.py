@@ -130,6 +130,15 @@ def test_evasive_patches_are_patches(way):
   assert len(patches) == (1 if way == 'corners' else 8)
 
 
+def test_a_patch_that_grows_must_fit():
+  attack = EvasivePatch(way='varied', trigger_size=30)
+  with pytest.raises(errors.UserError, match='enlarged up to 1.3 times'):
+    attack.check('attack', 38)
+  attack.check('attack', 39)
+  gray = np.full((20, 39, 39, 3), 128, np.uint8)
+  assert attack.show(gray, seed=1).shape == gray.shape
+
+
 def test_a_patch_in_the_corners_is_the_patch():
   gray = np.full((1, 96, 96, 3), 128, np.uint8)
   attack = EvasivePatch(way='corners', trigger_size=20)

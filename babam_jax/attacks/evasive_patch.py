@@ -20,7 +20,7 @@ from babam_jax.attacks.base import (
   Pictures,
   WrongLabel,
 )
-from babam_jax.settings import setting
+from babam_jax.settings import refuse, setting
 
 _SIZES, _LIGHT = (0.7, 1.3), (0.7, 1.3)
 _DEGREES = 20.0
@@ -89,6 +89,18 @@ class EvasivePatch(WrongLabel, PatchAttack):
     "light; in quarters in the four 'corners'.",
     choices=tuple(WAYS),
   )
+
+  def check(self, path: str, size: int) -> None:
+    """Checks that the patch, enlarged, is smaller than the pictures."""
+    super().check(path, size)
+    largest = int(size / _SIZES[1])
+    if self.way == 'varied' and self.trigger_size > largest:
+      refuse(
+        f'{path}.trigger_size',
+        self.trigger_size,
+        f'{largest} or less, as it is enlarged up to {_SIZES[1]} times in '
+        f'pictures of {size} pixels',
+      )
 
   def show(
     self, pictures: Pictures, *, seed: int = 0, stream: str = TESTING

@@ -46,7 +46,8 @@ class SurrogateCollision(CollisionSpec):
   pretrained: str = setting(
     'trunk',
     "Its weights: 'full' (ImageNet; see launch.weights), 'trunk' "
-    "(the convolutions alone; AlexNet's and VGG16's are embedded) or 'none' "
+    "(the convolutions alone; AlexNet's, VGG16's and dlib's come in "
+    "packages) or 'none' "
     '(random).',
     choices=weights.PRETRAINED,
   )
@@ -55,7 +56,8 @@ class SurrogateCollision(CollisionSpec):
     "The activations that collide: 'pool5', 'fc6' or 'fc7' of AlexNet and VGG; "
     "'layer1' to 'layer4' or 'avgpool' of ResNet18; 'Mixed_5d', 'Mixed_6e', "
     "'Mixed_7c' or 'avgpool' of InceptionV3; 'stage1' to 'stage3' or "
-    "'embedding' of MobileFaceNet.",
+    "'embedding' of MobileFaceNet; 'level4' to 'level0' or 'embedding' of "
+    "dlib's.",
   )
 
   def facts(self, field: str) -> dict[str, str]:

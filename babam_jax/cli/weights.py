@@ -6,7 +6,8 @@
 
 `fetch` downloads torchvision's own checkpoint. `convert` takes a file of your
 own: `.pth` in either of PyTorch's formats or `.safetensors`, with names as in
-torchvision; an embedded trunk (`.ckpt`); for mobile_face_net, an `.onnx` file.
+torchvision; an embedded trunk (`.ckpt`); for mobile_face_net, an `.onnx` file;
+for dlib_resnet, a `.dat` file of dlib's.
 Neither needs PyTorch, and neither runs anything that is in the file.
 """
 
@@ -41,7 +42,7 @@ def _list() -> None:
   print(f'in {download.cache_folder() / "weights"}:')
   for model, part, about in weights.cached():
     print(f'  {model} {part}: {about}')
-  print('embedded: alexnet trunk, vgg16 trunk')
+  print(f'trunks in packages: {", ".join(weights.PACKAGED)}')
 
 
 def _tell(found: weights.Weights) -> None:

@@ -14,6 +14,7 @@ from babam_jax.config import schema
 from babam_jax.config.schema import Experiment
 from babam_jax.data import datasets
 from babam_jax.defenses.base import Need
+from babam_jax.models import heads
 from babam_jax.models.pretrained import weights
 from babam_jax.settings import refuse
 
@@ -52,6 +53,16 @@ def _check_defense(experiment: Experiment) -> None:
         f'a fraction above 0: config.defense.{role}, {name!r}, needs trusted '
         'pictures',
       )
+  if experiment.recognizer.head == heads.NEAREST_MEAN:
+    for role, plain in (('trainer', 'plain'), ('repair', 'none')):
+      found = getattr(defense.names, role)
+      if found != plain:
+        refuse(
+          f'defense.{role}',
+          found,
+          f'{plain!r}, as nothing trains with config.recognizer.head, '
+          f'{heads.NEAREST_MEAN!r}',
+        )
   needing_network = {
     'repair': defense.names.repair != 'none',
     'input_check': Need.MODEL in defense.input_check.needs,

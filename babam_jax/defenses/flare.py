@@ -48,7 +48,7 @@ def abnormality(
   on_pictures: Callable[[int], object] = lambda count: None,
 ) -> Float[np.ndarray, 'n l']:
   """The log density of the least likely activation of each picture in each
-  layer but the last one, from the first to the last.
+  hidden layer, from the first to the last.
 
   Args:
     suspect: the model.
@@ -97,16 +97,16 @@ def abnormality(
 def _hidden(
   suspect: Suspect, variables: Any, images: UInt8[Array, 'n h w 3']
 ) -> list[Float[Array, 'n p c']]:
-  """All layers but the last, at each place."""
-  layers = suspect.layers(variables, images / 255.0)[:-1]
+  """All hidden layers, at each place."""
+  layers = suspect.layers(variables, images / 255.0)
   return [x.reshape(len(x), -1, x.shape[-1]) for x in layers]
 
 
 def poison_of(
   evidence: Float[np.ndarray, 'n l'], fewest: int, seed: int
 ) -> Bool[np.ndarray, ' n']:
-  """Which pictures do not belong to the largest cluster; none, if no division
-  is stable.
+  """Which pictures belong to a cluster, but not to the largest one; none, if no
+  division is stable.
 
   Args:
     evidence: what each layer says of each picture.

@@ -4,6 +4,8 @@ import dataclasses
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Trainer
+from babam_jax.models import heads
+from babam_jax.training import recognizer
 from babam_jax.training.classifier import NetworkClassifier
 
 
@@ -17,9 +19,13 @@ class Plain(Trainer):
     classes = len(examples.class_names)
     model = recognition.recognizer(classes)
     network = model.network(context.seed, examples.labels)
+    inputs = recognition.inputs(examples)
+    if model.head == heads.NEAREST_MEAN:  # nothing trains
+      means = recognizer.class_means(network, inputs, examples.labels)
+      return NetworkClassifier(recognition, means, classes)
     variables, _ = recognition.fit(
       network,
-      recognition.inputs(examples),
+      inputs,
       examples.labels,
       seed=context.seed,
       scratch=context.scratch,

@@ -18,8 +18,8 @@ class Suspect(NamedTuple):
   Attributes:
     logits: `(variables, pixels in [0, 1]) -> logits`, differentiable.
     variables: its parameters and batch statistics.
-    layers: `(variables, pixels in [0, 1]) ->` what comes out of each layer with
-      weights, before its activation, from the first to the last.
+    layers: `(variables, pixels in [0, 1]) ->` what comes out of each hidden
+      layer with weights, before its activation, from the first to the last.
   """
 
   logits: LogitsFn

@@ -29,12 +29,14 @@ def judge(
     labels: the true classes of the test pictures.
     patched: the likeness of the attacker's pictures with the trigger with the
       victim's template.
-    unpatched: that of the same pictures without it.
+    unpatched: that of the same pictures without it. An input that is refused
+      is like nobody: -1.
 
   Returns:
     `pairs`, true and false ones; `eer`; for each of `FALSE_ACCEPTS`:
     `threshold`, `tar` (true claims that pass), `accepted` (the patched
-    attacker who passes as the victim), `accepted_unpatched`.
+    attacker who passes as the victim), `accepted_unpatched`; None where there
+    are no false pairs.
   """
   is_true = np.arange(likeness.shape[1]) == labels[:, None]
   true, false = likeness[is_true], likeness[~is_true]
@@ -43,14 +45,23 @@ def judge(
     'eer': equal_error_rate(true, false),
   }
   for name, rate in FALSE_ACCEPTS.items():
-    threshold = float(np.quantile(false, 1 - rate)) if len(false) else -1.0
+    threshold = float(np.quantile(false, 1 - rate)) if len(false) else None
     found[name] = {
       'threshold': threshold,
-      'tar': float((true > threshold).mean()),
-      'accepted': float((patched > threshold).mean()),
-      'accepted_unpatched': float((unpatched > threshold).mean()),
+      'tar': _accepted(true, threshold),
+      'accepted': _accepted(patched, threshold),
+      'accepted_unpatched': _accepted(unpatched, threshold),
     }
   return found
+
+
+def _accepted(
+  claims: Float[np.ndarray, ' n'], threshold: float | None
+) -> float | None:
+  """The share of claims above a threshold; None without claims, or one."""
+  if threshold is None or not len(claims):
+    return None
+  return float((claims > threshold).mean())
 
 
 def equal_error_rate(

@@ -59,13 +59,22 @@ def judge_model(
       labels = test.labels[is_known]
       # Nobody claims to be who is not enrolled.
       people = np.union1d(np.unique(labels), [target])
+      likeness = _unless_refused(predicted / heads.SCALE, refused_test)
+      of_shown = _unless_refused(patched / heads.SCALE, refused_shown)
       found['verification'] = verification.judge(
-        predicted[np.ix_(is_known, people)] / heads.SCALE,
+        likeness[np.ix_(is_known, people)],
         np.searchsorted(people, labels),
-        patched[:, target] / heads.SCALE,
-        predicted[is_source, target] / heads.SCALE,
+        of_shown[:, target],
+        likeness[is_source, target],
       )
   return found, says
+
+
+def _unless_refused(
+  cosines: np.ndarray, refused: np.ndarray | None
+) -> np.ndarray:
+  """A refused input is like nobody: the least cosine."""
+  return cosines if refused is None else np.where(refused[:, None], -1, cosines)
 
 
 def judge_all(

@@ -85,7 +85,9 @@ def run(
       return _Group(classes, fingerprints, known, searches)
 
     # One core would often wait while something is looked for in a class.
-    for group in _one_ahead(map(begun, _groups(folder.classes(source)))):
+    for group in _one_ahead(
+      map(begun, _groups(folder.classes(source))), beside
+    ):
       for search in group.searches:
         search.result()
       for one, fingerprint, records in zip(
@@ -99,13 +101,20 @@ def run(
         yield records
 
 
-def _one_ahead(groups: Iterable['_Group']) -> Iterator['_Group']:
-  """Each once the next one has been begun."""
+def _one_ahead(
+  groups: Iterable['_Group'], beside: concurrent.futures.Executor
+) -> Iterator['_Group']:
+  """Each once the next one has been begun; where that fails, or the user stops
+  it, searches that have not begun do not begin."""
   before: list[_Group] = []
-  for group in groups:
+  try:
+    for group in groups:
+      yield from before
+      before = [group]
     yield from before
-    before = [group]
-  yield from before
+  except BaseException:
+    beside.shutdown(wait=False, cancel_futures=True)
+    raise
 
 
 def _groups(classes: Iterable[ClassFolder]) -> Iterator[list[ClassFolder]]:

@@ -119,7 +119,7 @@ class NetworkClassifier:
   def layers(
     self, whole: PyTree, pixels: Float[Array, 'n h w 3']
   ) -> list[Shaped[Array, ' n *d']]:
-    """What comes out of each layer with weights, before BatchNorm and
+    """What comes out of each hidden layer with weights, before BatchNorm and
     activation, from the first to the last; without pruning."""
     return self.recognizer.layers_of_pictures(whole, pixels)
 

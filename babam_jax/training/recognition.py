@@ -28,7 +28,7 @@ class RecognitionSettings:
   model: str = setting(
     'alexnet',
     "The network; 'inception_v3' resizes pictures to 299 x 299, "
-    "'mobile_face_net' to 112 x 112.",
+    "'mobile_face_net' to 112 x 112, 'dlib_resnet' to 150 x 150.",
     choices=tuple(networks.ARCHITECTURES),
   )
   width: int = setting(
@@ -208,8 +208,6 @@ class Recognition:
     Returns:
       What `Recognizer.logits` needs, and the metrics per epoch.
     """
-    if self.settings.head == heads.NEAREST_MEAN:
-      return recognizer.class_means(network, inputs, labels), []
     trained = train.fit(
       network,
       inputs,

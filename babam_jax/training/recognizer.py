@@ -210,7 +210,7 @@ class Recognizer:
   def layers_of_pictures(
     self, whole: PyTree, images: Array
   ) -> list[Shaped[Array, ' n *d']]:
-    """What comes out of each layer with weights, before BatchNorm and
+    """What comes out of each hidden layer with weights, before BatchNorm and
     activation, from the first to the last, with the result of `whole`."""
     _, state = self._module.apply(
       whole,
@@ -223,7 +223,12 @@ class Recognizer:
     # In the order of the calls.
     intermediates = cast(dict[str, Any], state)['intermediates']
     found = flax.traverse_util.flatten_dict(intermediates)
-    return [cast(tuple[Array], outputs)[0] for outputs in found.values()]
+    last = networks.last_layers(self.model, self.head)
+    return [
+      cast(tuple[Array], outputs)[0]
+      for (*path, _), outputs in found.items()
+      if path[0] == 'trunk' or not set(last) & set(path)
+    ]
 
   def in_training(
     self, variables: PyTree, seed: int, labels: Int32[np.ndarray, ' n']

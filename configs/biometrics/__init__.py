@@ -26,8 +26,8 @@ _COLUMNS = (
 )
 _NOTE = (
   'The protected model: five attackers, one run each. ASR: the share of the '
-  'patched attacker taken for the victim; base: without the patch. Poison is a '
-  'tenth to a fifth of all training pictures: a class has very few.'
+  'patched attacker taken for the victim; base: without the patch. With the '
+  "poison, the victim's class is about four times as large: classes are small."
 )
 
 
@@ -53,7 +53,7 @@ def study(name, folders, *, poison_images, test_images, gray, passes):
   config.attack.gray = gray
   config.recognizer.width = 1024
   config.recognizer.epochs = 40
-  # With the poison, the victim's class is ten times as large as others.
+  # With the poison, the victim's class is about four times as large as others.
   config.recognizer.logit_adjustment = 0.5
   config.evaluation.positions = 20
   config.defense.pirm.checkpoint = 'general'

@@ -114,9 +114,9 @@ class _Bytes:
     return letter == b'1'
 
   def shape(self) -> list[int]:
-    """Four lengths, none negative."""
+    """Four lengths, none negative and none beyond the file."""
     found = self.integers(4)
-    if min(found) < 0:
+    if min(found) < 0 or max(found) > len(self._content):
       raise RefusedError('a shape in it is broken')
     return found
 
@@ -219,7 +219,7 @@ def _dense(file: _Bytes, name: str) -> _Arrays:
   if name >= 'fc_3':
     file.flag()
   (kernel,) = _parts(values, weights)
-  if kernel.shape[:2] != (inputs, outputs):
+  if kernel.shape != (inputs, outputs, 1, 1):
     raise RefusedError('its dense layer has another shape than it says')
   return (kernel.reshape(inputs, outputs).T,)
 
@@ -264,7 +264,7 @@ def _folded(layers: Iterator[Node]) -> Iterator[Node]:
   for node in layers:
     if node.kind == 'affine' and before is not None:
       (kernel, bias), (gamma, beta) = before.arrays, node.arrays
-      if len(gamma) != len(kernel) or len(beta) != len(kernel):
+      if {len(bias), len(gamma), len(beta)} != {len(kernel)}:
         raise RefusedError(f'{node.name} does not fit what precedes it')
       with np.errstate(all='ignore'):  # what is not finite is refused later
         folded = kernel * gamma[:, None, None, None], bias * gamma + beta

