@@ -9,8 +9,9 @@
 `enrolment`: what tells people apart, and whether the attacker is one of them;
 dlib's network. `budget`: from 1 to 16 gray levels, dlib's network and
 MobileFaceNet. `matrix`: poison from AlexNet and from these two against these
-two; `vgg16`: poison from VGG16, an hour more for each seed. `pairs`: five pairs of people, dlib's network. All have three seeds. MobileFaceNet's
-weights come from an ONNX file of yours (`configs/lfw_faces.py`).
+two; `vgg16`: poison from VGG16, an hour more for each seed. `pairs`: five pairs
+of people, dlib's network. All have three seeds. MobileFaceNet's weights come
+from an ONNX file of yours (`configs/lfw_faces.py`).
 """
 
 import functools
