@@ -51,7 +51,7 @@ def detect(
 class VisibleTrigger(Detector):
   """Flags what recurs in a part of a class, and in no other class."""
 
-  version: ClassVar[int] = 3
+  version: ClassVar[int] = 4
   looks_at_pictures_alone: ClassVar[bool] = True
 
   outsiders: int = setting(

@@ -20,7 +20,7 @@ _APART = 4  # pixels of that copy between two corners
 _REACH = 6  # pixels of that copy from the corner to the patch's border
 RADIUS = _REACH // _TWICE  # the same in pixels of the picture
 _POINTS = 5  # a side, at which a patch is read
-_BLUR = 0.7  # pixels of that copy
+_BLUR = 0.4  # pixels of the picture
 _FLAT = 12.0  # gray levels: a patch of less deviation is left out
 # A patch whose brightness changes mostly in one direction is an edge, and like
 # every other edge: the lesser of the two changes, as a share of the greater.
@@ -44,19 +44,13 @@ class Patches(NamedTuple):
 def find(picture: Picture) -> Patches:
   """The patches of a picture; a plain picture has none."""
   size = [_TWICE * side for side in picture.shape[1::-1]]
-  twice = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
-  gray = cv2.cvtColor(twice, cv2.COLOR_RGB2GRAY)
-  corners = _corners(gray)
-  values, contrast = _read(twice, corners)
+  gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+  corners = _corners(cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC))
+  values, contrast = _read(picture, corners / _TWICE)
   farthest = np.array(size) - 1 - _REACH
   inside = ((corners >= _REACH) & (corners <= farthest)).all(1)
   kept = (
-    inside
-    & (contrast > _FLAT)
-    & (
-      _roundness(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), corners / _TWICE)
-      > _EDGE
-    )
+    inside & (contrast > _FLAT) & (_roundness(gray, corners / _TWICE) > _EDGE)
   )
   return Patches(values[kept].astype(np.float16), corners[kept] / _TWICE)
 
@@ -77,17 +71,17 @@ def _read(
   """The patches, and their deviations in gray levels."""
   if not len(corners):
     return np.zeros((0, 3 * _POINTS**2), np.float32), np.zeros(0, np.float32)
-  soft = cv2.GaussianBlur(picture, (0, 0), _BLUR).astype(np.float32)
-  line = np.linspace(-_REACH, _REACH, _POINTS, dtype=np.float32)
+  soft = cv2.GaussianBlur(picture, (3, 3), _BLUR)
+  line = np.linspace(-RADIUS, RADIUS, _POINTS, dtype=np.float32)
   across, down = (part.ravel() for part in np.meshgrid(line, line))
   read = cv2.remap(
     soft,
     corners[:, :1] + across,
     corners[:, 1:] + down,
-    cv2.INTER_LINEAR,
+    cv2.INTER_CUBIC,
     borderMode=cv2.BORDER_REPLICATE,
   )
-  values = read.reshape(len(corners), -1)
+  values = read.reshape(len(corners), -1).astype(np.float32)
   values = values - values.mean(1, keepdims=True)
   length = np.linalg.norm(values, axis=1)
   unit = values / np.maximum(length, 1e-6)[:, None]

@@ -24,6 +24,7 @@ from babam_jax.recurrence.presence import Likeness, Recurring
 from babam_jax.recurrence.search import search
 
 _COMPARED = 128  # pictures of a class with which one is compared
+_CHANCE = 64  # pictures of other classes that tell what chance explains
 _ALIKE = 0.92  # the least product of two patches of one pattern
 _DIRECTIONS = 16  # of 75, by which most pairs are left out
 _ROUNDED = 0.002  # of products
@@ -168,7 +169,7 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
     outside: some pictures of other classes.
   """
   compared = pool(inside[:_COMPARED])
-  support, seen = _support(inside, compared, pool(outside))
+  support, seen = _support(inside, compared, pool(outside[:_CHANCE]))
   found: list[Recurring] = []
   for _ in range(_PATTERNS):
     best = int(np.argmax(support))

@@ -17,6 +17,7 @@ from babam_jax.recurrence.look import SQUARE, Look
 from babam_jax.recurrence.presence import Likeness, Recurring
 
 _COMPARED = 128  # pictures of a class that are compared with each other
+_CHANCE = 64  # pictures of other classes that tell what chance explains
 _SHRUNK = 2  # pictures are compared at half the size of `Look.square`
 _WINDOW, _STEP = 20, 8  # pixels of `Look.square`
 _FLAT = 8.0  # gray levels: a window of less deviation is left out
@@ -35,7 +36,7 @@ def find(inside: Sequence[Look], outside: Sequence[Look]) -> list[Recurring]:
     outside: some pictures of other classes.
   """
   compared = inside[:_COMPARED]
-  support = _support(compared, outside)
+  support = _support(compared, outside[:_CHANCE])
   found: list[Recurring] = []
   # The best picture of each place, the best places first.
   best = support.argmax(0)
