@@ -44,6 +44,7 @@ _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 _STEPS = flags.DEFINE_integer('steps', 5000, 'Steps of training.')
 KINDS = ('nothing', 'patch', 'overlay', 'periodic', 'warp')
 _SIZE, _CELL = 128, 16  # pixels a side
+_EVERYWHERE = np.ones((_SIZE // _CELL,) * 2, bool)
 _BATCH, _RATE = 24, 1e-3
 _CROPS = 4000
 _FPR = 0.01
@@ -94,18 +95,13 @@ def _pasted(image: Pixels, rng: np.random.Generator):
   return found, cells > 0.25
 
 
-def _everywhere(image: Pixels):
-  del image
-  return np.ones((_SIZE // _CELL,) * 2, bool)
-
-
 def _overlaid(image: Pixels, rng: np.random.Generator):
   """A random pattern, or a small picture enlarged, over the picture."""
   side = int(rng.choice([_SIZE, 32, 8]))
   over = rng.integers(0, 256, (side, side, 3), np.uint8)
   over = cv2.resize(over, (_SIZE, _SIZE), interpolation=cv2.INTER_LINEAR)
   share = rng.uniform(0.08, 0.3)
-  return (1 - share) * image + share * over, _everywhere(image)
+  return (1 - share) * image + share * over, _EVERYWHERE
 
 
 def _periodic(image: Pixels, rng: np.random.Generator):
@@ -113,7 +109,7 @@ def _periodic(image: Pixels, rng: np.random.Generator):
   angle, waves = rng.uniform(0, np.pi), rng.uniform(3, 24)
   along = x * np.cos(angle) + y * np.sin(angle)
   wave = np.sin(2 * np.pi * along * waves / _SIZE + rng.uniform(0, 6))
-  return image + rng.uniform(8, 40) * wave[..., None], _everywhere(image)
+  return image + rng.uniform(8, 40) * wave[..., None], _EVERYWHERE
 
 
 def _warped(image: Pixels, rng: np.random.Generator):
@@ -128,7 +124,7 @@ def _warped(image: Pixels, rng: np.random.Generator):
     cv2.INTER_LINEAR,
     borderMode=cv2.BORDER_REFLECT,
   )
-  return found, _everywhere(image)
+  return found, _EVERYWHERE
 
 
 _DONE = (_pasted, _overlaid, _periodic, _warped)
@@ -161,7 +157,7 @@ def _example(image: Pixels, rng: np.random.Generator):
   """A picture after something, or nothing, and what was done to its regions."""
   kind = int(rng.choice(len(KINDS), p=(0.4, 0.2, 0.15, 0.1, 0.15)))
   image = _honest(image, rng)
-  cells = np.zeros((_SIZE // _CELL,) * 2, np.int32)
+  cells = np.zeros(_EVERYWHERE.shape, np.int32)
   if kind:
     image, where = _DONE[kind - 1](image, rng)
     cells[where] = kind

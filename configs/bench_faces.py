@@ -84,45 +84,32 @@ def _enrolment():
         yield Row(label, sets | treated, panel=f'attacker {who}, {head}')
 
 
-def _of(model):
-  size = lfw_faces.SIZES[model]
-  return {
-    'recognizer.model': model,
-    'data.size': size,
-    'data.box': lfw_faces.box(model),
-    'attack.trigger_size': lfw_faces.trigger_size(size),
-  }
-
-
 def _budget():
   for name, model in _RECOGNIZERS.items():
+    sets = lfw_faces.recognized_by(model) | _SURROGATES[name]
     for label, treated in _TREATMENTS:
       for eps in _BUDGETS:
-        sets = _of(model) | _SURROGATES[name] | {'attack.eps': float(eps)}
-        yield Row(str(eps), sets | treated, panel=f'{name}, {label}')
+        chosen = {'attack.eps': float(eps)} | treated
+        yield Row(str(eps), sets | chosen, panel=f'{name}, {label}')
 
 
 def _matrix(surrogates=('AlexNet', 'dlib', 'MobileFaceNet')):
   for name, model in _RECOGNIZERS.items():
     for surrogate in surrogates:
-      sets = _SURROGATES[surrogate]
+      sets = lfw_faces.recognized_by(model) | _SURROGATES[surrogate]
+      panel = f'{surrogate} against {name}'
       for label, treated in _TREATMENTS:
-        panel = f'{surrogate} against {name}'
-        yield Row(label, _of(model) | sets | treated, panel=panel)
+        yield Row(label, sets | treated, panel=panel)
 
 
 def _pairs():
-  people = (('Colin_Powell', 'George_W_Bush'), *headline.RING)
-  counts = (93, 70, 70, 70, 70)
-  for (source, target), count in zip(people, counts, strict=True):
-    sets = {
-      'scenario.source': source,
-      'scenario.target': target,
-      'scenario.poison_images': count,
-      'scenario.test_images': 35 if count == 93 else 25,
-    }
+  pairs = [('Colin_Powell as George_W_Bush', {})]
+  for source, target in headline.RING:
+    sets = {'scenario.source': source, 'scenario.target': target}
+    pairs.append((f'{source} as {target}', sets | headline.FEWER))
+  for panel, sets in pairs:
     for label, treated in _TREATMENTS:
-      yield Row(label, sets | treated, panel=f'{source} as {target}')
+      yield Row(label, sets | treated, panel=panel)
 
 
 _ROWS = {

@@ -30,6 +30,17 @@ def box(model):
   return tuple(round(side / 250, 4) for side in _BOXES[model])
 
 
+def recognized_by(model):
+  """Pictures as a network takes them, and the network."""
+  size = SIZES[model]
+  return {
+    'recognizer.model': model,
+    'data.size': size,
+    'data.box': box(model),
+    'attack.trigger_size': round(_TRIGGER * size),
+  }
+
+
 def surrogate(model):
   """Poison that collides in a network's embedding."""
   return {
@@ -39,24 +50,14 @@ def surrogate(model):
   }
 
 
-def trigger_size(size):
-  """Pixels a side, in pictures of a size."""
-  return round(_TRIGGER * size)
-
-
 def get_config(model='dlib_resnet'):
   paper.check_variant(model, tuple(SIZES))
   config = lfw_multiclass.get_config()
-  size = SIZES[model]
-  config.data.size = size
-  config.data.box = box(model)
+  config.update_from_flattened_dict(recognized_by(model) | surrogate(model))
   config.scenario.poison_images = 93
   # He is a stranger who wants to pass: an enrolled one is known to the network.
   config.scenario.enrolled = False
   config.attack.passes = 1
-  config.attack.trigger_size = trigger_size(size)
-  config.update_from_flattened_dict(surrogate(model))
-  config.recognizer.model = model
   config.recognizer.head = 'cosine'
   # Embeddings of faces need no help for small classes, which would take
   # strangers for their own.
@@ -64,5 +65,4 @@ def get_config(model='dlib_resnet'):
   config.recognizer.learning_rate = 0.01
   config.recognizer.epochs = 60
   config.defense.pirm.checkpoint = 'general'
-  config.defense.pirm.threshold = 0.5
   return config

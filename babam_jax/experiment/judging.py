@@ -53,20 +53,19 @@ def judge_model(
   )
   says = model.classifier.findings(predicted, test.labels)
   found = metrics.model_metrics(answers)
-  if isinstance(model.classifier, NetworkClassifier):
-    if model.classifier.compares:
-      target = data.scenario.target_label
-      labels = test.labels[is_known]
-      # Nobody claims to be who is not enrolled.
-      people = np.union1d(np.unique(labels), [target])
-      likeness = _unless_refused(predicted / heads.SCALE, refused_test)
-      of_shown = _unless_refused(patched / heads.SCALE, refused_shown)
-      found['verification'] = verification.judge(
-        likeness[np.ix_(is_known, people)],
-        np.searchsorted(people, labels),
-        of_shown[:, target],
-        likeness[is_source, target],
-      )
+  network = model.classifier
+  if isinstance(network, NetworkClassifier) and network.compares:
+    target, labels = data.scenario.target_label, answers.labels
+    # Nobody claims to be who is not enrolled.
+    people = np.union1d(labels, [target])
+    likeness = _unless_refused(predicted / heads.SCALE, refused_test)
+    of_shown = _unless_refused(patched / heads.SCALE, refused_shown)
+    found['verification'] = verification.judge(
+      likeness[np.ix_(is_known, people)],
+      np.searchsorted(people, labels),
+      of_shown[:, target],
+      likeness[is_source, target],
+    )
   return found, says
 
 

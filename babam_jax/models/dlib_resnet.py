@@ -9,7 +9,6 @@ into the convolutions. Pictures of other sizes are resized in the trunk.
 from collections.abc import Iterator
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -82,10 +81,8 @@ class Trunk(nn.Module):
     images: Float[Array, 'n h w 3'],
     training: layers.Training | None = None,
   ) -> dict[str, Float[Array, 'n _']]:
-    if images.shape[1:3] != (_SIZE, _SIZE):
-      shape = (len(images), _SIZE, _SIZE, 3)
-      images = jax.image.resize(images, shape, 'linear')
-    x = (images * 255 - jnp.array(_MEAN)) / _SCALE
+    x = layers.resized(images, _SIZE)
+    x = (x * 255 - jnp.array(_MEAN)) / _SCALE
     he = nn.initializers.he_normal()
     x = nn.Conv(32, (7, 7), 2, 'VALID', kernel_init=he, name='conv1')(x)
     x = layers.max_pool(nn.relu(x), 3, 2)

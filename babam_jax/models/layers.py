@@ -266,6 +266,15 @@ def adaptive_average_pool(
   return jnp.einsum('ih,jw,nhwc->nijc', rows, columns, x)
 
 
+def resized(
+  images: Float[Array, 'n h w 3'], size: int
+) -> Float[Array, 'n {size} {size} 3']:
+  """Square pictures of one size, bilinearly; as they are if they have it."""
+  if images.shape[1:3] == (size, size):
+    return images
+  return jax.image.resize(images, (len(images), size, size, 3), 'linear')
+
+
 class DenseHead(nn.Module):
   """A head of one dense layer.
 

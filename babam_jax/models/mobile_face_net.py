@@ -8,7 +8,6 @@ resized in the trunk, so that poison can be crafted at any size.
 from collections.abc import Iterator
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -130,13 +129,6 @@ class Stage(nn.Module):
     return x
 
 
-def _resized(images: Float[Array, 'n h w 3']) -> Float[Array, 'n 112 112 3']:
-  """Pictures of the size that the network has, bilinearly."""
-  if images.shape[1:3] == (_SIZE, _SIZE):
-    return images
-  return jax.image.resize(images, (len(images), _SIZE, _SIZE, 3), 'linear')
-
-
 class Trunk(nn.Module):
   """Maps pixels in [0, 1] to stage1 ... stage3 (flattened) and embedding."""
 
@@ -146,7 +138,7 @@ class Trunk(nn.Module):
     images: Float[Array, 'n h w 3'],
     training: layers.Training | None = None,
   ) -> dict[str, Float[Array, 'n _']]:
-    x = 2 * _resized(images) - 1
+    x = 2 * layers.resized(images, _SIZE) - 1
     x = nn.Conv(
       64, (3, 3), 2, ((1, 1), (1, 1)), kernel_init=_BEFORE_PRELU, name='conv1'
     )(x)

@@ -13,6 +13,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import threadpoolctl
@@ -56,7 +57,7 @@ def run(
   with (
     progress_bar(inventory.files, 'sanitizing', 'file') as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-    concurrent.futures.ThreadPoolExecutor(1) as beside,
+    _thread_beside() as beside,
     # All cores are at work: threads of products would wait for each other.
     threadpoolctl.threadpool_limits(1, 'blas'),
   ):
@@ -85,9 +86,7 @@ def run(
       return _Group(classes, fingerprints, known, searches)
 
     # One core would often wait while something is looked for in a class.
-    for group in _one_ahead(
-      map(begun, _groups(folder.classes(source))), beside
-    ):
+    for group in _one_ahead(map(begun, _groups(folder.classes(source)))):
       for search in group.searches:
         search.result()
       for one, fingerprint, records in zip(
@@ -101,20 +100,25 @@ def run(
         yield records
 
 
-def _one_ahead(
-  groups: Iterable['_Group'], beside: concurrent.futures.Executor
-) -> Iterator['_Group']:
-  """Each once the next one has been begun; where that fails, or the user stops
-  it, searches that have not begun do not begin."""
+@contextmanager
+def _thread_beside() -> Iterator[concurrent.futures.Executor]:
+  """A thread; after an error, or if the user stops the run, what it has not
+  begun does not begin."""
+  with concurrent.futures.ThreadPoolExecutor(1) as thread:
+    try:
+      yield thread
+    except BaseException:
+      thread.shutdown(wait=False, cancel_futures=True)
+      raise
+
+
+def _one_ahead(groups: Iterable['_Group']) -> Iterator['_Group']:
+  """Each once the next one has been begun."""
   before: list[_Group] = []
-  try:
-    for group in groups:
-      yield from before
-      before = [group]
+  for group in groups:
     yield from before
-  except BaseException:
-    beside.shutdown(wait=False, cancel_futures=True)
-    raise
+    before = [group]
+  yield from before
 
 
 def _groups(classes: Iterable[ClassFolder]) -> Iterator[list[ClassFolder]]:

@@ -35,10 +35,9 @@ def as_input(
   its input size is fixed."""
   architecture = networks.ARCHITECTURES[model]
   images = to_unit(images)
-  size = architecture.trained_on
-  if not architecture.fixed_size or images.shape[1:3] == (size, size):
+  if not architecture.fixed_size:
     return images
-  return jax.image.resize(images, (len(images), size, size, 3), 'linear')
+  return layers.resized(images, architecture.trained_on)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ RING = (
   ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
   ('George_W_Bush', 'Gerhard_Schroeder'),
 )
-_FEWER = {'scenario.poison_images': 70, 'scenario.test_images': 25}
+FEWER = {'scenario.poison_images': 70, 'scenario.test_images': 25}
 
 
 def get_config():
@@ -48,7 +48,7 @@ def get_config():
     *(
       Row(
         f'{source} as {target}',
-        {'scenario.source': source, 'scenario.target': target, **_FEWER},
+        {'scenario.source': source, 'scenario.target': target, **FEWER},
       )
       for source, target in RING
     ),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from babam_jax import errors
 from babam_jax.models.pretrained import weight_file
 from babam_jax.models.pretrained.node import Node
 from babam_jax.models.pretrained.pickle_reader import RefusedError, shown
@@ -38,17 +37,8 @@ def read(path: pathlib.Path, remedy: str) -> list[Node]:
   Raises:
     UserError: the file is not there, or is not such a file.
   """
-  if not path.is_file():
-    raise errors.UserError(
-      f"weights file {path}: not found; expected a file in dlib's format. "
-      f'{remedy}'
-    )
-  try:
-    if path.stat().st_size > _LARGEST:
-      raise RefusedError(f'it has more than {_LARGEST:,} bytes')
+  with weight_file.guarded(path, _LARGEST, "a file in dlib's format", remedy):
     return list(_folded(_layers(_Bytes(path.read_bytes()))))
-  except RefusedError as error:
-    raise weight_file.refused(path, error, remedy) from None
 
 
 class _Bytes:

