@@ -19,6 +19,7 @@ ORDER = (
     'settings',
     'invocation',
     'cpu',
+    'gpu',
   ),
   ('data', 'models'),
   ('training',),

@@ -1,5 +1,6 @@
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from babam_jax import errors
 from babam_jax.attacks import (
   collision,
   optimizers,
+  pace,
   pairing,
   poison_set,
   trigger,
 )
 from babam_jax.models import initial
+from babam_jax.training import parallel
 
 ORIGIN = initial.Origin('linear', '', '', [], ['kernel'])
 
@@ -164,6 +167,53 @@ def test_padding_rows_change_nothing(rng):
   np.testing.assert_array_equal(bare.pairs, padded.pairs)
 
 
+@pytest.mark.parametrize('steps', [3, 10, 64])
+@pytest.mark.parametrize('stop_distance', [0.0, 3.0])
+def test_batches_and_steps_at_once_change_nothing(rng, steps, stop_distance):
+  """As a GPU takes them: up to rounding, what a CPU makes one by one."""
+  params = rng.normal(size=(6 * 6 * 3, 4)).astype(np.float32) / 4
+  pictures = rng.integers(100, 150, (2, 8, 6, 6, 3), np.uint8)
+  spec = make_spec(
+    optimizer='l2', iterations=25, pair_every=10, stop_distance=stop_distance
+  )
+  batches = [tuple(pictures[:, :3]), tuple(pictures[:, 3:])]
+  one_by_one = collision.Crafter(linear_features, params, spec, steps=1)
+  apart = [one_by_one.craft(*batch, rows=5) for batch in batches]
+  taken = []
+  together = collision.Crafter(linear_features, params, spec, steps=steps)
+  found = list(
+    together.craft_batches(
+      batches, rows=5, places=3, on_steps=lambda n, distance: taken.append(n)
+    )
+  )
+  assert len(found) == 2 and sum(taken) <= 25
+  assert set(taken) <= {min(steps, 10), 10 % steps, 5 % steps, 5}
+  for a, b in zip(apart, found, strict=True):
+    np.testing.assert_array_equal(a.pairs, b.pairs)
+    differing = np.abs(a.images.astype(int) - b.images)
+    assert differing.max() <= 1 and (differing > 0).mean() < 0.02
+
+
+def test_what_a_gpu_takes_at_once_follows_from_its_memory(monkeypatch):
+  def squares(params, images):
+    doubled = 2 * images.reshape(len(images), -1)  # freed before the square
+    return (doubled @ params) ** 2
+
+  params = np.zeros((108, 10), np.float32)
+  picture = jax.ShapeDtypeStruct((6, 6, 3), np.float32)
+
+  def at_once():
+    return pace.pictures_at_once(squares, params, picture)
+
+  assert at_once() == 0  # a CPU
+  each, shared = 4 * 3 * 108, 4 * 1080
+  for memory, expected in ((40 * each, 20), (1, 1), (1 << 40, 1024)):
+    monkeypatch.setattr(
+      parallel, 'device_memory', lambda n=memory: 2 * shared + n
+    )
+    assert at_once() == expected * parallel.num_devices()
+
+
 @pytest.mark.parametrize('fail_at', [0, 1, 2])
 def test_a_killed_set_continues_with_the_same_bytes(
   rng, tmp_path, monkeypatch, fail_at
@@ -185,7 +235,7 @@ def test_a_killed_set_continues_with_the_same_bytes(
     )
 
   whole, patched = make(tmp_path / 'undisturbed')
-  craft, calls = collision.Crafter.craft, []
+  craft, calls = collision.Crafter.craft_batches, []
 
   def dying(*args, **kwargs):
     if len(calls) == fail_at:
@@ -194,7 +244,7 @@ def test_a_killed_set_continues_with_the_same_bytes(
     return craft(*args, **kwargs)
 
   with monkeypatch.context() as context:
-    context.setattr(collision.Crafter, 'craft', dying)
+    context.setattr(collision.Crafter, 'craft_batches', dying)
     with pytest.raises(KeyboardInterrupt):
       make(tmp_path / 'killed')
   resumed, _ = make(tmp_path / 'killed')

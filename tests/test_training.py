@@ -189,11 +189,16 @@ def test_shard_refuses_what_does_not_divide(monkeypatch):
     parallel.shard(np.zeros((0, 2)))
 
 
-def test_map_batches_keeps_order_and_count():
+@pytest.mark.parametrize('memory', [None, 1 << 30])
+def test_map_batches_keeps_order_and_count(memory, monkeypatch):
+  """Also where batches are under way while others are fetched."""
+  monkeypatch.setattr(parallel, 'device_memory', lambda: memory)
   fn = parallel.mapped(lambda scale, x: x * scale, 1, 1)
   x = np.arange(23, dtype=np.float32)
-  found = parallel.map_batches(fn, np.float32(2), (x,), 5)
+  done = []
+  found = parallel.map_batches(fn, np.float32(2), (x,), 3, done.append)
   np.testing.assert_array_equal(found, 2 * x)
+  assert sum(done) == 23
 
 
 def make_recognizer(model='alexnet', frozen='trunk', **changes):

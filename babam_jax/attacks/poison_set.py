@@ -5,6 +5,7 @@ import pathlib
 from typing import NamedTuple, cast
 
 import numpy as np
+import tqdm
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import files, seeds, settings
@@ -128,6 +129,16 @@ def pair_up(
   return targets, sources
 
 
+def _advance(bar: tqdm.tqdm, batches: int) -> collision.OnSteps:
+  """What moves a bar that counts the steps of all batches."""
+
+  def on_steps(steps: int, distance: float) -> None:
+    bar.update(steps * batches)
+    bar.set_postfix(distance=f'{distance:.3g}', refresh=False)
+
+  return on_steps
+
+
 def craft_set(
   surrogate: Surrogate,
   spec: CollisionSpec,
@@ -164,25 +175,29 @@ def craft_set(
     surrogate.features, surrogate.variables, spec, evasion
   )
   batches = parallel.even_batches(len(targets), spec.batch_size)
-  finished = []
   total = len(batches) * spec.iterations
   with (
     files.scratch_folder(scratch) as folder,
     progress_bar(total, 'crafting poison', 'step') as bar,
   ):
-    for number, rows in enumerate(batches):
-      path = folder / f'batch{number:05d}.npz'
-      if not path.exists():
-
-        def on_iteration(distance: float) -> None:
-          bar.update()
-          bar.set_postfix(distance=f'{distance:.3g}', refresh=False)
-
-        made = crafter.craft(
-          targets[rows], patched[rows], len(batches[0]), on_iteration
-        )
-        made = made._replace(pairs=rows[made.pairs])
-        files.write_arrays(path, made._asdict())
-      finished.append(Poison(**files.read_arrays(path)))
-      bar.update((number + 1) * spec.iterations - bar.n)
+    paths = [folder / f'batch{n:05d}.npz' for n in range(len(batches))]
+    wanted = [n for n, path in enumerate(paths) if not path.exists()]
+    bar.update((len(batches) - len(wanted)) * spec.iterations)
+    waves = parallel.even_batches(
+      len(wanted), crafter.batches_at_once(targets[0])
+    )
+    for wave in waves if wanted else ():
+      here = [wanted[place] for place in wave]
+      done_before = bar.n
+      found = crafter.craft_batches(
+        [(targets[batches[n]], patched[batches[n]]) for n in here],
+        rows=len(batches[0]),
+        places=len(waves[0]),
+        on_steps=_advance(bar, len(here)),
+      )
+      for n, made in zip(here, found, strict=True):
+        made = made._replace(pairs=batches[n][made.pairs])
+        files.write_arrays(paths[n], made._asdict())
+      bar.update(done_before + len(here) * spec.iterations - bar.n)
+    finished = [Poison(**files.read_arrays(path)) for path in paths]
   return Poison(*map(np.concatenate, zip(*finished, strict=True))), patched

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import babam_jax
-from babam_jax import cpu, invocation
+from babam_jax import cpu, gpu, invocation
 
 VERBS = ('run', 'sanitize', 'pirm', 'weights', 'sweep', 'report', 'artifacts')
 _PERSONALIZE = 'personalize'  # after 'pirm'
@@ -47,6 +47,7 @@ def start(verb: str, argv: Sequence[str]) -> None:
 
 def _start(verb: str, argv: Sequence[str]) -> None:
   cpu.configure()  # before JAX is loaded
+  gpu.configure()
   # That a home cannot be written to slows matplotlib down, and no more.
   logging.getLogger('matplotlib').setLevel(logging.ERROR)
   called, *options = argv

@@ -20,6 +20,12 @@ def _processor() -> str:
   return platform.processor() or platform.machine()
 
 
+def _device(device: jax.Device) -> str:
+  name = f'{device.platform} {device.id}'
+  known = device.device_kind.lower() == device.platform
+  return name if known else f'{name} ({device.device_kind})'
+
+
 def describe(command: str) -> dict[str, Any]:
   """Command, versions and hardware, for `environment.json` and the report."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
@@ -29,7 +35,5 @@ def describe(command: str) -> dict[str, Any]:
     **versions,
     'processor': _processor(),
     'cores': os.cpu_count(),
-    'devices': ', '.join(
-      f'{device.platform} {device.id}' for device in jax.local_devices()
-    ),
+    'devices': ', '.join(map(_device, jax.local_devices())),
   }

@@ -8,6 +8,7 @@ what `unshard` gathers and what mapped functions sum.
 asked for; to move to `jax.shard_map`, change this file alone.
 """
 
+import collections
 import math
 import os
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from jaxtyping import Array, Int, PyTree, Shaped
 from babam_jax import errors
 
 AXIS = 'devices'
+# A GPU computes while the host prepares the next batches; a CPU does both.
+_BATCHES_AHEAD = 4
 
 
 def join_processes(
@@ -88,6 +91,15 @@ def from_first(tree: PyTree) -> PyTree:
 def num_devices() -> int:
   """The number of devices of all processes together."""
   return jax.device_count()
+
+
+def device_memory() -> int | None:
+  """The bytes that a device lends to this process; None for a CPU, whose memory
+  is the machine's."""
+  if jax.default_backend() == 'cpu':
+    return None
+  found = jax.local_devices()[0].memory_stats() or {}
+  return found.get('bytes_limit')
 
 
 def check_platform() -> None:
@@ -267,10 +279,20 @@ def map_batches(
   shared = replicate(shared)
   batches = even_batches(len(rows[0]), batch_size)
   size = round_up(len(batches[0]))
-  results = []
+  ahead = 0 if device_memory() is None else _BATCHES_AHEAD
+  begun, results = collections.deque(), []
+
+  def finish() -> None:
+    batch, result = begun.popleft()
+    results.append(unshard(result)[: len(batch)])
+    on_batch(len(batch))
+
   for batch in batches:
     here = slice(batch[0], batch[-1] + 1)
     sharded = (shard(pad_rows(x[here], size)) for x in rows)
-    results.append(unshard(fn(shared, *sharded))[: len(batch)])
-    on_batch(len(batch))
+    begun.append((batch, fn(shared, *sharded)))
+    if len(begun) > ahead:
+      finish()
+  while begun:
+    finish()
   return np.concatenate(results)

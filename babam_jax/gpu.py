@@ -1,0 +1,29 @@
+"""Two settings that make XLA compile sooner for an NVIDIA GPU.
+
+On an H100 with JAX 0.11 the first step of crafting took 42 seconds without
+them, 17 with them, and was no slower for it (`results/gpu`). What the user has
+set in `XLA_FLAGS` is kept. The commands apply them when they start, if JAX's
+plugin for CUDA is installed.
+"""
+
+import importlib.util
+import os
+
+_PLUGINS = ('jax_cuda12_plugin', 'jax_cuda13_plugin')
+# XLA would compile each fusion, and each matrix product, with Triton, too, to
+# see which is faster.
+_FLAGS = {
+  '--xla_gpu_experimental_enable_fusion_autotuner': 'false',
+  '--xla_gpu_enable_triton_gemm': 'false',
+}
+
+
+def configure() -> None:
+  """Sets `XLA_FLAGS`, which JAX reads when it first computes."""
+  flags = os.environ.get('XLA_FLAGS', '')
+  if flags and not flags.lstrip().startswith('-'):
+    return  # the user has named a file of flags
+  if not any(importlib.util.find_spec(name) for name in _PLUGINS):
+    return
+  chosen = [f'{k}={v}' for k, v in _FLAGS.items() if k not in flags]
+  os.environ['XLA_FLAGS'] = ' '.join([flags, *chosen]).strip()
