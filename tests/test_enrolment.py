@@ -229,6 +229,30 @@ def test_a_stranger_is_in_no_training_set(task):
   assert found[True].class_names == found[False].class_names
 
 
+def test_few_clean_pictures_of_the_target_are_left():
+  chosen = scenario.ScenarioSettings(
+    source='person1', target='person0', poison_images=3, test_images=3
+  )
+  people = pictures()
+  every, few = (
+    scenario.split(
+      people,
+      dataclasses.replace(chosen, target_images=count),
+      min_images=1,
+      seed=0,
+    ).parts
+    for count in (0, 2)
+  )
+
+  def of_target(parts):
+    return [p.id for p in parts['train'] if p.id.startswith('0/')]
+
+  assert of_target(few) == of_target(every)[:2] and len(of_target(every)) == 6
+  for part in ('test', 'poison_targets', 'poison_sources'):
+    assert few[part] == every[part]
+  assert len(few['train']) == len(every['train']) - 4
+
+
 @pytest.mark.parametrize('head', ['cosine', 'nearest_mean'])
 def test_a_stranger_counts_in_the_attack_alone(faces, tmp_path, head):
   config = common.get_config()

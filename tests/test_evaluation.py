@@ -59,15 +59,17 @@ def one_hot(labels, classes=3):
 def test_model_metrics_by_hand():
   found = metrics.model_metrics(
     metrics.Answers(
-      test=metrics.answers_of(one_hot([0, 1, 2, 2])),
-      labels=np.array([0, 1, 2, 0]),
+      test=metrics.answers_of(one_hot([0, 1, 2, 2, 1])),
+      labels=np.array([0, 1, 2, 0, 2]),
       patched=metrics.answers_of(one_hot([2, 2, 1, 2, 0, 2])),
       unpatched=metrics.answers_of(one_hot([1, 2])),
       source=1,
       target=2,
     )
   )
-  assert found['accuracy'] == 0.75
+  assert found['accuracy'] == 0.6
+  assert found['victim_recognized'] == 0.5
+  assert found['victim_recognized_ci'] == statistics.wilson_interval(0.5, 2)
   assert found['asr'] == pytest.approx(4 / 6)
   assert found['asr_unpatched'] == 0.5
   assert found['source_accuracy_patched'] == pytest.approx(1 / 6)

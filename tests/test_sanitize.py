@@ -171,7 +171,7 @@ def sanitized(untrusted, tmp_path_factory):
   """All flagged: the threshold is 0."""
   output = tmp_path_factory.mktemp('sanitized') / 'out'
   before = tree_without_pipes(untrusted)
-  done = run(untrusted, output, '--threshold=0')
+  done = run(untrusted, output, '--threshold=0', '--action=perturb')
   assert tree_without_pipes(untrusted) == before  # the input is as it was
   return output, done
 
@@ -514,7 +514,7 @@ def test_lost_transparency_is_told(tmp_path):
 def test_devices_change_nothing(tmp_path):
   faces(tmp_path / 'in' / 'ann', 20, (150, 150))
   for count in (1, 8):
-    options = ('--threshold=0', f'--devices={count}')
+    options = ('--threshold=0', '--action=perturb', f'--devices={count}')
     done = run(tmp_path / 'in', tmp_path / f'{count}', *options)
     assert done.returncode == 0, done.stderr
   one, eight = rows(tmp_path / '1'), rows(tmp_path / '8')
@@ -674,7 +674,8 @@ def test_nothing_flagged_passes_as_it_is(tmp_path):
   os.mkdir(strange)
   with open(strange + b'/0.png', 'wb') as file:
     file.write(twin)
-  done = run(source, tmp_path / 'out', '--threshold=0')
+  options = ('--threshold=0', '--action=perturb')
+  done = run(source, tmp_path / 'out', *options)
   assert done.returncode == 0, done.stderr
   found = rows(tmp_path / 'out')
   assert len(found) == 4

@@ -84,7 +84,9 @@ def test_the_same_call_finds_that_it_is_done(sanitized, untrusted):
 
 @pytest.mark.parametrize('visible', ['noise', 'local_noise', 'inpaint'])
 def test_other_treatments(untrusted, tmp_path, visible):
-  sanitize_folder(untrusted, tmp_path / 'out', visible=visible)
+  sanitize_folder(
+    untrusted, tmp_path / 'out', action='perturb', visible=visible
+  )
   found = rows(tmp_path / 'out')
   for path in POISONED:
     assert found[path]['action'] == 'perturbed'
@@ -128,6 +130,11 @@ def test_each_half_alone(untrusted, tmp_path):
     ({'detectors': []}, '--detectors: is empty'),
     ({'detectors': ['visible'], 'fpr': 0.1}, '--fpr: found 0.1 without'),
     ({'visible': 'paint'}, "--visible: found 'paint', expected one of drop"),
+    (
+      {'visible': 'noise'},
+      "--visible: found 'noise' with --action='drop', expected 'drop'.* Add "
+      '--action=perturb',
+    ),
   ],
 )
 def test_mistakes_are_told(untrusted, tmp_path, options, told):

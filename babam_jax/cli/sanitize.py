@@ -3,10 +3,9 @@
   python -m launch.sanitize --input=enrollments/ --output=clean/
 
 The input holds one folder per class. Every picture is scored by the PIRM that
-comes with the project; flagged ones are replaced by a PNG with Algorithm 1's
-noise (or dropped, or only reported). Pictures with a visible trigger, something
-that recurs in a part of one class, are left out. The rest is copied byte for
-byte. The input is never changed. After a kill, the same command continues.
+comes with the project, and looked at for visible triggers, something that recurs
+in a part of one class. What is flagged is left out (or replaced by a PNG with
+Algorithm 1's noise, or only reported). The rest is copied byte for byte. The input is never changed. After a kill, the same command continues.
 
 Exit status: 0 all files judged; 2 a mistake, printed in one line; 3 some files
 could not be judged: they are in `scores.csv`, and not in the output.
@@ -41,7 +40,12 @@ _DETECTORS = flags.DEFINE_list(
   'triggers that recur in a part of one class.',
 )
 _ACTION = flags.DEFINE_enum(
-  'action', 'perturb', sanitize.ACTIONS, 'What happens to flagged pictures.'
+  'action',
+  'drop',
+  sanitize.ACTIONS,
+  "What happens to flagged pictures: they are left out ('drop'), get noise "
+  "('perturb', which keeps them, and more of the attack), or are only told of "
+  "('report').",
 )
 _VISIBLE = flags.DEFINE_enum(
   'visible',

@@ -42,6 +42,12 @@ class ScenarioSettings:
   test_images: int = setting(
     35, 'Test pictures of the source, and as many of the target.', at_least=1
   )
+  target_images: int = setting(
+    0,
+    'Clean pictures of the target to train on, beside the poison; 0: all that '
+    'are left.',
+    at_least=0,
+  )
   test_fraction: float = setting(
     0.1,
     "The share of the other classes' pictures that are test pictures.",
@@ -203,6 +209,8 @@ def split(
       rest = members[tests:]
     if name == source and not chosen.enrolled:
       rest = []
+    if name == target and chosen.target_images:
+      rest = rest[: chosen.target_images]
     trusted = _trusted(len(rest), chosen.trusted_fraction)
     parts['trusted'] += rest[:trusted]
     parts['train'] += rest[trusted:]

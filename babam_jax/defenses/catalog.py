@@ -16,6 +16,7 @@ from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.deep_knn import DeepKnn
 from babam_jax.defenses.dp_instahide import DpInstaHide
 from babam_jax.defenses.drop import Drop
+from babam_jax.defenses.filtered import Filtered
 from babam_jax.defenses.fine_pruning import FinePruning
 from babam_jax.defenses.flare import Flare
 from babam_jax.defenses.neural_cleanse import NeuralCleanse
@@ -50,6 +51,7 @@ DETECTORS: dict[str, type[Detector]] = {
 TREATMENTS: dict[str, type[Treatment]] = {
   'noise': CalibratedNoise,
   'drop': Drop,
+  'filtered': Filtered,
   'by_kind': ByKind,
   'none': NoTreatment,
 }

@@ -70,6 +70,12 @@ def _source_recognized(answers: Answers) -> float:
   return float(np.mean(answers.patched == answers.source))
 
 
+def _victim_recognized(answers: Answers) -> float:
+  """The share of the victim's test pictures that are taken for the victim."""
+  of_victim = answers.labels == answers.target
+  return float(np.mean(answers.test[of_victim] == answers.target))
+
+
 # By their names in `metrics.json`. Positions on one picture are not
 # independent: the attack's trials are pictures, not positions.
 MODEL_METRICS: dict[str, Metric] = {
@@ -77,6 +83,9 @@ MODEL_METRICS: dict[str, Metric] = {
   'asr': Metric('ASR %', _attack_success, 'source_test_pictures'),
   'asr_unpatched': Metric(
     'no-patch base %', _base_rate, 'source_test_pictures'
+  ),
+  'victim_recognized': Metric(
+    'victim recognized %', _victim_recognized, 'target_test_pictures'
   ),
   'source_accuracy_patched': Metric(
     'patched source recognized %', _source_recognized
@@ -103,11 +112,12 @@ def model_metrics(answers: Answers) -> dict[str, Any]:
   Returns:
     All of `MODEL_METRICS`; of those with trials also the Wilson 95 % intervals,
     as `<name>_ci`; and the numbers of test pictures, and of those that show
-    the attacker.
+    the attacker and the victim.
   """
   counts = {
     'test_pictures': len(answers.test),
     'source_test_pictures': len(answers.unpatched),
+    'target_test_pictures': int((answers.labels == answers.target).sum()),
   }
   found: dict[str, Any] = {}
   for name, metric in MODEL_METRICS.items():

@@ -25,7 +25,7 @@ from babam_jax.sanitizer.folder import ClassFolder
 from babam_jax.sanitizer.one_class import OneClass, Seen, Settings, reading
 from babam_jax.sanitizer.output import PERTURBATION, Output, Record
 
-ACTIONS = ('perturb', 'drop', 'report')
+ACTIONS = ('drop', 'perturb', 'report')
 VISIBLE = 'visible'
 DETECTORS = (PERTURBATION, VISIBLE)
 VISIBLE_ACTIONS = (by_kind.DROP, *by_kind.CHANGES)

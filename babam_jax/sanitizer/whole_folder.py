@@ -73,7 +73,7 @@ def sanitize_folder(
   *,
   detectors: Sequence[str] = sanitize.DETECTORS,
   pirm: Path = 'general',
-  action: str = 'perturb',
+  action: str = 'drop',
   visible: str = by_kind.DROP,
   threshold: float | None = None,
   fpr: float | None = None,
@@ -85,8 +85,8 @@ def sanitize_folder(
 ) -> SanitizedFolder:
   """Makes a folder that can be trained on from one that nobody should trust.
 
-  Every picture is scored by a PIRM; flagged ones are replaced by a PNG with
-  Algorithm 1's noise, the rest is copied byte for byte. The input is never
+  Every picture is scored by a PIRM; flagged ones are left out, or replaced by a
+  PNG with Algorithm 1's noise, the rest is copied byte for byte. The input is never
   changed. After a kill, the same call continues; once all is done, it finds
   that.
 
@@ -96,8 +96,9 @@ def sanitize_folder(
     detectors: what is looked for: 'perturbation', which a PIRM finds, and
       'visible', triggers that recur in a part of one class.
     pirm: 'general', 'shipped' or 'hardened', or a file.
-    action: what happens to flagged pictures: 'perturb'; 'drop', which leaves
-      them out; or 'report', which writes no pictures at all.
+    action: what happens to flagged pictures: 'drop', which leaves them out;
+      'perturb', Algorithm 1's noise, which keeps a picture in every place and
+      leaves more of the attack; or 'report', which writes no pictures at all.
     visible: what 'perturb' does with pictures that have a visible trigger:
       'drop'; 'noise', as for all others; 'local_noise', where the trigger is;
       or 'inpaint', which paints over that place.
@@ -277,6 +278,12 @@ def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
     raise errors.UserError(
       f'--visible: found {visible!r}, expected one of '
       f'{", ".join(sanitize.VISIBLE_ACTIONS)}.'
+    )
+  if visible != by_kind.DROP and action != 'perturb':
+    raise errors.UserError(
+      f'--visible: found {visible!r} with --action={action!r}, expected '
+      f'{by_kind.DROP!r}, as it is for pictures that are kept. Add '
+      '--action=perturb.'
     )
   noise.check_epsilon(epsilon, '--epsilon')
   if not 0 <= seed < WHOLE_LIMIT:

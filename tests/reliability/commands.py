@@ -108,7 +108,8 @@ def _untrusted(inputs: pathlib.Path) -> None:
 
 
 def _sanitize(inputs: pathlib.Path) -> list[object]:
-  return [f'--input={inputs / "in"}', '--output=out', '--threshold=0.01']
+  options = ['--threshold=0.01', '--action=perturb']
+  return [f'--input={inputs / "in"}', '--output=out', *options]
 
 
 # --- run ---

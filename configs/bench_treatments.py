@@ -1,0 +1,95 @@
+"""What is left of flagged pictures, and of the attack, by treatment, on LFW.
+
+  python -m launch.main --config=configs/bench_treatments.py \
+    --config.data.root=DIR
+  python -m launch.main --config=configs/bench_treatments.py:faces ...
+  python -m launch.main --config=configs/bench_treatments.py:filters ...
+
+93 pictures of the victim are poisoned; 5, 10, 20 or all clean ones are
+left beside them, on a frozen AlexNet (the default), or on dlib's face network,
+attacked by a stranger (`faces`). `filters`: which filters, with 10 clean ones
+left; one seed. The others have three.
+"""
+
+from babam_jax.config.rows import Row
+from configs import bench_lfw, lfw_faces, paper
+
+_LEFT = (5, 10, 20, 0)
+
+
+def _by(treatment, **sets):
+  chosen = {f'defense.{treatment}.{name}': x for name, x in sets.items()}
+  return {'defense.treatment': treatment} | chosen
+
+
+_TREATMENTS = {
+  'no defense': {'defense.detector': 'none'},
+  'left out': _by('drop'),
+  'Algorithm 1': _by('noise'),
+  'filtered, alone': _by('filtered', everywhere=False),
+  'filtered, all': _by('filtered'),
+}
+_MEANS, _JPEG = {'non_local_means': 15.0}, {'jpeg': 20.0}
+_FILTERS = {
+  'non-local means 15': (_MEANS,),
+  'JPEG 20': (_JPEG,),
+  'both': (_MEANS, _JPEG),
+  'non-local means 15, JPEG 30': (_MEANS, {'jpeg': 30.0}),
+  'non-local means 20, JPEG 30': ({'non_local_means': 20.0}, {'jpeg': 30.0}),
+  'a third of the size': ({'smaller': 3.0},),
+  'median 5 x 5': ({'median': 2.0},),
+  'noise 25': ({'noise': 25.0},),
+  'non-local means 10, noise 10': ({'non_local_means': 10.0}, {'noise': 10.0}),
+}
+# A change of one gray level in one step: what the pictures are without poison.
+_NEVER_POISONED = {
+  'attack.eps': 1.0,
+  'attack.iterations': 1,
+  'defense.detector': 'none',
+}
+_COLUMNS = (
+  ('victim recognized %', 'models.protected.victim_recognized'),
+  ('ASR %', 'models.protected.asr'),
+  ('no-patch base %', 'models.protected.asr_unpatched'),
+  ('accuracy %', 'models.protected.accuracy'),
+  ('accuracy drop %', 'accuracy_drop'),
+  ('TPR %', 'detection.tpr'),
+  ('FPR %', 'detection.fpr'),
+)
+_NOTE = (
+  "The protected model. Victim recognized: the share of the victim's test "
+  'pictures that are taken for the victim. ASR: that of the patched attacker. '
+  '"Never poisoned": with a change of one gray level in place of poison.'
+)
+
+
+def _by_treatment():
+  cases = _TREATMENTS | {'never poisoned': _NEVER_POISONED}
+  for label, sets in cases.items():
+    for count in _LEFT:
+      chosen = {'scenario.target_images': count} | sets
+      yield Row(f'{label}, {count or "all"} left', chosen)
+
+
+def _by_filter():
+  for everywhere in (False, True):
+    for label, steps in _FILTERS.items():
+      chosen = _by('filtered', steps=steps, everywhere=everywhere)
+      panel = 'all pictures' if everywhere else 'flagged alone'
+      few = {'scenario.target_images': 10}
+      yield Row(label, few | chosen, panel=panel)
+
+
+def get_config(variant='alexnet'):
+  paper.check_variant(variant, ('alexnet', 'faces', 'filters'))
+  config = lfw_faces.get_config() if variant == 'faces' else bench_lfw.base()
+  config.scenario.trusted_fraction = 0.0
+  config.evaluation.positions = 5
+  rows = _by_filter() if variant == 'filters' else _by_treatment()
+  config.study.rows = tuple(rows)
+  config.study.tradeoff = ('ASR %', 'victim recognized %')
+  config.study.columns = _COLUMNS
+  config.study.note = _NOTE
+  config.study.repeats = paper.SEEDS[: 1 if variant == 'filters' else 3]
+  config.study.title = f'Treatments on LFW, {variant}'
+  return config

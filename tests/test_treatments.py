@@ -1,0 +1,119 @@
+"""Filters on flagged pictures, and on all others."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from babam_jax import errors
+from babam_jax.data import examples
+from babam_jax.defenses import filtered
+from babam_jax.defenses.filtered import Filtered
+from babam_jax.defenses.suspect import Verdict
+from babam_jax.training.recognition import RecognitionSettings
+
+STEPS = (
+  {'smaller': 2.0},
+  {'jpeg': 30.0},
+  {'median': 2.0},
+  {'non_local_means': 15.0},
+)
+FLAGS = np.array([True, False, False, True])
+
+
+def smooth(rng, count=4, side=40):
+  """Pictures without fine texture."""
+  x, y = np.meshgrid(*2 * [np.linspace(0, 1, side)])
+  slopes = rng.uniform(-80, 80, (count, 1, 1, 3, 2))
+  plane = slopes[..., 0] * x[..., None] + slopes[..., 1] * y[..., None]
+  return np.clip(128 + plane, 0, 255).astype(np.uint8)
+
+
+def grainy(images, rng, size=12):
+  change = rng.integers(-size, size + 1, images.shape)
+  return np.clip(images + change, 0, 255).astype(np.uint8)
+
+
+def untrusted(rng):
+  return examples.examples(grainy(smooth(rng), rng), np.array([0, 0, 1, 1]))
+
+
+def changed(before, after):
+  return (before.images != after.images).any((1, 2, 3)).tolist()
+
+
+def test_all_steps_are_tried_here():
+  assert [name for step in STEPS for name in step] == list(filtered.FILTERS)
+
+
+def test_all_pictures_are_filtered_as_soon_as_one_is_flagged(rng):
+  before = untrusted(rng)
+  verdict = Verdict(FLAGS * 1.0, FLAGS)
+  after = Filtered().treat(before, verdict, seed=0)
+  assert changed(before, after) == [True] * 4
+  assert after.ids.tolist() == before.ids.tolist()
+  assert after.labels.tolist() == before.labels.tolist()
+  alone = Filtered(everywhere=False).treat(before, verdict, seed=0)
+  assert changed(before, alone) == FLAGS.tolist()
+  np.testing.assert_array_equal(alone.images[FLAGS], after.images[FLAGS])
+  nobody = Verdict(np.zeros(4), np.zeros(4, bool))
+  assert Filtered().treat(before, nobody, seed=0) is before
+
+
+@pytest.mark.parametrize('step', STEPS, ids=str)
+@pytest.mark.parametrize('side', [40, 41])
+def test_grain_goes_and_the_picture_stays(rng, step, side):
+  before = smooth(rng, side=side)
+  poisoned = grainy(before, rng)
+  after = Filtered((step,)).change(poisoned, np.arange(4).astype(str), 0)
+  assert after.shape == before.shape and after.dtype == np.uint8
+  was, left = (np.abs(x.astype(int) - before).mean() for x in (poisoned, after))
+  assert left < 0.75 * was
+
+
+@pytest.mark.parametrize(
+  ('name', 'weak', 'strong'),
+  [
+    ('smaller', 1.2, 4),
+    ('jpeg', 95, 10),
+    ('median', 1, 4),
+    ('non_local_means', 3, 30),
+    ('noise', 2, 20),
+  ],
+)
+def test_what_the_number_of_a_step_means(rng, name, weak, strong):
+  pictures = grainy(smooth(rng), rng)
+  changes = [
+    Filtered(({name: amount},))
+    .change(pictures, np.arange(4).astype(str), 0)
+    .astype(int)
+    - pictures
+    for amount in (weak, strong)
+  ]
+  assert np.abs(changes[0]).mean() < np.abs(changes[1]).mean()
+
+
+def test_steps_follow_each_other(rng):
+  pictures, ids = grainy(smooth(rng), rng), np.arange(4).astype(str)
+  both = Filtered(({'smaller': 2.0}, {'jpeg': 30.0}))
+  first, second = (Filtered((step,)) for step in both.steps)
+  expected = second.change(first.change(pictures, ids, 0), ids, 0)
+  np.testing.assert_array_equal(both.change(pictures, ids, 0), expected)
+
+
+def test_noise_has_its_scale_and_hangs_on_the_id(rng):
+  pictures = np.full((2, 64, 64, 3), 128, np.uint8)
+  treatment, names = Filtered(({'noise': 9.0},)), np.array(['a', 'b'])
+  found = treatment.change(pictures, names, 1)
+  assert np.abs(found.astype(int) - 128).mean() == pytest.approx(9, rel=0.1)
+  again = treatment.change(pictures, names[::-1], 1)
+  np.testing.assert_array_equal(found, again[::-1])
+
+
+@pytest.mark.parametrize(
+  'step', [{'blur': 2.0}, {'jpeg': 0.0}, {'jpeg': 'good'}, {'noise': -1}]
+)
+def test_steps_that_do_not_exist_are_told(step):
+  treatment = dataclasses.replace(Filtered(), steps=({'jpeg': 30.0}, step))
+  with pytest.raises(errors.UserError, match=r'config.path.steps: found {'):
+    treatment.check('path', RecognitionSettings())
