@@ -25,6 +25,7 @@ if TYPE_CHECKING:
   from babam_jax.config.schema import default_config
   from babam_jax.cpu import configure as configure_cpu
   from babam_jax.data.examples import Examples, examples
+  from babam_jax.defenses.filtered import Filtered
   from babam_jax.defenses.noising import sanitize
   from babam_jax.defenses.pirm import Pirm, load_pirm
   from babam_jax.defenses.suspect import Verdict
@@ -38,6 +39,7 @@ __all__ = [
   'Blended',
   'Crafted',
   'Examples',
+  'Filtered',
   'HiddenTrigger',
   'LabelConsistent',
   'Pirm',
@@ -59,6 +61,7 @@ _PLACES = {
   'BadNets': ('attacks.badnets', 'BadNets'),
   'Blended': ('attacks.blended', 'Blended'),
   'Crafted': ('attacks.base', 'Crafted'),
+  'Filtered': ('defenses.filtered', 'Filtered'),
   'HiddenTrigger': ('attacks.hidden_trigger', 'HiddenTrigger'),
   'LabelConsistent': ('attacks.label_consistent', 'LabelConsistent'),
   'Examples': ('data.examples', 'Examples'),

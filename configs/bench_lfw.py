@@ -42,6 +42,7 @@ _BOTH = ('both halves', 'both_halves', None)
 _QUICK = (
   *_BY_PIRM,
   ('constant noise', 'constant_noise', None),
+  ('filtered, all', 'filtered', None),
   ('noise on whole class', 'whole_class_noise', None),
   ('known poison left out', 'drop_known_poison', None),
   ('Activation Clustering', 'activation_clustering', None),

@@ -3,9 +3,10 @@
   python -m launch.sanitize --input=enrollments/ --output=clean/
 
 The input holds one folder per class. Every picture is scored by the PIRM that
-comes with the project, and looked at for visible triggers, something that recurs
+comes with the project, and searched for visible triggers, something that recurs
 in a part of one class. What is flagged is left out (or replaced by a PNG with
-Algorithm 1's noise, or only reported). The rest is copied byte for byte. The input is never changed. After a kill, the same command continues.
+Algorithm 1's noise, or only reported). The rest is copied byte for byte. The
+input is never changed. After a kill, the same command continues.
 
 Exit status: 0 all files judged; 2 a mistake, printed in one line; 3 some files
 could not be judged: they are in `scores.csv`, and not in the output.

@@ -85,10 +85,10 @@ def sanitize_folder(
 ) -> SanitizedFolder:
   """Makes a folder that can be trained on from one that nobody should trust.
 
-  Every picture is scored by a PIRM; flagged ones are left out, or replaced by a
-  PNG with Algorithm 1's noise, the rest is copied byte for byte. The input is never
-  changed. After a kill, the same call continues; once all is done, it finds
-  that.
+  Every picture is scored by a PIRM; flagged ones are left out, or replaced by
+  a PNG with Algorithm 1's noise, the rest is copied byte for byte. The input is
+  never changed. After a kill, the same call continues; once all is done, it
+  finds that.
 
   Args:
     input: a folder of class folders, of any depth.
