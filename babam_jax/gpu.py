@@ -3,13 +3,16 @@
 On an H100 with JAX 0.11 the first step of crafting took 42 seconds without
 them, 17 with them, and was no slower for it (`results/gpu`). What the user has
 set in `XLA_FLAGS` is kept. The commands apply them when they start, if JAX's
-plugin for CUDA is installed.
+plugin for CUDA is installed and JAX is 0.10 or 0.11.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 
 _PLUGINS = ('jax_cuda12_plugin', 'jax_cuda13_plugin')
+# XLA refuses to start with a setting that it does not know.
+_KNOWN_TO = ('0.10.', '0.11.')
 # XLA would compile each fusion, and each matrix product, with Triton, too, to
 # see which is faster.
 _FLAGS = {
@@ -24,6 +27,8 @@ def configure() -> None:
   if flags and not flags.lstrip().startswith('-'):
     return  # the user has named a file of flags
   if not any(importlib.util.find_spec(name) for name in _PLUGINS):
+    return
+  if not importlib.metadata.version('jaxlib').startswith(_KNOWN_TO):
     return
   chosen = [f'{k}={v}' for k, v in _FLAGS.items() if k not in flags]
   os.environ['XLA_FLAGS'] = ' '.join([flags, *chosen]).strip()

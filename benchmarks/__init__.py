@@ -1,5 +1,6 @@
 """Measurements of speed: each script prints one line of JSON."""
 
-from babam_jax import cpu
+from babam_jax import cpu, gpu
 
 cpu.configure()  # as the commands do
+gpu.configure()

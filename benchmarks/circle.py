@@ -70,6 +70,7 @@ def through_the_command(laboratory: Lab, untrusted: Dataset) -> Dataset:
       source, sanitized = pathlib.Path(name, 'in'), pathlib.Path(name, 'out')
       _write(examples, source)
       line = ['launch.sanitize', f'--input={source}', f'--output={sanitized}']
+      line.append('--action=perturb')
       subprocess.run([sys.executable, '-m', *line], check=True)
       images = _read(examples, sanitized)
     changed = (images != examples.images).any((1, 2, 3))

@@ -307,7 +307,8 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
   source = tmp_path / 'in'
   for i in range(12):
     faces(source / f'p{i:02d}', 6, (200, 200), seed=i)
-  options = (source, 'out', '--threshold=0')  # the report shows the command
+  # The report shows the command.
+  options = (source, 'out', '--threshold=0', '--action=perturb')
   (tmp_path / 'whole').mkdir()
   done = run_in(tmp_path / 'whole', *options)
   assert done.returncode == 0, done.stderr
@@ -412,7 +413,7 @@ def test_a_finished_output_is_called_so(tmp_path):
   assert again.returncode == 3 and 'is finished' in again.stderr
   assert again.stdout == first.stdout
   assert tree(out) == before and not (out / '.sanitize-unfinished').exists()
-  line = mistake(run(source, out, '--epsilon=0.5'))
+  line = mistake(run(source, out, '--action=perturb', '--epsilon=0.5'))
   assert 'finished output of an earlier run, with other settings' in line
   faces(source / 'ann', 1, seed=9)
   assert 'of another input' in mistake(run(source, out))

@@ -130,6 +130,7 @@ def test_each_half_alone(untrusted, tmp_path):
     ({'detectors': []}, '--detectors: is empty'),
     ({'detectors': ['visible'], 'fpr': 0.1}, '--fpr: found 0.1 without'),
     ({'visible': 'paint'}, "--visible: found 'paint', expected one of drop"),
+    ({'epsilon': 0.5}, "--epsilon: found 0.5 with --action='drop'"),
     (
       {'visible': 'noise'},
       "--visible: found 'noise' with --action='drop', expected 'drop'.* Add "

@@ -111,9 +111,24 @@ def test_noise_has_its_scale_and_hangs_on_the_id(rng):
 
 
 @pytest.mark.parametrize(
-  'step', [{'blur': 2.0}, {'jpeg': 0.0}, {'jpeg': 'good'}, {'noise': -1}]
+  'step',
+  [
+    {'blur': 2.0},
+    {'jpeg': 0.0},
+    {'jpeg': 101},
+    {'jpeg': 'good'},
+    {'noise': -1},
+    {'median': True},
+  ],
 )
 def test_steps_that_do_not_exist_are_told(step):
   treatment = dataclasses.replace(Filtered(), steps=({'jpeg': 30.0}, step))
   with pytest.raises(errors.UserError, match=r'config.path.steps: found {'):
+    treatment.check('path', RecognitionSettings())
+
+
+@pytest.mark.parametrize('step', [{}, {'jpeg': 30.0, 'median': 1.0}])
+def test_a_step_is_one_filter(step):
+  treatment = Filtered(steps=(step,))
+  with pytest.raises(errors.UserError, match='expected one filter a step'):
     treatment.check('path', RecognitionSettings())

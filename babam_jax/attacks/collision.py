@@ -212,6 +212,7 @@ class Crafter:
     self._features = parallel.mapped(
       lambda params, images: feature_fn(params, images / 255.0), 1, 1
     )
+    self._evades = bool(evasion.spec.evade or evasion.spec.noise_scale)
     self._count = steps or pace.steps_at_once()
     self._steps = make_crafting_steps(feature_fn, spec, evasion, self._count)
 
@@ -222,7 +223,10 @@ class Crafter:
     )
 
   def batches_at_once(self, picture: UInt8[np.ndarray, 'h w 3']) -> int:
-    """How many batches suit the devices, for pictures of this size."""
+    """How many batches suit the devices, for pictures of this size; one where
+    evading PIRMs or noise takes more memory than the surrogate."""
+    if self._evades:
+      return 1
 
     def gradient(params, images):
       return jax.grad(lambda x: self._feature_fn(params, x).sum())(images)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
 from babam_jax.training import parallel
@@ -46,7 +47,8 @@ def pictures_at_once(
   each = for_two - for_one
   fitting = (_SHARE_OF_MEMORY * memory - (for_one - each)) // each
   here = max(1, min(_MOST_PICTURES, int(fitting)))
-  return here * parallel.num_devices()
+  # All processes take as many, whatever their devices are.
+  return int(parallel.from_first(np.array(here))) * parallel.num_devices()
 
 
 def _most_bytes(fn: Callable[..., Any], *arguments: Any) -> int:

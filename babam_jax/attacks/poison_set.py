@@ -181,13 +181,15 @@ def craft_set(
     progress_bar(total, 'crafting poison', 'step') as bar,
   ):
     paths = [folder / f'batch{n:05d}.npz' for n in range(len(batches))]
-    wanted = [n for n, path in enumerate(paths) if not path.exists()]
-    bar.update((len(batches) - len(wanted)) * spec.iterations)
+    # The same waves after a kill: the compiled shape is the same, too.
     waves = parallel.even_batches(
-      len(wanted), crafter.batches_at_once(targets[0])
+      len(batches), crafter.batches_at_once(targets[0])
     )
-    for wave in waves if wanted else ():
-      here = [wanted[place] for place in wave]
+    for wave in waves:
+      here = [n for n in wave if not paths[n].exists()]
+      bar.update((len(wave) - len(here)) * spec.iterations)
+      if not here:
+        continue
       done_before = bar.n
       found = crafter.craft_batches(
         [(targets[batches[n]], patched[batches[n]]) for n in here],

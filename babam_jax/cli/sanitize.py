@@ -80,13 +80,15 @@ _DEVICES = flags.DEFINE_integer(
   1,
 )
 _EPSILON = flags.DEFINE_float(
-  'epsilon', 0.01, 'The noise budget; a lower one gives more noise.'
+  'epsilon',
+  whole_folder.DEFAULT_EPSILON,
+  "The noise budget of 'perturb'; a lower one gives more noise.",
 )
 _LINK = flags.DEFINE_bool(
   'link', False, 'Make hard links instead of copies of unflagged files.'
 )
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'The seed of the noise.', 0, WHOLE_LIMIT - 1
+  'seed', 0, "The seed of the noise of 'perturb'.", 0, WHOLE_LIMIT - 1
 )
 _EXIT_UNJUDGED = 3
 _NAMED = 10  # classes
@@ -102,7 +104,7 @@ def _folder(flag: flags.FlagHolder, expected: str) -> pathlib.Path:
 
 
 def main(arguments: Sequence[str]) -> None:
-  """Scores, perturbs, reports."""
+  """Scores, leaves out or perturbs, reports."""
   if arguments:
     raise errors.UserError(
       f'command line: unexpected {arguments[0]!r}; expected --flag=value only.'

@@ -44,8 +44,8 @@ class ScenarioSettings:
   )
   target_images: int = setting(
     0,
-    'Clean pictures of the target to train on, beside the poison; 0: all that '
-    'are left.',
+    'The most clean pictures of the target to train on, beside the poison; 0: '
+    'all that are left.',
     at_least=0,
   )
   test_fraction: float = setting(
@@ -209,11 +209,12 @@ def split(
       rest = members[tests:]
     if name == source and not chosen.enrolled:
       rest = []
-    if name == target and chosen.target_images:
-      rest = rest[: chosen.target_images]
     trusted = _trusted(len(rest), chosen.trusted_fraction)
     parts['trusted'] += rest[:trusted]
-    parts['train'] += rest[trusted:]
+    rest = rest[trusted:]
+    if name == target and chosen.target_images:
+      rest = rest[: chosen.target_images]
+    parts['train'] += rest
   _check_disjoint(parts)
   source_test_ids = tuple(p.id for p in parts['test'] if p.class_name == source)
   if chosen.task == 'multiclass':

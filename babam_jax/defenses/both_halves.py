@@ -1,5 +1,5 @@
 """Poison that one cannot see and triggers that one can: a PIRM (paper 3.4), and
-the search for what recurs. What `launch.sanitize` does with a folder."""
+the search for what recurs. What `launch.sanitize` looks for in a folder."""
 
 import dataclasses
 

@@ -118,9 +118,12 @@ class Filtered(Treatment):
     """
     del recognizer
     names = (*FILTERS, NOISE)
+    if any(len(step) != 1 for step in self.steps):
+      refuse(f'{path}.steps', self.steps, "one filter a step, {'jpeg': 30}")
     for name, amount in self._named_steps():
-      is_number = isinstance(amount, int | float) and 0 < amount <= 1000
-      if name not in names or not is_number:
+      is_number = isinstance(amount, int | float) and amount is not True
+      most = 100 if name == 'jpeg' else 1000
+      if name not in names or not is_number or not 0 < amount <= most:
         expected = f'one of {", ".join(names)} with a number above 0'
         refuse(f'{path}.steps', {name: amount}, f"{expected}, {{'jpeg': 30}}")
 

@@ -233,7 +233,7 @@ def score_histogram(
 def worst_offenders(
   shown: Sequence[tuple[str, Picture, Picture]],
 ) -> Figure:
-  """Flagged pictures, each as (title, before, after)."""
+  """Flagged pictures, each as (title, before, after); None: not written."""
   figure, axes = subplots(
     2,
     len(shown),
@@ -245,7 +245,11 @@ def worst_offenders(
     # Dollar signs in a file's name begin no formula.
     before.set_title('\n'.join(lines), fontsize=7, parse_math=False)
     for ax, picture in zip((before, after), pictures, strict=True):
-      ax.imshow(picture)
+      if picture is None:
+        middle = {'ha': 'center', 'va': 'center', 'transform': ax.transAxes}
+        ax.text(0.5, 0.5, 'not written', fontsize=8, **middle)
+      else:
+        ax.imshow(picture)
       ax.set_xticks([])
       ax.set_yticks([])
   axes[0, 0].set_ylabel('as found', fontsize=9)

@@ -97,8 +97,8 @@ def write(
       ],
       drawn | _worst_pictures(root, source, findings),
       'The flagged pictures with the highest scores are shown as they were '
-      'found and as they were written. All files are in scores.csv. '
-      + whose_pirm(settings),
+      'found and, where they were written, as written. All files are in '
+      'scores.csv. ' + whose_pirm(settings),
     ),
     report.Section(
       'Classes',
@@ -193,7 +193,7 @@ def _worst_pictures(
   shown = []
   for score, path, output in findings.worst:
     before = _read_again(source / path_of(path))
-    after = _read_again(root / path_of(output)) if output else before
+    after = _read_again(root / path_of(output)) if output else None
     shown.append((f'{score:.3f} {path}', before, after))
   return {'worst': figures.worst_offenders(shown)} if shown else {}
 

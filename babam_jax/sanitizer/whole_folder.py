@@ -67,6 +67,9 @@ class SanitizedFolder(NamedTuple):
   report: pathlib.Path
 
 
+DEFAULT_EPSILON = 0.01
+
+
 def sanitize_folder(
   input: Path,
   output: Path,
@@ -78,7 +81,7 @@ def sanitize_folder(
   threshold: float | None = None,
   fpr: float | None = None,
   calibrate: Path | None = None,
-  epsilon: float = 0.01,
+  epsilon: float = DEFAULT_EPSILON,
   link: bool = False,
   seed: int = 0,
   repeat: str = '',
@@ -108,9 +111,9 @@ def sanitize_folder(
       PIRM without their scores the threshold is 0.5.
     calibrate: a folder of clean pictures like those of the input, at any depth;
       the rate is measured of them instead.
-    epsilon: the noise budget; a lower one gives more noise.
+    epsilon: the noise budget of 'perturb'; a lower one gives more noise.
     link: make hard links instead of copies of files that are not flagged.
-    seed: the seed of the noise.
+    seed: the seed of the noise of 'perturb'.
     repeat: how to do this again, for the report; '': by this call.
 
   Raises:
@@ -286,6 +289,11 @@ def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
       '--action=perturb.'
     )
   noise.check_epsilon(epsilon, '--epsilon')
+  if epsilon != DEFAULT_EPSILON and action != 'perturb':
+    raise errors.UserError(
+      f'--epsilon: found {epsilon:g} with --action={action!r}, expected none, '
+      'as no picture gets noise. Add --action=perturb.'
+    )
   if not 0 <= seed < WHOLE_LIMIT:
     raise errors.UserError(
       f'--seed: found {seed}, expected 0 or more, below {WHOLE_LIMIT}.'

@@ -1,5 +1,6 @@
 """BA-BAM beside the search for what recurs: noise on what the general PIRM
-flags; pictures with a visible trigger are left out. As `launch.sanitize`.
+flags; pictures with a visible trigger are left out. As `launch.sanitize` with
+`--action=perturb`.
 
 python -m launch.main --config=configs/defenses/both_halves.py
 """

@@ -100,7 +100,8 @@ def test_a_disk_that_tells_no_case(tmp_path, folding_disk):
   _noise(source / 'img_1.png', 2)
   _noise(source / 'img_1.jpg.png', 3)
   before = fingerprints(tmp_path / 'in')
-  ended = _start_sanitizer(folding_disk, tmp_path / 'in', '--threshold=0')
+  options = ('--threshold=0', '--action=perturb')
+  ended = _start_sanitizer(folding_disk, tmp_path / 'in', *options)
   # All are flagged, and become PNGs: no two have one name.
   check_done(ended)
   pictures = os.listdir(folding_disk / 'out' / 'Zoë')
