@@ -234,7 +234,11 @@ def test_a_full_or_a_read_only_disk(faces, tmp_path, options, expected):
   [
     ('defense.noise.epsilon', 0.0, 'at least 1e-09'),
     ('defense.noise.epsilon', 5e-324, 'at least 1e-09'),
-    ('defense.treatment', 'erase', 'one of noise, drop, filtered, by_kind, none'),
+    (
+      'defense.treatment',
+      'erase',
+      'one of noise, drop, filtered, by_kind, none',
+    ),
     ('attack.pairing', 'random', 'one of hungarian'),
     ('attack.tap', 'conv9', 'one of pool5'),
     ('recognizer.model', 'alexnet2', 'one of alexnet'),

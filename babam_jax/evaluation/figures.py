@@ -231,7 +231,7 @@ def score_histogram(
 
 
 def worst_offenders(
-  shown: Sequence[tuple[str, Picture, Picture]],
+  shown: Sequence[tuple[str, Picture, Picture | None]],
 ) -> Figure:
   """Flagged pictures, each as (title, before, after); None: not written."""
   figure, axes = subplots(

@@ -9,6 +9,9 @@ from rich.table import Table
 from babam_jax.evaluation.metrics import MODEL_METRICS
 from babam_jax.evaluation.verification import FALSE_ACCEPTS
 
+# Runs from before have no such figure.
+_ADDED_LATER = {'victim_recognized'}
+
 
 def _percent(rate: float | None) -> str:
   return '-' if rate is None else f'{100 * rate:.1f}'
@@ -29,6 +32,8 @@ def model_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _rate(found: dict[str, Any], metric: str) -> str:
+  if metric in _ADDED_LATER and metric not in found:
+    return _percent(None)
   interval = found.get(f'{metric}_ci')
   if interval is None:
     return _percent(found[metric])
