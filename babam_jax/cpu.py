@@ -9,6 +9,8 @@ import ctypes
 import os
 import sys
 
+from babam_jax import xla_flags
+
 _LIBRARY_FLAG = '--xla_cpu_experimental_ynn_fusion_type'
 # The parameters of mallopt(3), from glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
@@ -30,12 +32,7 @@ def configure() -> None:
 def _keep_convolutions_in_xla() -> None:
   """Keeps convolutions in XLA: in YNNPACK, the default, they take up to five
   times as long. Matrix products stay in YNNPACK, where they are faster."""
-  flags = os.environ.get('XLA_FLAGS', '')
-  if flags and not flags.lstrip().startswith('-'):
-    return  # the user has named a file of flags
-  if _LIBRARY_FLAG not in flags:
-    flags = f'{flags} {_LIBRARY_FLAG}=-individual_convolution'
-    os.environ['XLA_FLAGS'] = flags.strip()
+  xla_flags.add({_LIBRARY_FLAG: '-individual_convolution'})
 
 
 def _reuse_memory() -> None:

@@ -8,7 +8,8 @@ plugin for CUDA is installed and JAX is 0.10 or 0.11.
 
 import importlib.metadata
 import importlib.util
-import os
+
+from babam_jax import xla_flags
 
 _PLUGINS = ('jax_cuda12_plugin', 'jax_cuda13_plugin')
 # XLA refuses to start with a setting that it does not know.
@@ -23,12 +24,8 @@ _FLAGS = {
 
 def configure() -> None:
   """Sets `XLA_FLAGS`, which JAX reads when it first computes."""
-  flags = os.environ.get('XLA_FLAGS', '')
-  if flags and not flags.lstrip().startswith('-'):
-    return  # the user has named a file of flags
   if not any(importlib.util.find_spec(name) for name in _PLUGINS):
     return
   if not importlib.metadata.version('jaxlib').startswith(_KNOWN_TO):
     return
-  chosen = [f'{k}={v}' for k, v in _FLAGS.items() if k not in flags]
-  os.environ['XLA_FLAGS'] = ' '.join([flags, *chosen]).strip()
+  xla_flags.add(_FLAGS)

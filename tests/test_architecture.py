@@ -20,6 +20,7 @@ ORDER = (
     'invocation',
     'cpu',
     'gpu',
+    'xla_flags',
   ),
   ('data', 'models'),
   ('training',),
