@@ -50,3 +50,10 @@ def _reuse_memory() -> None:
     mallopt(_ARENA_MAX, 1)  # all threads share what was freed
     mallopt(_MMAP_MAX, 0)
     mallopt(_TRIM_THRESHOLD, -1)
+
+
+def cores() -> int:
+  """How many cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # not on macOS
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1

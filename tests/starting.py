@@ -139,6 +139,8 @@ def python(module: str, *options: object) -> list[str]:
 
 def _be(line, cwd, environment, paths, before) -> None:
   os.setsid()
+  # As in a terminal, also where the tests run in a shell's background.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   os.environ.clear()
   os.environ.update(environment)
   for number, path in enumerate(paths, 1):

@@ -171,6 +171,7 @@ def test_the_sanitizer_has_the_same_rule(tmp_path):
   source = tmp_path / 'in'
   out = output.Output(source, tmp_path / 'out', {})
   inventory = folder.inventory(source)
+  out.begin(inventory)
   chosen = one_class.Settings('perturb', 'drop', -1.0, 0.5, False, 0)
   found = {
     record.path: record

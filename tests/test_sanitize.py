@@ -428,7 +428,7 @@ def test_what_an_earlier_run_has_left_is_not_believed(tmp_path):
   state = out / '.sanitize-unfinished'
   being_made = output.Output(source, tmp_path / 'other', {})
   inventory = folder.inventory(source)
-  being_made.begin(inventory.fingerprints)
+  being_made.begin(inventory)
   record = output.Record('ann/0.png', 'ann', True, 0.1, action='kept')
   being_made.finish_class('ann', inventory.fingerprints['ann'], [record])
   summary = json.loads(first.summary.read_text())
@@ -530,7 +530,7 @@ def test_one_run_at_a_time(tmp_path):
   faces(tmp_path / 'in' / 'ann', 1)
   told = {'a': 1}
   first = output.Output(tmp_path / 'in', tmp_path / 'out', told)
-  first.begin({})
+  first.begin(folder.inventory(tmp_path / 'in'))
   with pytest.raises(errors.UserError, match='another run'):
     output.Output(tmp_path / 'in', tmp_path / 'out', told)
   first.close()
@@ -564,17 +564,18 @@ def test_the_text_of_a_name_leads_back_to_it(name):
 
 def test_a_disk_that_tells_no_case(tmp_path, monkeypatch):
   """Its second file would take the place of the first."""
-  source, folder = tmp_path / 'in', tmp_path / 'out'
+  source, root = tmp_path / 'in', tmp_path / 'out'
   faces(source / 'ann', 1)
   paths = [pathlib.PurePosixPath('ann') / n for n in ('A.png', 'a.png')]
   with monkeypatch.context() as patched:
     patched.setattr(output, '_PROBE_FOLDED', output._PROBE)
-    out = output.Output(source, folder, {})
+    out = output.Output(source, root, {})
     with pytest.raises(errors.UserError, match="'ann/A.png' and 'ann/a.png'"):
-      out.begin({'ann': ''}, [paths])
-    assert not folder.exists()  # nothing was begun
+      out.begin(folder.Inventory(2, {'ann': ''}, []), [paths])
+    assert not root.exists()  # nothing was begun
   # This disk can tell them apart.
-  output.Output(source, folder, {}).begin({'ann': ''}, [paths])
+  held = folder.Inventory(2, {'ann': ''}, [])
+  output.Output(source, root, {}).begin(held, [paths])
 
 
 C_LOCALE = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
@@ -749,6 +750,7 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   model = pirm.load(pirm.SHIPPED['general'])
   out = output.Output(source, tmp_path / 'out', {})
   inventory = folder.inventory(source)
+  out.begin(inventory)
   with pytest.raises(errors.UserError, match='has changed while'):
     list(sanitize.run(source, inventory, out, model, chosen))
 

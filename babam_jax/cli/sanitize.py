@@ -22,7 +22,7 @@ from absl import flags
 from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import by_kind, calibration
-from babam_jax.sanitizer import sanitize, whole_folder
+from babam_jax.sanitizer import order, sanitize, whole_folder
 from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
 
@@ -81,7 +81,7 @@ _DEVICES = flags.DEFINE_integer(
 )
 _EPSILON = flags.DEFINE_float(
   'epsilon',
-  whole_folder.DEFAULT_EPSILON,
+  order.DEFAULT_EPSILON,
   "The noise budget of 'perturb'; a lower one gives more noise.",
 )
 _LINK = flags.DEFINE_bool(

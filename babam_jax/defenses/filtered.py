@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from babam_jax import seeds
+from babam_jax import cpu, seeds
 from babam_jax.data import processing
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import noise
@@ -134,5 +133,5 @@ def _each(
   amount: float,
 ) -> Pictures:
   """Filters pictures side by side."""
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+  with concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool:
     return np.stack(list(pool.map(lambda x: function(x, amount), images)))

@@ -5,7 +5,6 @@ memory does not grow with it: the paper's data has 200,000 pictures (4.10).
 """
 
 import concurrent.futures
-import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from babam_jax import files, seeds, settings
+from babam_jax import cpu, files, seeds, settings
 from babam_jax.attacks import poison_set
 from babam_jax.config.schema import Experiment
 from babam_jax.data import processing
@@ -217,7 +216,7 @@ def make(lab: Lab) -> Artifact:
       else:
         images = chosen.load(members)
       names = (picture.id for picture in members)
-      with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      with concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool:
         made = pool.map(
           lambda image, name: _copies(image, name, copies, seed), images, names
         )

@@ -2,11 +2,12 @@
 
 import dataclasses
 import hashlib
+import heapq
 import json
 import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from babam_jax.sanitizer.names import printable
@@ -16,6 +17,7 @@ _LITTER = ('.ds_store', 'thumbs.db', 'desktop.ini', '.gitkeep', '.gitignore')
 _LITTER_FOLDER = '__MACOSX'
 # What macOS writes beside a file on other disks: `._name` (AppleDouble).
 _DOUBLE, _DOUBLE_BEGINS = '._', b'\x00\x05\x16\x07'
+_TOGETHER = 32  # files, at least, of the small classes of a group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,18 @@ class Entry:
   litter: bool = False
 
 
+class State(NamedTuple):
+  """A class as it is on the disk.
+
+  Attributes:
+    fingerprint: a hash of names, sizes and times, to detect a change.
+    size: the bytes of its files.
+  """
+
+  fingerprint: str
+  size: int
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassFolder:
   """A class: all that lies, at any depth, below one folder of the root.
@@ -47,37 +61,77 @@ class ClassFolder:
   entries: list[Entry]
   folders: list[pathlib.PurePosixPath]
 
-  def fingerprint(self, root: pathlib.Path) -> str:
-    """A hash of names, sizes and times, to detect a class that has changed."""
-    total = hashlib.sha256()
+  def state(self, root: pathlib.Path) -> State:
+    """What it is now."""
+    total, size = hashlib.sha256(), 0
     for entry in self.entries:
       total.update(os.fsencode(entry.path) + b'\0')
       try:
         found = os.lstat(root / entry.path)
         total.update(f'{found.st_size} {found.st_mtime_ns}\n'.encode())
+        size += found.st_size
       except OSError:
         total.update(b'none\n')
-    return total.hexdigest()
+    return State(total.hexdigest(), size)
+
+
+def names(root: pathlib.Path) -> list[str]:
+  """The names of a folder's classes, in order."""
+  with os.scandir(root) as listed:
+    is_class = {one.name: one.is_dir(follow_symlinks=False) for one in listed}
+  folders = sorted(name for name, is_folder in is_class.items() if is_folder)
+  return folders if all(is_class.values()) else [NO_CLASS, *folders]
+
+
+def read(root: pathlib.Path, chosen: Iterable[str]) -> Iterator[ClassFolder]:
+  """Some classes of a folder, one at a time.
+
+  Never follows a link to a folder, nor one that leaves the root.
+
+  Args:
+    root: the folder.
+    chosen: of their `names`.
+  """
+  inside = root.resolve()
+  for name in chosen:
+    if name == NO_CLASS:
+      yield _loose(root, inside)
+    else:
+      yield _walk(root, pathlib.PurePosixPath(name), inside)
 
 
 def classes(root: pathlib.Path) -> Iterator[ClassFolder]:
-  """The classes of a folder, one at a time, in order of their names.
+  """All classes of a folder, one at a time, in order of their names."""
+  return read(root, names(root))
 
-  Never follows a link to a folder, nor one that leaves the root.
+
+class Group(NamedTuple):
+  """Classes whose pictures are scored together: small ones fill a batch.
+
+  Attributes:
+    names: of the classes.
+    files: the number of their files.
+    size: the bytes of these.
   """
-  inside = root.resolve()
-  loose, folders = [], []
-  for name in sorted(os.listdir(root)):
-    path = pathlib.PurePosixPath(name)
-    if (root / name).is_dir() and not (root / name).is_symlink():
-      folders.append(path)
-    else:
-      loose.append(_entry(root, path, inside))
-  if loose:
-    made = [path for path in folders if path.name != _LITTER_FOLDER]
-    yield ClassFolder(NO_CLASS, loose, made)
-  for folder in folders:
-    yield _walk(root, folder, inside)
+
+  names: list[str]
+  files: int
+  size: int
+
+
+class Part(NamedTuple):
+  """One of several processes that share the work on a folder.
+
+  Attributes:
+    number: its number, from 1.
+    count: how many there are.
+  """
+
+  number: int
+  count: int
+
+  def __str__(self) -> str:
+    return f'{self.number}/{self.count}'
 
 
 class Inventory(NamedTuple):
@@ -86,24 +140,64 @@ class Inventory(NamedTuple):
   Attributes:
     files: the number of all its entries but folders.
     fingerprints: the fingerprint of each class, by its printable name.
+    groups: all classes, in order.
   """
 
   files: int
   fingerprints: dict[str, str]
+  groups: list[Group]
 
   def fingerprint(self) -> str:
     """A hash of all."""
     text = json.dumps(self.fingerprints, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
+  def dealt(self, part: Part) -> 'Inventory':
+    """What one of several processes is dealt: whole groups, so that no score
+    depends on how many processes there are; by bytes, the largest first, each
+    to the process that has least."""
+    order = sorted(range(len(self.groups)), key=lambda i: -self.groups[i].size)
+    loads = [(0, number) for number in range(1, part.count + 1)]
+    mine = []
+    for place in order:
+      load, number = loads[0]
+      heapq.heapreplace(loads, (load + self.groups[place].size, number))
+      if number == part.number:
+        mine.append(place)
+    groups = [self.groups[place] for place in sorted(mine)]
+    return self._replace(files=sum(one.files for one in groups), groups=groups)
+
 
 def inventory(root: pathlib.Path) -> Inventory:
   """The inventory of a folder."""
-  total, fingerprints = 0, {}
+  fingerprints: dict[str, str] = {}
+  groups: list[Group] = []
+  new = True
   for found in classes(root):
-    total += len(found.entries)
-    fingerprints[printable(found.name)] = found.fingerprint(root)
-  return Inventory(total, fingerprints)
+    state = found.state(root)
+    fingerprints[printable(found.name)] = state.fingerprint
+    if new:
+      groups.append(Group([], 0, 0))
+    group = groups[-1]
+    group.names.append(found.name)
+    groups[-1] = group._replace(
+      files=group.files + len(found.entries), size=group.size + state.size
+    )
+    new = groups[-1].files >= _TOGETHER
+  return Inventory(sum(one.files for one in groups), fingerprints, groups)
+
+
+def _loose(root: pathlib.Path, inside: pathlib.Path) -> ClassFolder:
+  """The class of what is in no class folder."""
+  loose, folders = [], []
+  for name in sorted(os.listdir(root)):
+    path = pathlib.PurePosixPath(name)
+    if (root / name).is_dir() and not (root / name).is_symlink():
+      folders.append(path)
+    else:
+      loose.append(_entry(root, path, inside))
+  made = [path for path in folders if path.name != _LITTER_FOLDER]
+  return ClassFolder(NO_CLASS, loose, made)
 
 
 def _walk(

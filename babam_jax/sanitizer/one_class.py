@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -102,13 +102,13 @@ class Seen(NamedTuple):
 
   Attributes:
     views: the PIRM's inputs; none without one.
-    small: a copy of the common size.
+    small: a copy of the common size; None if no picture receives noise.
     seen: what can be found again in others; None if it is not looked for.
     note: remarks about the file.
   """
 
   views: tuple[any_size.View, ...]
-  small: UInt8[np.ndarray, 's s 3']
+  small: UInt8[np.ndarray, 's s 3'] | None
   seen: look.Look | None
   note: str
 
@@ -123,30 +123,25 @@ class OneClass:
     model: pirm.Pirm | None,
     outsiders: recurring.Outsiders | None,
     pool: concurrent.futures.ThreadPoolExecutor,
+    settings: Settings,
   ):
     self.found, self.model, self.pool = found, model, pool
     self.name = found.name
-    self._source = source
+    self.fingerprint = found.state(source).fingerprint
+    self._source, self._settings = source, settings
     self._records: list[Record] = []
     self._means = noise.ClassMeans(1)
     self._outsiders = outsiders
     self._sample = recurring.sample(found) if outsiders else set()
     self._seen: dict[pathlib.PurePosixPath, look.Look] = {}
 
-  def add(
-    self,
-    entry: Entry,
-    seen: 'Seen | str',
-    score: float | None,
-    threshold: float | None,
-  ) -> None:
+  def add(self, entry: Entry, seen: Seen | str, score: float | None) -> None:
     """Adds the next entry, as it was judged.
 
     Args:
       entry: the entry.
       seen: what is kept of it, or why it cannot be judged.
       score: the probability of poison; None without a PIRM.
-      threshold: a higher score is flagged; None without a PIRM.
     """
     record = Record(printable(entry.path), printable(self.name))
     if isinstance(seen, str):
@@ -155,9 +150,11 @@ class OneClass:
         dataclasses.replace(record, note=seen, action=action)
       )
       return
-    self._means.add(seen.small[None], np.zeros(1, int))
+    if seen.small is not None:
+      self._means.add(seen.small[None], np.zeros(1, int))
     if seen.seen is not None:
       self._seen[entry.path] = seen.seen
+    threshold = self._settings.threshold
     flagged = bool(
       score is not None and threshold is not None and score > threshold
     )
@@ -189,9 +186,16 @@ class OneClass:
       for entry, record in zip(self.found.entries, self._records, strict=True)
     ]
 
-  def treat(self, output: Output, settings: Settings) -> list[Record]:
-    """Perturbs what is flagged, copies the rest."""
-    records = self._records
+  def treat(
+    self, output: Output, check: Callable[[], object] = lambda: None
+  ) -> list[Record]:
+    """Perturbs what is flagged, copies the rest.
+
+    Args:
+      output: where to.
+      check: is called before each picture; may raise, to end the work.
+    """
+    records, settings = self._records, self._settings
     if settings.action == 'report':
       return [
         dataclasses.replace(record, action='reported')
@@ -205,18 +209,19 @@ class OneClass:
       output.make_folder(path)
     taken = {folded(entry.path) for entry in self.found.entries}
     taken.update(map(folded, self.found.folders))
-    return [
-      self._write(output, entry, record, settings, taken)
-      for entry, record in zip(self.found.entries, records, strict=True)
-    ]
+    written = []
+    for entry, record in zip(self.found.entries, records, strict=True):
+      check()
+      written.append(self._write(output, entry, record, taken))
+    return written
 
-  def check_unchanged(self, fingerprint: str) -> None:
+  def check_unchanged(self) -> None:
     """Checks that what was copied is what was judged.
 
     Raises:
-      UserError: the class no longer has this fingerprint.
+      UserError: the class is no longer what it was.
     """
-    if self.found.fingerprint(self._source) != fingerprint:
+    if self.found.state(self._source).fingerprint != self.fingerprint:
       raise errors.UserError(
         f'{self._source / self.found.name}: has changed while it was being '
         'judged; expected an input that stays. Choose another output.'
@@ -235,7 +240,7 @@ class OneClass:
         if self.model is not None:
           views = any_size.views(self.model.variant, pixels)
           share = any_size.share_seen(self.model.variant, pixels)
-        small = _small(pixels)
+        small = _small(pixels) if self._settings.action == 'perturb' else None
         seen = look.look(pixels) if entry.path in self._sample else None
     except picture.UnjudgedError as error:
       return str(error)
@@ -288,9 +293,9 @@ class OneClass:
     output: Output,
     entry: Entry,
     record: Record,
-    settings: Settings,
     taken: set[str],
   ) -> Record:
+    settings = self._settings
     if not record.judged:
       return record
     if not record.flagged:

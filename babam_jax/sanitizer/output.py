@@ -17,14 +17,18 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from babam_jax import errors, files, locks
+from babam_jax.sanitizer.folder import Group, Inventory, Part
 from babam_jax.sanitizer.names import folded, printable
 
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory.json'
 _CLASSES = 'classes'  # a folder: a file for each that is done
+_DONE = '.json'
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
+_PART_LOCK, _PART_LOCKS = 'part-{}-of-{}.lock', 'part-*.lock'
+_PART_SECONDS = 60  # a part whose process was killed may still be ending
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
 _REMEDY = 'Choose another folder, or remove this one.'
 NOT_JUDGED = 'not judged'
@@ -75,29 +79,44 @@ class Output:
   """A folder that is being filled, class by class.
 
   A class is done when its records are in the folder's state; a run that was
-  killed begins with the first class that is not.
+  killed begins with the first class that is not. Several processes may fill
+  one folder, each a part of its classes, before one has it for itself.
   """
 
   def __init__(
-    self, source: pathlib.Path, root: pathlib.Path, settings: dict[str, Any]
+    self,
+    source: pathlib.Path,
+    root: pathlib.Path,
+    settings: dict[str, Any],
+    part: Part | None = None,
   ):
     """Opens an empty folder, or one that the same command has begun.
 
+    Args:
+      source: the input.
+      root: the folder.
+      settings: those of the command.
+      part: which part this process does; it waits while another process begins
+        the folder. None: this process has the folder for itself.
+
     Raises:
       UserError: the folder is in the input or the input in it, or it holds
-        something else.
+        something else, or another process has it.
     """
     self._source, self.root = source, root
     self._state = root / _STATE
-    self._settings = settings
+    self._settings, self._part = settings, part
+    self._fingerprints: dict[str, str] = {}
     self._made = [one for one in (root, *root.parents) if not one.exists()]
     _check_places(source, root)
     self._check_state()  # before anything is made in a folder of others
     self._state.mkdir(parents=True, exist_ok=True)
     self._lock = contextlib.ExitStack()
     try:
-      self._lock.enter_context(locks.held(self._state / _LOCK, seconds=0))
+      seconds = 0 if part is None else -1
+      self._lock.enter_context(locks.held(self._state / _LOCK, seconds))
       self._check_state()  # another run may have ended meanwhile
+      self._check_parts()
     except locks.BusyError:
       raise errors.UserError(
         f'--output: another run is filling {root}; expected a folder for one '
@@ -106,6 +125,17 @@ class Output:
     except errors.UserError:
       self._abandon()
       raise
+
+  def _check_parts(self) -> None:
+    """Checks that nobody else is at work, if this process does all.
+
+    Raises:
+      BusyError: somebody is.
+    """
+    if self._part is None:
+      for path in self._state.glob(_PART_LOCKS):
+        with locks.held(path, seconds=0):
+          pass  # whoever begins now waits for this folder's lock
 
   def _check_state(self) -> None:
     try:
@@ -136,34 +166,66 @@ class Output:
         with contextlib.suppress(OSError):
           made.rmdir()  # if it is empty
 
-  def begin(self, inventory: dict[str, str], paths: Siblings = ()) -> None:
+  @property
+  def has_begun(self) -> bool:
+    """Whether it has an inventory of the input."""
+    return (self._state / _SETTINGS).exists()
+
+  def inventory(self) -> Inventory:
+    """The inventory of the input, once it has begun."""
+    found = self._read_state(self._state / _INVENTORY)
+    with files.as_written(self._state / _INVENTORY, '--output', _REMEDY):
+      groups = [Group(*group) for group in found['groups']]
+      return Inventory(found['files'], dict(found['fingerprints']), groups)
+
+  def begin(self, inventory: Inventory, paths: Siblings = ()) -> None:
     """Stores the inventory of the input, or compares it with the stored one.
 
     Args:
-      inventory: a fingerprint of each class.
+      inventory: what it holds.
       paths: those of each class.
 
     Raises:
       UserError: a class has changed, come or gone since the folder was begun;
         or the output's disk takes two paths for one.
     """
-    path = self._state / _INVENTORY
-    if not (self._state / _SETTINGS).exists():
+    now = inventory.fingerprints
+    if not self.has_begun:
       try:
-        self._check_names([map(pathlib.PurePosixPath, inventory)])
+        self._check_names([map(pathlib.PurePosixPath, now)])
         self._check_names(paths)
       except errors.UserError:
         self._abandon()
         raise
       # A kill at the end of an earlier run may have left them.
       shutil.rmtree(self._state / _CLASSES, ignore_errors=True)
-      files.write_json(path, inventory)
+      files.write_json(self._state / _INVENTORY, inventory._asdict())
       # Last: only a folder that is being filled has settings.
       files.write_json(self._state / _SETTINGS, self._settings)
-    before = self._read_state(path)
-    for name in sorted(before.keys() | inventory.keys()):
-      if before.get(name) != inventory.get(name):
+    before = self.inventory().fingerprints
+    for name in sorted(before.keys() | now.keys()):
+      if before.get(name) != now.get(name):
         raise self._changed(name)
+    self._fingerprints = before
+    self._let_others_in()
+
+  def _let_others_in(self) -> None:
+    """The folder has begun: other parts can begin, too.
+
+    Raises:
+      UserError: another process does this part.
+    """
+    if self._part is None:
+      return
+    with self._lock.pop_all():  # held until this part's own lock is
+      path = self._state / _PART_LOCK.format(*self._part)
+      try:
+        self._lock.enter_context(locks.held(path, _PART_SECONDS))
+      except locks.BusyError:
+        raise errors.UserError(
+          f'--part: another process does part {self._part} of {self.root}; '
+          'expected a part of its own for each. Give another one.'
+        ) from None
 
   def _check_names(self, paths: Siblings) -> None:
     """Checks that no two paths are one and the same on the output's disk.
@@ -205,8 +267,11 @@ class Output:
     """What was found in a class; None if it is not done.
 
     Raises:
-      UserError: the class has changed since it was done.
+      UserError: the class has changed since the folder was begun, or since it
+        was done.
     """
+    if self._fingerprints.get(printable(class_name)) != fingerprint:
+      raise self._changed(class_name)
     path = self._journal(class_name)
     if not path.exists():
       return None
@@ -228,7 +293,7 @@ class Output:
 
   def _journal(self, class_name: str) -> pathlib.Path:
     digest = hashlib.sha256(os.fsencode(class_name)).hexdigest()
-    return self._state / _CLASSES / f'{digest[:32]}.json'
+    return self._state / _CLASSES / f'{digest[:32]}{_DONE}'
 
   def make_folder(self, path: pathlib.PurePosixPath) -> None:
     """Makes a folder, as in the input."""
@@ -267,7 +332,8 @@ class Output:
 
   def _temporary(self) -> pathlib.Path:
     # A short name: the picture's own may have the greatest length.
-    path = self._state / _TEMPORARY
+    number = self._part.number if self._part else 0
+    path = self._state / f'{_TEMPORARY}-{number}'
     path.unlink(missing_ok=True)
     return path
 
@@ -282,6 +348,21 @@ class Output:
     final = self.root / path
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, final)
+
+  def classes_done(self) -> int:
+    """How many classes are done."""
+    with contextlib.suppress(FileNotFoundError):
+      return sum(
+        name.endswith(_DONE) for name in os.listdir(self._state / _CLASSES)
+      )
+    return 0
+
+  def __enter__(self) -> 'Output':
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    """Lets other processes go on with the folder."""
+    self._lock.close()
 
   def close(self) -> None:
     """The folder is complete: removes its state."""

@@ -112,14 +112,14 @@ class Outsiders:
 
   def _chosen(self) -> Iterator[tuple[str, Entry]]:
     """As many of each class; of very many classes, some."""
-    names = (found.name for found in folder.classes(self._source))
+    names = folder.names(self._source)
     hashed = ((seeds.name_hash(printable(name)), name) for name in names)
     some = {name for _, name in heapq.nsmallest(_OUTSIDERS, hashed)}
     each = -(-_OUTSIDERS // max(1, len(some)))
-    for found in folder.classes(self._source):
-      if found.name in some:
-        for entry in _some(found.entries, each):
-          yield found.name, entry
+    chosen = (name for name in names if name in some)
+    for found in folder.read(self._source, chosen):
+      for entry in _some(found.entries, each):
+        yield found.name, entry
 
 
 def judge_class(

@@ -1,27 +1,27 @@
 """Makes a folder that can be trained on from an untrusted one.
 
-Algorithm 2 without a training: the PIRM scores every picture, flagged ones
-receive Algorithm 1's noise at their own resolution, those with a trigger that
-recurs in their class are left out, the rest stays byte for byte. Classes are
-treated one by one, small ones scored together, with a few hundred pictures in
-memory.
+Algorithm 2 without a training: the PIRM scores every picture, flagged ones are
+left out or receive Algorithm 1's noise at their own resolution, those with a
+trigger that recurs in their class are left out, the rest stays byte for byte.
+Classes are treated one by one, small ones scored together, with a few hundred
+pictures in memory.
 """
 
 import concurrent.futures
 import functools
 import itertools
-import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import threadpoolctl
 
+from babam_jax import cpu
 from babam_jax.defenses import any_size, by_kind, pirm
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder, recurring
-from babam_jax.sanitizer.folder import ClassFolder
 from babam_jax.sanitizer.one_class import OneClass, Seen, Settings, reading
 from babam_jax.sanitizer.output import PERTURBATION, Output, Record
 
@@ -30,6 +30,9 @@ VISIBLE = 'visible'
 DETECTORS = (PERTURBATION, VISIBLE)
 VISIBLE_ACTIONS = (by_kind.DROP, *by_kind.CHANGES)
 _IN_MEMORY = 32  # pictures
+
+_T = TypeVar('_T')
+Result = concurrent.futures.Future[list[Record]]
 
 
 def run(
@@ -44,20 +47,16 @@ def run(
 
   Args:
     source: the untrusted folder.
-    inventory: what it holds.
-    output: the folder that is filled.
+    inventory: what it holds, or a part of that.
+    output: the folder that is filled; it has begun.
     model: the PIRM, if it is among the detectors.
     settings: what to do with a picture.
     detectors: of `DETECTORS`.
   """
-  output.begin(
-    inventory.fingerprints,
-    ((e.path for e in found.entries) for found in folder.classes(source)),
-  )
   with (
     progress_bar(inventory.files, 'sanitizing', 'file') as bar,
-    concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-    _thread_beside() as beside,
+    concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool,
+    _beside() as beside,
     # All cores are at work: threads of products would wait for each other.
     threadpoolctl.threadpool_limits(1, 'blas'),
   ):
@@ -66,75 +65,79 @@ def run(
       read = functools.partial(reading, source)
       outsiders = recurring.Outsiders(source, read, pool)
 
-    def begun(found: list[ClassFolder]) -> _Group:
-      fingerprints = [one.fingerprint(source) for one in found]
-      known = [
-        output.records(one.name, fingerprint)
-        for one, fingerprint in zip(found, fingerprints, strict=True)
+    def finish(one: OneClass) -> list[Record]:
+      one.look_for_what_recurs()
+      records = one.treat(output, beside.check)
+      one.check_unchanged()
+      output.finish_class(one.name, one.fingerprint, records)
+      return records
+
+    def begun(group: folder.Group) -> list[list[Record] | Result]:
+      classes = [
+        OneClass(source, one, model, outsiders, pool, settings)
+        for one in folder.read(source, group.names)
       ]
-      classes = [OneClass(source, one, model, outsiders, pool) for one in found]
-      new = [
-        one
-        for one, records in zip(classes, known, strict=True)
-        if records is None
-      ]
-      if new:
+      known = [output.records(one.name, one.fingerprint) for one in classes]
+      if None in known:
         # All, also those that an earlier run has done: the last digit of a
         # score depends on the pictures beside it.
-        _score(classes, settings.threshold)
-      searches = [beside.submit(one.look_for_what_recurs) for one in new]
-      return _Group(classes, fingerprints, known, searches)
+        _score(classes)
+      return [
+        beside.thread.submit(finish, one) if records is None else records
+        for one, records in zip(classes, known, strict=True)
+      ]
 
-    # One core would often wait while something is looked for in a class.
-    for group in _one_ahead(map(begun, _groups(folder.classes(source)))):
-      for search in group.searches:
-        search.result()
-      for one, fingerprint, records in zip(
-        group.classes, group.fingerprints, group.known, strict=True
-      ):
-        if records is None:
-          records = one.treat(output, settings)
-          one.check_unchanged(fingerprint)
-          output.finish_class(one.name, fingerprint, records)
+    # One core would often wait while something is looked for in a class, and
+    # while pictures are written.
+    for group in _one_ahead(map(begun, inventory.groups)):
+      for found in group:
+        records = found if isinstance(found, list) else found.result()
         bar.update(len(records))
         yield records
 
 
+class _Beside(NamedTuple):
+  """Work beside that of the main thread.
+
+  Attributes:
+    thread: does one thing after the other.
+    check: raises, in the thread, once the run has ended before its time.
+  """
+
+  thread: concurrent.futures.Executor
+  check: Callable[[], None]
+
+
 @contextmanager
-def _thread_beside() -> Iterator[concurrent.futures.Executor]:
+def _beside() -> Iterator[_Beside]:
   """A thread; after an error, or if the user stops the run, what it has not
-  begun does not begin."""
+  begun does not begin, and what it has begun ends soon."""
+  stopped = threading.Event()
+
+  def check() -> None:
+    if stopped.is_set():
+      raise concurrent.futures.CancelledError
+
   with concurrent.futures.ThreadPoolExecutor(1) as thread:
     try:
-      yield thread
+      yield _Beside(thread, check)
     except BaseException:
-      thread.shutdown(wait=False, cancel_futures=True)
+      stopped.set()
+      thread.shutdown(cancel_futures=True)
       raise
 
 
-def _one_ahead(groups: Iterable['_Group']) -> Iterator['_Group']:
+def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
   """Each once the next one has been begun."""
-  before: list[_Group] = []
-  for group in groups:
+  before: list[_T] = []
+  for item in items:
     yield from before
-    before = [group]
+    before = [item]
   yield from before
 
 
-def _groups(classes: Iterable[ClassFolder]) -> Iterator[list[ClassFolder]]:
-  """Classes that are scored together: small ones fill a batch."""
-  group: list[ClassFolder] = []
-  for found in classes:
-    group.append(found)
-    if sum(len(one.entries) for one in group) >= _IN_MEMORY:
-      yield group
-      group = []
-  if group:
-    yield group
-
-
-def _score(classes: Sequence[OneClass], threshold: float | None) -> None:
-  """First pass: the scores of all pictures, and each class's mean picture."""
+def _score(classes: Sequence[OneClass]) -> None:
+  """First pass: the scores of all pictures, and what is kept of them."""
   entries = ((one, entry) for one in classes for entry in one.found.entries)
   while batch := list(itertools.islice(entries, _IN_MEMORY)):
     pool, model = batch[0][0].pool, batch[0][0].model
@@ -143,21 +146,4 @@ def _score(classes: Sequence[OneClass], threshold: float | None) -> None:
     scores = iter(any_size.score(model, views) if model and views else ())
     for (one, entry), seen in zip(batch, looks, strict=True):
       has_score = model and isinstance(seen, Seen)
-      score = float(next(scores)) if has_score else None
-      one.add(entry, seen, score, threshold)
-
-
-class _Group(NamedTuple):
-  """Classes that are scored together.
-
-  Attributes:
-    classes: scored, if one of them is new.
-    fingerprints: of their files.
-    known: their records, from an earlier run; None of a new class.
-    searches: for what recurs, while other classes are scored.
-  """
-
-  classes: list[OneClass]
-  fingerprints: list[str]
-  known: list[list[Record] | None]
-  searches: list[concurrent.futures.Future[None]]
+      one.add(entry, seen, float(next(scores)) if has_score else None)

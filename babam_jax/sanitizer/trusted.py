@@ -3,14 +3,13 @@ was measured on."""
 
 import concurrent.futures
 import itertools
-import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from babam_jax import errors
+from babam_jax import cpu, errors
 from babam_jax.defenses import any_size, pirm
 from babam_jax.progress import progress_bar, say
 from babam_jax.sanitizer import folder, picture
@@ -58,7 +57,7 @@ def score(root: pathlib.Path, model: pirm.Pirm) -> Trusted:
   others = 0
   with (
     progress_bar(inventory.files, 'trusted pictures', 'file') as bar,
-    concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool,
   ):
     while batch := list(itertools.islice(entries, _IN_MEMORY)):
       views = list(pool.map(lambda one: _views(root / one.path, model), batch))

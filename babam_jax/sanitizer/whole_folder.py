@@ -1,32 +1,18 @@
 """Sanitizes an untrusted folder with one call."""
 
 import io
-import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from babam_jax import errors
-from babam_jax.defenses import by_kind, calibration, noise
-from babam_jax.defenses import pirm as pirms
+from babam_jax.defenses import by_kind
 from babam_jax.experiment import environment
 from babam_jax.progress import say
-from babam_jax.sanitizer import (
-  bulk,
-  class_verdict,
-  findings,
-  folder,
-  one_class,
-  report,
-  sanitize,
-)
+from babam_jax.sanitizer import findings, folder, report, sanitize
 from babam_jax.sanitizer import output as output_folder
-from babam_jax.sanitizer import trusted as trusted_pictures
 from babam_jax.sanitizer.names import printable
-from babam_jax.settings import WHOLE_LIMIT
-
-Path = str | os.PathLike[str]
-_OF_PIRM = ('pirm', 'pirm_sha256', 'calibrated_on')
+from babam_jax.sanitizer.order import DEFAULT_EPSILON, Order, Path, order
 
 
 class SanitizedFolder(NamedTuple):
@@ -65,9 +51,6 @@ class SanitizedFolder(NamedTuple):
   scores: pathlib.Path
   summary: pathlib.Path
   report: pathlib.Path
-
-
-DEFAULT_EPSILON = 0.01
 
 
 def sanitize_folder(
@@ -121,138 +104,138 @@ def sanitize_folder(
       flag: `--fpr` for `fpr`.
     OSError: the output cannot be written.
   """
-  source, root = pathlib.Path(input), pathlib.Path(output)
-  if not source.is_dir():
-    raise errors.UserError(
-      f'--input: no folder {str(source)!r}; expected a folder of class folders.'
-    )
-  detectors = _check_detectors(detectors, threshold, fpr, calibrate)
-  _check(action, visible, epsilon, seed)
-  if output_folder.PERTURBATION in detectors:
-    judge = _judge(pirm, threshold, fpr, calibrate)
-  else:
-    judge = _Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
-  settings = one_class.Settings(
-    action, visible, judge.threshold, epsilon, link, seed
+  asked = order(
+    input,
+    output,
+    detectors=detectors,
+    pirm=pirm,
+    action=action,
+    visible=visible,
+    threshold=threshold,
+    fpr=fpr,
+    calibrate=calibrate,
+    epsilon=epsilon,
+    link=link,
+    seed=seed,
   )
-  told = settings._asdict() | judge.told
-  told['detectors'] = list(detectors)
-  told['input'] = printable(str(source.resolve()))
-  inventory = folder.inventory(source)
-  if not inventory.files:
-    raise errors.UserError(
-      f'--input: no file in {source}; expected a folder of class folders with '
-      'pictures. Choose another one.'
-    )
-  fingerprint = inventory.fingerprint()
-  finished = findings.earlier_summary(root, told, fingerprint)
-  if finished is None:
-    try:
-      being_made = output_folder.Output(source, root, told)
-    except errors.UserError:
-      # The same command, given twice, may have ended meanwhile.
-      finished = findings.earlier_summary(root, told, fingerprint)
-      if finished is None:
-        raise
-  if finished is not None:
-    say(f'{root}: is finished, by the same command')
-    output_folder.remove_rest(root)
-    return _result(root, finished)
-  table = io.StringIO(newline='')
-  levels = judge.levels
-  counted = findings.Findings(table, levels)
-  for records in sanitize.run(
-    source, inventory, being_made, judge.model, settings, detectors
-  ):
-    counted.add(records)
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
-  surroundings = environment.describe(printable(repeat or call))
-  rates = findings.Rates(levels, judge.expected_share(counted.scores))
-  found = findings.summary(counted, told, fingerprint, rates)
-  findings.write(root, table.getvalue(), found)
-  report.write(root, source, counted, found, surroundings)
-  being_made.close()
-  return _result(root, found)
+  return whole(asked, repeat or call)
 
 
-class _Judge(NamedTuple):
-  """What scores pictures.
+def whole(asked: Order, repeat: str) -> SanitizedFolder:
+  """Does what is asked, or what is left of it.
 
-  Attributes:
-    model: the PIRM; None without one.
-    threshold: higher scores are flagged; None without a PIRM.
-    told: what the settings say of it.
+  Args:
+    asked: what is asked.
+    repeat: how to do this again, for the report.
   """
-
-  model: pirms.Pirm | None
-  threshold: float | None
-  told: dict[str, Any]
-
-  @property
-  def levels(self) -> list[class_verdict.Level]:
-    """The thresholds at which classes are counted."""
-    if self.model is None or self.threshold is None:
-      return []
-    return class_verdict.levels(self.threshold, self.model.calibration.clean)
-
-  def expected_share(self, scores: bulk.Scores) -> float | None:
-    """The share of clean pictures like most of a folder that are flagged."""
-    if self.model is None or self.threshold is None:
-      return None
-    clean = self.model.calibration.clean
-    return scores.expected_share(self.threshold, clean)
+  inventory = asked.inventory
+  being_made = _opened(asked)
+  if isinstance(being_made, dict):
+    say(f'{asked.root}: is finished, by the same command')
+    output_folder.remove_rest(asked.root)
+    return _result(asked.root, being_made)
+  with being_made:
+    found = _filled(asked, inventory, being_made, repeat)
+  return _result(asked.root, found)
 
 
-def _judge(
-  pirm: Path,
-  threshold: float | None,
-  fpr: float | None,
-  calibrate: Path | None,
-) -> _Judge:
-  """A PIRM with its threshold."""
-  checkpoint = pirms.path_of(os.fspath(pirm))
-  model = pirms.load(checkpoint, '--pirm')
-  trusted = None
-  if calibrate is not None:
-    trusted = trusted_pictures.score(pathlib.Path(calibrate), model)
-    known = model.calibration._replace(clean=trusted.scores)
-    model = model._replace(calibration=known)
-  chosen = calibration.choose_threshold(model.calibration, threshold, fpr)
-  of_pirm = (
-    printable(os.fspath(pirm)),
-    pirms.fingerprint(checkpoint),
-    trusted.fingerprint if trusted else None,
+def _filled(
+  asked: Order,
+  inventory: folder.Inventory,
+  being_made: output_folder.Output,
+  repeat: str,
+) -> dict[str, Any]:
+  """Fills the folder; returns the `summary`."""
+  being_made.begin(inventory, asked.paths())
+  table = io.StringIO(newline='')
+  judge = asked.judge
+  counted = findings.Findings(table, judge.levels)
+  for records in _treated(asked, inventory, being_made):
+    counted.add(records)
+  surroundings = environment.describe(printable(repeat))
+  rates = findings.Rates(judge.levels, judge.expected_share(counted.scores))
+  fingerprint = inventory.fingerprint()
+  found = findings.summary(counted, asked.told, fingerprint, rates)
+  findings.write(asked.root, table.getvalue(), found)
+  report.write(asked.root, asked.source, counted, found, surroundings)
+  being_made.close()
+  return found
+
+
+def begin(asked: Order) -> bool:
+  """Begins a folder that several processes will fill; returns whether anything
+  is left to do.
+
+  Args:
+    asked: what is asked.
+  """
+  inventory = asked.inventory
+  being_made = _opened(asked)
+  if isinstance(being_made, dict):
+    return False
+  with being_made:
+    being_made.begin(inventory, asked.paths())
+  return True
+
+
+def part(asked: Order, mine: folder.Part) -> None:
+  """Does a part of what is asked: some of the classes, without any report.
+
+  Several processes do a part each, also on several machines with one disk. Then
+  `whole` finds all done, and writes the reports.
+
+  Args:
+    asked: what is asked.
+    mine: which part.
+  """
+  being_made = _opened(asked, mine)
+  if isinstance(being_made, dict):
+    say(f'{asked.root}: is finished, by the same command')
+    return
+  with being_made:
+    begun = being_made.has_begun  # then the input need not be walked again
+    inventory = being_made.inventory() if begun else asked.inventory
+    being_made.begin(inventory, asked.paths())
+    for _ in _treated(asked, inventory.dealt(mine), being_made):
+      pass
+
+
+def _opened(
+  asked: Order, mine: folder.Part | None = None
+) -> output_folder.Output | dict[str, Any]:
+  """The folder that is being made; or the `summary` of one that is finished."""
+  finished = _finished(asked)
+  if finished is not None:
+    return finished
+  try:
+    return output_folder.Output(asked.source, asked.root, asked.told, mine)
+  except errors.UserError:
+    # The same command, given twice, may have ended meanwhile.
+    finished = _finished(asked)
+    if finished is None:
+      raise
+    return finished
+
+
+def _finished(asked: Order) -> dict[str, Any] | None:
+  if not output_folder.is_complete(asked.root):
+    return None
+  fingerprint = asked.inventory.fingerprint()
+  return findings.earlier_summary(asked.root, asked.told, fingerprint)
+
+
+def _treated(
+  asked: Order, inventory: folder.Inventory, being_made: output_folder.Output
+) -> Iterator[list[output_folder.Record]]:
+  return sanitize.run(
+    asked.source,
+    inventory,
+    being_made,
+    asked.judge.model,
+    asked.settings,
+    asked.detectors,
   )
-  told = {'fpr': chosen.fpr} | dict(zip(_OF_PIRM, of_pirm, strict=True))
-  return _Judge(model, chosen.value, told)
-
-
-def _check_detectors(
-  detectors: Sequence[str],
-  threshold: float | None,
-  fpr: float | None,
-  calibrate: Path | None,
-) -> tuple[str, ...]:
-  """The detectors, in one order, each once."""
-  known = ', '.join(sanitize.DETECTORS)
-  for name in detectors:
-    if name not in sanitize.DETECTORS:
-      raise errors.UserError(
-        f'--detectors: found {name!r}, expected one or more of {known}.'
-      )
-  if not detectors:
-    raise errors.UserError(
-      f'--detectors: is empty; expected one or more of {known}.'
-    )
-  given = {'threshold': threshold, 'fpr': fpr, 'calibrate': calibrate}
-  for name, value in given.items():
-    if value is not None and output_folder.PERTURBATION not in detectors:
-      raise errors.UserError(
-        f'--{name}: found {value} without the detector '
-        f'{output_folder.PERTURBATION!r}, whose it is; expected it among '
-        f'--detectors. Leave out --{name}, or add it.'
-      )
-  return tuple(name for name in sanitize.DETECTORS if name in detectors)
 
 
 def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
@@ -269,32 +252,3 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     findings.things_of(found),
     *(root / name for name in output_folder.REPORTS),
   )
-
-
-def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
-  if action not in sanitize.ACTIONS:
-    raise errors.UserError(
-      f'--action: found {action!r}, expected one of '
-      f'{", ".join(sanitize.ACTIONS)}.'
-    )
-  if visible not in sanitize.VISIBLE_ACTIONS:
-    raise errors.UserError(
-      f'--visible: found {visible!r}, expected one of '
-      f'{", ".join(sanitize.VISIBLE_ACTIONS)}.'
-    )
-  if visible != by_kind.DROP and action != 'perturb':
-    raise errors.UserError(
-      f'--visible: found {visible!r} with --action={action!r}, expected '
-      f'{by_kind.DROP!r}, as it is for pictures that are kept. Add '
-      '--action=perturb.'
-    )
-  noise.check_epsilon(epsilon, '--epsilon')
-  if epsilon != DEFAULT_EPSILON and action != 'perturb':
-    raise errors.UserError(
-      f'--epsilon: found {epsilon:g} with --action={action!r}, expected none, '
-      'as no picture gets noise. Add --action=perturb.'
-    )
-  if not 0 <= seed < WHOLE_LIMIT:
-    raise errors.UserError(
-      f'--seed: found {seed}, expected 0 or more, below {WHOLE_LIMIT}.'
-    )

@@ -147,7 +147,7 @@ def _read_runs(root):
 def _begun(root):
   being_made = output.Output(root / 'in', root / 'out', {'action': 'perturb'})
   inventory = untrusted.inventory(root / 'in')
-  being_made.begin(inventory.fingerprints)
+  being_made.begin(inventory)
   return being_made, inventory
 
 

@@ -1,0 +1,218 @@
+"""What is asked of the sanitizer, checked: the judge and its threshold, what
+happens to what it flags."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from babam_jax import errors
+from babam_jax.defenses import by_kind, calibration, noise
+from babam_jax.defenses import pirm as pirms
+from babam_jax.sanitizer import (
+  bulk,
+  class_verdict,
+  folder,
+  one_class,
+  sanitize,
+)
+from babam_jax.sanitizer import output as output_folder
+from babam_jax.sanitizer import trusted as trusted_pictures
+from babam_jax.sanitizer.names import printable
+from babam_jax.settings import WHOLE_LIMIT
+
+Path = str | os.PathLike[str]
+DEFAULT_EPSILON = 0.01
+_OF_PIRM = ('pirm', 'pirm_sha256', 'calibrated_on')
+
+
+class Judge(NamedTuple):
+  """What scores pictures.
+
+  Attributes:
+    model: the PIRM; None without one.
+    threshold: higher scores are flagged; None without a PIRM.
+    told: what the settings say of it.
+  """
+
+  model: pirms.Pirm | None
+  threshold: float | None
+  told: dict[str, Any]
+
+  @property
+  def levels(self) -> list[class_verdict.Level]:
+    """The thresholds at which classes are counted."""
+    if self.model is None or self.threshold is None:
+      return []
+    return class_verdict.levels(self.threshold, self.model.calibration.clean)
+
+  def expected_share(self, scores: bulk.Scores) -> float | None:
+    """The share of clean pictures like most of a folder that are flagged."""
+    if self.model is None or self.threshold is None:
+      return None
+    clean = self.model.calibration.clean
+    return scores.expected_share(self.threshold, clean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+  """What is asked.
+
+  Attributes:
+    source: the untrusted folder.
+    root: the output.
+    judge: what scores pictures.
+    settings: what happens to them.
+    detectors: of `sanitize.DETECTORS`, in their order.
+    told: all that the result depends on, for `summary.json`.
+  """
+
+  source: pathlib.Path
+  root: pathlib.Path
+  judge: Judge
+  settings: one_class.Settings
+  detectors: tuple[str, ...]
+  told: dict[str, Any]
+
+  @functools.cached_property
+  def inventory(self) -> folder.Inventory:
+    """What the input holds.
+
+    Raises:
+      UserError: no file.
+    """
+    found = folder.inventory(self.source)
+    if not found.files:
+      raise errors.UserError(
+        f'--input: no file in {self.source}; expected a folder of class '
+        'folders with pictures. Choose another one.'
+      )
+    return found
+
+  def paths(self) -> Iterator[Iterator[pathlib.PurePosixPath]]:
+    """Those of the input's files, class by class."""
+    for found in folder.classes(self.source):
+      yield (entry.path for entry in found.entries)
+
+
+def order(
+  input: Path,
+  output: Path,
+  *,
+  detectors: Sequence[str] = sanitize.DETECTORS,
+  pirm: Path = 'general',
+  action: str = 'drop',
+  visible: str = by_kind.DROP,
+  threshold: float | None = None,
+  fpr: float | None = None,
+  calibrate: Path | None = None,
+  epsilon: float = DEFAULT_EPSILON,
+  link: bool = False,
+  seed: int = 0,
+) -> Order:
+  """Checks what is asked; the arguments are those of `sanitize_folder`.
+
+  Raises:
+    UserError: an argument is invalid.
+  """
+  source, root = pathlib.Path(input), pathlib.Path(output)
+  if not source.is_dir():
+    raise errors.UserError(
+      f'--input: no folder {str(source)!r}; expected a folder of class folders.'
+    )
+  known = _check_detectors(detectors, threshold, fpr, calibrate)
+  _check(action, visible, epsilon, seed)
+  if output_folder.PERTURBATION in known:
+    judge = _judge(pirm, threshold, fpr, calibrate)
+  else:
+    judge = Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
+  settings = one_class.Settings(
+    action, visible, judge.threshold, epsilon, link, seed
+  )
+  told = settings._asdict() | judge.told
+  told['detectors'] = list(known)
+  told['input'] = printable(str(source.resolve()))
+  return Order(source, root, judge, settings, known, told)
+
+
+def _judge(
+  pirm: Path,
+  threshold: float | None,
+  fpr: float | None,
+  calibrate: Path | None,
+) -> Judge:
+  """A PIRM with its threshold."""
+  checkpoint = pirms.path_of(os.fspath(pirm))
+  model = pirms.load(checkpoint, '--pirm')
+  trusted = None
+  if calibrate is not None:
+    trusted = trusted_pictures.score(pathlib.Path(calibrate), model)
+    known = model.calibration._replace(clean=trusted.scores)
+    model = model._replace(calibration=known)
+  chosen = calibration.choose_threshold(model.calibration, threshold, fpr)
+  of_pirm = (
+    printable(os.fspath(pirm)),
+    pirms.fingerprint(checkpoint),
+    trusted.fingerprint if trusted else None,
+  )
+  told = {'fpr': chosen.fpr} | dict(zip(_OF_PIRM, of_pirm, strict=True))
+  return Judge(model, chosen.value, told)
+
+
+def _check_detectors(
+  detectors: Sequence[str],
+  threshold: float | None,
+  fpr: float | None,
+  calibrate: Path | None,
+) -> tuple[str, ...]:
+  """The detectors, in one order, each once."""
+  known = ', '.join(sanitize.DETECTORS)
+  for name in detectors:
+    if name not in sanitize.DETECTORS:
+      raise errors.UserError(
+        f'--detectors: found {name!r}, expected one or more of {known}.'
+      )
+  if not detectors:
+    raise errors.UserError(
+      f'--detectors: is empty; expected one or more of {known}.'
+    )
+  given = {'threshold': threshold, 'fpr': fpr, 'calibrate': calibrate}
+  for name, value in given.items():
+    if value is not None and output_folder.PERTURBATION not in detectors:
+      raise errors.UserError(
+        f'--{name}: found {value} without the detector '
+        f'{output_folder.PERTURBATION!r}, whose it is; expected it among '
+        f'--detectors. Leave out --{name}, or add it.'
+      )
+  return tuple(name for name in sanitize.DETECTORS if name in detectors)
+
+
+def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
+  if action not in sanitize.ACTIONS:
+    raise errors.UserError(
+      f'--action: found {action!r}, expected one of '
+      f'{", ".join(sanitize.ACTIONS)}.'
+    )
+  if visible not in sanitize.VISIBLE_ACTIONS:
+    raise errors.UserError(
+      f'--visible: found {visible!r}, expected one of '
+      f'{", ".join(sanitize.VISIBLE_ACTIONS)}.'
+    )
+  if visible != by_kind.DROP and action != 'perturb':
+    raise errors.UserError(
+      f'--visible: found {visible!r} with --action={action!r}, expected '
+      f'{by_kind.DROP!r}, as it is for pictures that are kept. Add '
+      '--action=perturb.'
+    )
+  noise.check_epsilon(epsilon, '--epsilon')
+  if epsilon != DEFAULT_EPSILON and action != 'perturb':
+    raise errors.UserError(
+      f'--epsilon: found {epsilon:g} with --action={action!r}, expected none, '
+      'as no picture gets noise. Add --action=perturb.'
+    )
+  if not 0 <= seed < WHOLE_LIMIT:
+    raise errors.UserError(
+      f'--seed: found {seed}, expected 0 or more, below {WHOLE_LIMIT}.'
+    )
