@@ -1,12 +1,15 @@
-"""`launch.sanitize` on larger and larger folders: files a second, peak memory.
+"""`launch.sanitize`: files a second, memory, its cost in the number of files.
 
   python -m benchmarks.sanitizing
 
-The files, 500 in a class, are hard links to a hundred JPEG pictures of
-250 x 250 pixels. The threshold is chosen so that three in a hundred are flagged
-and receive noise (`--action=perturb`, the dearest).
+The files are hard links to a hundred JPEG pictures of 250 x 250 pixels, 500 in
+a class. The threshold is chosen so that three in a hundred are flagged and
+receive noise (`--action=perturb`, the dearest). Then, with the default action,
+1,500 files in one class and in one class each, and 300 of 500 x 375 pixels. At
+last what one picture takes of each step, on one core but for the PIRM.
 """
 
+import functools
 import os
 import pathlib
 import resource
@@ -14,32 +17,44 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 from absl import app, flags
 from PIL import Image
 
+from babam_jax import cpu
+from babam_jax.defenses import any_size, pirm
+from babam_jax.recurrence import look
+from babam_jax.sanitizer import folder, output, picture
 from benchmarks import timing
 
-_SIZES = flags.DEFINE_list('sizes', ['1000', '5000', '50000'], 'Files.')
+_SIZES = flags.DEFINE_list('sizes', ['1000', '10000', '100000'], 'Files.')
 _DIFFERENT = 100
 _PER_CLASS = 500
-_SIDE = 250
+_SIZE, _LARGER = (250, 250), (500, 375)
+_FEW, _LARGER_FEW = 1500, 300
+_STEP_REPEATS = 3
+_PICTURES = 32
 
 
-def make_folder(root: pathlib.Path, files: int) -> None:
+def make_folder(
+  root: pathlib.Path,
+  files: int,
+  per_class: int = _PER_CLASS,
+  size: tuple[int, int] = _SIZE,
+) -> None:
   """Makes a folder of class folders with `files` pictures."""
-  originals = root.parent / 'originals'
+  originals = root.parent / f'originals {size}'
   originals.mkdir(exist_ok=True)
   rng = np.random.default_rng(0)
   for i in range(_DIFFERENT):
     path = originals / f'{i}.jpg'
     if not path.exists():
       coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
-      size = (_SIDE, _SIDE)
       coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=95)
   for i in range(files):
-    folder = root / f'{i // _PER_CLASS:04d}'
+    folder = root / f'{i // per_class:06d}'
     folder.mkdir(parents=True, exist_ok=True)
     os.link(originals / f'{i % _DIFFERENT}.jpg', folder / f'{i}.jpg')
 
@@ -56,8 +71,6 @@ def sanitize(
       'launch.sanitize',
       f'--input={root}',
       f'--output={output}',
-      '--link',
-      '--action=perturb',
       *options,
     ],
     check=True,
@@ -75,24 +88,96 @@ def threshold(root: pathlib.Path, output: pathlib.Path) -> str:
   make_folder(root, _DIFFERENT)
   sanitize(root, output, '--action=report')
   lines = (output / 'scores.csv').read_text().splitlines()[1:]
-  scores = sorted(float(line.split(',')[2]) for line in lines)
+  scores = sorted(float(line.split(',')[2].strip('"')) for line in lines)
   return f'--threshold={scores[-4]!r}'
 
 
-def main(argv) -> None:
-  """Measures smaller folders first: the peak is that of all runs so far."""
-  del argv
+def by_size(base: pathlib.Path) -> dict[str, object]:
+  """Larger and larger folders: the peak is that of all runs so far."""
+  option = threshold(base / 'few', base / 'report')
+  make_folder(base / 'one', 1)
+  begun = sanitize(base / 'one', base / 'one clean')['seconds']
   found = {}
+  for size in map(int, _SIZES.value):
+    make_folder(base / str(size), size)
+    run = sanitize(
+      base / str(size),
+      base / f'{size} clean',
+      '--link',
+      '--action=perturb',
+      option,
+    )
+    found[size] = run | {'files_per_second': round(size / run['seconds'], 1)}
+  slope = np.polyfit(
+    np.log(list(found)),
+    np.log([run['seconds'] - begun for run in found.values()]),
+    1,
+  )[0]
+  return {
+    'sizes': {str(size): run for size, run in found.items()},
+    'seconds_of_one_file': begun,
+    # Of the logarithm of the seconds less those of one file.
+    'slope': round(float(slope), 3),
+  }
+
+
+def by_layout(base: pathlib.Path) -> dict[str, float]:
+  """Files a second, beginning and end included."""
+  cases = {
+    'one class': (_FEW, _FEW, _SIZE),
+    'one file a class': (_FEW, 1, _SIZE),
+    '500 x 375': (_LARGER_FEW, 100, _LARGER),
+  }
+  rates = {}
+  for name, (files, per_class, size) in cases.items():
+    make_folder(base / name, files, per_class, size)
+    seconds = sanitize(base / name, base / f'{name} clean')['seconds']
+    rates[name] = round(files / seconds, 1)
+  return rates
+
+
+def by_step(base: pathlib.Path, size: tuple[int, int]) -> dict[str, float]:
+  """Milliseconds of one picture."""
+  root = base / f'steps {size}'
+  make_folder(root, _PICTURES, size=size)
+  paths = sorted(root.rglob('*.jpg'))
+  pictures = [picture.read(path).pixels for path in paths]
+  model = pirm.load_pirm('general')
+  views = [any_size.views(model.variant, one) for one in pictures]
+  copied = output.Output(root, base / f'steps {size} clean', {})
+  copied.begin(folder.inventory(root))
+  steps: dict[str, Callable[[], object]] = {
+    'decoding': lambda: [picture.read(path) for path in paths],
+    'the PIRM, on all cores': lambda: any_size.score(model, views),
+    'what may recur': lambda: [look.look(one) for one in pictures],
+    'copying': lambda: [
+      copied.copy(pathlib.PurePosixPath(path.relative_to(root)), False)
+      for path in paths
+    ],
+  }
+  return {
+    name: round(1000 * min(timing.seconds(step, _STEP_REPEATS)) / _PICTURES, 2)
+    for name, step in steps.items()
+  }
+
+
+def main(argv) -> None:
+  """Prints all."""
+  del argv
+  cpu.configure()
   with tempfile.TemporaryDirectory() as name:
     base = pathlib.Path(name)
-    option = threshold(base / 'few', base / 'report')
-    for size in map(int, _SIZES.value):
-      make_folder(base / str(size), size)
-      run = sanitize(base / str(size), base / f'{size} clean', option)
-      found[str(size)] = run | {
-        'files_per_second': round(size / run['seconds'], 1)
+    steps = functools.partial(by_step, base)
+    timing.report(
+      by_size(base)
+      | {'files_per_second': by_layout(base)}
+      | {
+        'milliseconds': {
+          f'{width} x {height}': steps((width, height))
+          for width, height in (_SIZE, _LARGER)
+        }
       }
-  timing.report({'sizes': found})
+    )
 
 
 if __name__ == '__main__':

@@ -133,6 +133,10 @@ def events(folder):
   return [json.loads(line) for line in lines]
 
 
+def job_of(folder):
+  return job.Job(str(folder), 'run', [], str(folder / 'metrics.json'))
+
+
 @pytest.mark.parametrize(
   'does,done,starts,expected',
   [
@@ -154,7 +158,7 @@ def test_a_job_is_tried_twice(
 ):
   monkeypatch.setattr(job.sys, 'executable', python_that(tmp_path, does))
   folder = tmp_path / 'python.folder'
-  assert job.Experiment(str(folder), [])() == done
+  assert job_of(folder)() == done
   assert [event['event'] for event in events(folder)] == [
     'start',
     'end',
@@ -165,7 +169,7 @@ def test_a_job_is_tried_twice(
   if not done:
     assert 'o' in found.last_lines[-1]
     assert events(folder)[-1]['last_lines'] == found.last_lines
-  assert job.Experiment(str(folder), [])() == done  # not run again if done
+  assert job_of(folder)() == done  # not run again if done
   assert len(events(folder)) == 2 * starts * (1 if done else 2)
 
 
@@ -179,7 +183,7 @@ def test_running_waiting_and_stopped_jobs(tmp_path):
   one.folder.mkdir()
   with filelock.FileLock(one.folder / job.LOCK):
     assert found() == state.RUNNING
-    assert job.Experiment(str(one.folder), [])() is False
+    assert job_of(one.folder)() is False
   (one.folder / job.ATTEMPTS).write_text(
     json.dumps({'event': 'start', 'host': 'a'}) + '\n{"event": "e'
   )

@@ -8,11 +8,17 @@ in a part of one class. What is flagged is left out (or replaced by a PNG with
 Algorithm 1's noise, or only reported). The rest is copied byte for byte. The
 input is never changed. After a kill, the same command continues.
 
+With `--tasks` several processes share the classes, with `--executor=slurm` on a
+cluster; the output is, byte for byte, that of one process. Where another
+scheduler starts processes, give each its `--part`, and then the command without
+one, which does what is left and writes the reports.
+
 Exit status: 0 all files judged; 2 a mistake, printed in one line; 3 some files
 could not be judged: they are in `scores.csv`, and not in the output.
 """
 
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,7 +28,8 @@ from absl import flags
 from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import by_kind, calibration
-from babam_jax.sanitizer import order, sanitize, whole_folder
+from babam_jax.runs import parts, slurm
+from babam_jax.sanitizer import folder, order, output, sanitize, whole_folder
 from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
 
@@ -90,6 +97,37 @@ _LINK = flags.DEFINE_bool(
 _SEED = flags.DEFINE_integer(
   'seed', 0, "The seed of the noise of 'perturb'.", 0, WHOLE_LIMIT - 1
 )
+_TASKS = flags.DEFINE_integer(
+  'tasks', 1, 'How many processes share the classes.', 1
+)
+_EXECUTOR = flags.DEFINE_enum(
+  'executor',
+  'local',
+  ('local', 'slurm'),
+  'Where they run: on the cores of this machine, or as a job array of SLURM.',
+)
+_SLURM = command.define_options(
+  'slurm', slurm.options(), 'As in sbatch: --slurm.partition=gpu'
+)
+_PART = flags.DEFINE_string(
+  'part', None, 'Only this part of the classes, such as 2/8, and no reports.'
+)
+# What a process that does a part is told, too.
+_PASSED = (
+  _INPUT,
+  _OUTPUT,
+  _PIRM,
+  _DETECTORS,
+  _ACTION,
+  _VISIBLE,
+  _THRESHOLD,
+  _FPR,
+  _CALIBRATE,
+  _DEVICES,
+  _EPSILON,
+  _LINK,
+  _SEED,
+)
 _EXIT_UNJUDGED = 3
 _NAMED = 10  # classes
 
@@ -109,12 +147,31 @@ def main(arguments: Sequence[str]) -> None:
     raise errors.UserError(
       f'command line: unexpected {arguments[0]!r}; expected --flag=value only.'
     )
+  mine = _part()
+  asked = _order()
+  if mine is not None:
+    whole_folder.part(asked, mine)
+    return
+  if _EXECUTOR.value == 'slurm' and not _submit(asked):
+    return
+  if _EXECUTOR.value == 'local' and _TASKS.value > 1:
+    _share(asked)
+  called = invocation.line('sanitize')
+  found = whole_folder.whole(asked, f'{called} {shlex.join(sys.argv[1:])}')
+  _tell(found)
+  if found.unjudged:
+    sys.exit(_EXIT_UNJUDGED)
+
+
+def _order() -> order.Order:
+  """What the command line asks."""
   source = _folder(_INPUT, 'a folder of class folders')
   root = _folder(_OUTPUT, 'a new or empty folder')
   if _DEVICES.value is not None:
     parallel.use_devices(_DEVICES.value, '--devices')
   parallel.check_platform()
-  found = whole_folder.sanitize_folder(
+  calibrate = _CALIBRATE.value
+  return order.order(
     source,
     root,
     detectors=_DETECTORS.value,
@@ -123,17 +180,83 @@ def main(arguments: Sequence[str]) -> None:
     action=_ACTION.value,
     threshold=_THRESHOLD.value,
     fpr=_FPR.value,
-    calibrate=None
-    if _CALIBRATE.value is None
-    else files.named(_CALIBRATE.value),
+    calibrate=None if calibrate is None else files.named(calibrate),
     epsilon=_EPSILON.value,
     link=_LINK.value,
     seed=_SEED.value,
-    repeat=f'{invocation.line("sanitize")} {shlex.join(sys.argv[1:])}',
   )
-  _tell(found)
-  if found.unjudged:
-    sys.exit(_EXIT_UNJUDGED)
+
+
+# --- Several processes ---
+
+
+def _part() -> folder.Part | None:
+  """The part that this process does; None: all."""
+  if _PART.value is None:
+    return None
+  if _TASKS.value > 1 or _EXECUTOR.value != 'local':
+    raise errors.UserError(
+      '--part: found together with --tasks or --executor, which start '
+      'processes for all parts; expected one or the other. Leave one out.'
+    )
+  written = re.fullmatch(r'(\d{1,6})/(\d{1,6})', _PART.value)
+  number, count = map(int, written.groups()) if written else (0, 0)
+  if not 1 <= number <= count:
+    raise errors.UserError(
+      f'--part: found {_PART.value!r}, expected a number of a part and how '
+      'many there are, such as 1/8 to 8/8.'
+    )
+  return folder.Part(number, count)
+
+
+def _passed() -> list[str]:
+  """The command line that a part shares with this command."""
+  given = (flags.FLAGS[one.name] for one in _PASSED if one.present)
+  return [flag.serialize() for flag in given]
+
+
+def _share(asked: order.Order) -> None:
+  """Does all classes in processes of this machine."""
+  if not parallel.is_on_cpu():
+    raise errors.UserError(
+      f'--tasks: found {_TASKS.value} on a machine that computes on a GPU, '
+      "which is one process's; expected 1. Give --executor=slurm with a GPU "
+      'for each task, or set JAX_PLATFORMS=cpu.'
+    )
+  if whole_folder.begin(asked):
+    parts.here(
+      asked.root,
+      _passed(),
+      _TASKS.value,
+      len(asked.inventory.fingerprints),
+      lambda: output.classes_done(asked.root),
+    )
+
+
+def _submit(asked: order.Order) -> bool:
+  """Submits what is left to SLURM, unless it has it already.
+
+  Returns:
+    Whether nothing is left but to tell the result.
+  """
+  slurm.check()
+  states = parts.queued(asked.root)
+  if not states:
+    if not whole_folder.begin(asked):
+      return True
+    ids = parts.submit(asked.root, _passed(), _TASKS.value, _SLURM.value)
+    print(
+      f'{len(ids)} jobs submitted; they log to {parts.folder_of(asked.root)}'
+    )
+  for name, state in states.items():
+    print(f'{name}: {state}')
+  done = output.classes_done(asked.root)
+  print(f'{done} of {len(asked.inventory.fingerprints)} classes done')
+  print('The same command tells how far it is, and the result at the end.')
+  return False
+
+
+# --- The result ---
 
 
 def _tell(found: whole_folder.SanitizedFolder) -> None:
@@ -168,4 +291,4 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
 
 def start() -> None:
   """Runs the command with the options of its command line."""
-  command.run_tool(main)
+  command.run_tool(main, ('slurm',))

@@ -10,7 +10,7 @@ from babam_jax.experiment import pipeline
 from babam_jax.progress import progress_bar, say
 from babam_jax.runs import sharing, slurm, state
 from babam_jax.runs.alone import alone_in
-from babam_jax.runs.job import Experiment
+from babam_jax.runs.job import Job
 from babam_jax.runs.plan import Run
 
 CANCELED = 'canceled'  # a file in the working folder: start no more runs
@@ -61,11 +61,11 @@ class Local(NamedTuple):
           say('canceled')
           return
         say(f'{run.name}: running; it prints to {run.folder / "log.txt"}')
-        experiment = _experiment(run, self.arguments)
+        job = _job(run, self.arguments)
         try:
-          done = experiment()
+          done = job()
         finally:
-          experiment.stop()
+          job.stop()
         say(f'{run.name}: {"done" if done else "not done"}')
         if done:
           after(run)
@@ -96,7 +96,7 @@ class Slurm(NamedTuple):
     together = slurm.processes(self.options) > 1
     arguments = [*self.arguments, *(['--distributed'] if together else [])]
     waves = [
-      {run.name: _experiment(run, arguments) for run in wave}
+      {run.name: _job(run, arguments) for run in wave}
       for wave in sharing.waves(left)
     ]
     slurm.submit(self.workdir, waves, self.options)
@@ -134,8 +134,9 @@ def repeat_line(command: str, run: Run) -> str:
   return f'{command} --only={run.name}'
 
 
-def _experiment(run: Run, arguments: Sequence[str]) -> Experiment:
-  folder = str(run.folder.absolute())
-  return Experiment(
-    folder, [*arguments, f'--only={run.name}', f'--workdir={folder}']
+def _job(run: Run, arguments: Sequence[str]) -> Job:
+  folder = run.folder.absolute()
+  own = [f'--only={run.name}', f'--workdir={folder}']
+  return Job(
+    str(folder), 'run', [*arguments, *own], str(folder / 'metrics.json')
   )

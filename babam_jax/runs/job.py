@@ -1,9 +1,10 @@
-"""One run of a plan: an experiment in a process of its own.
+"""One of several commands, each in a process of its own: a run of a plan, or a
+part of a folder that is sanitized.
 
 The process may die (out of memory, a broken node, `kill -9`) without taking
 the others with it: it is started once more, and continues where it was. What
-happened is appended to `attempts.jsonl` in the run's working folder, what it
-printed to `log.txt`.
+happened is appended to `attempts.jsonl` in the job's folder, what it printed to
+`log.txt`.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ ATTEMPTS = 'attempts.jsonl'
 LOG = 'log.txt'
 LOCK = 'job.lock'
 _USER_ERROR = 2  # giving the command again does not help
+_DONE = (0, 3)  # 3: done, and there is something to look at
 _TRIES = 2
 _LAST_LINES = 5
 _LOCK_SECONDS = 10  # a look at the state holds the lock for a moment
@@ -33,19 +35,25 @@ _GRACE_SECONDS = 60  # between SIGTERM, when a cluster wants its node, and death
 
 
 @dataclasses.dataclass
-class Experiment:
+class Job:
   """What a cluster is given to run; nothing but text, so it can be sent.
 
   Attributes:
-    folder: the working folder of the run.
-    arguments: those of the command.
+    folder: for its log; of a run its working folder.
+    verb: of the command `babam`.
+    arguments: its other arguments.
+    result: a file that is there once it is done; '': none tells, and the
+      command is given again.
   """
 
   folder: str
+  verb: str
   arguments: list[str]
+  result: str = ''
 
   def __post_init__(self) -> None:
     self._child: subprocess.Popen | None = None
+    self._stopped = False
 
   def __getstate__(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -76,18 +84,17 @@ class Experiment:
 
     if self._child:
       self._child.kill()  # at any moment: nothing is ever half written
-    return submitit.helpers.DelayedSubmission(
-      Experiment(self.folder, self.arguments)
-    )
+    return submitit.helpers.DelayedSubmission(Job(**dataclasses.asdict(self)))
 
   def stop(self) -> None:
-    """Ends the process."""
+    """Ends the process, and starts none again."""
+    self._stopped = True
     if self._child:
       self._child.terminate()
       self._child.wait()
 
   def _done(self) -> bool:
-    return (pathlib.Path(self.folder) / 'metrics.json').exists()
+    return bool(self.result) and pathlib.Path(self.result).exists()
 
   def _follow(self) -> None:
     """Runs the other processes of a distributed run, not the first one."""
@@ -99,9 +106,9 @@ class Experiment:
     together = int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1
     for number in range(1, 2 if together else 1 + _TRIES):
       status = self._attempt(number)
-      if status == 0:
+      if status in _DONE:
         return True
-      if status == _USER_ERROR:
+      if status == _USER_ERROR or self._stopped:
         return False
     if together:  # its other processes wait for it
       raise RuntimeError(f'{self.folder}: the first process has failed.')
@@ -124,8 +131,16 @@ class Experiment:
     return status
 
   def _run(self, output: Any, errors: int) -> int:
-    command = [sys.executable, '-m', 'babam_jax.cli', 'run', *self.arguments]
+    command = [
+      sys.executable,
+      '-m',
+      'babam_jax.cli',
+      self.verb,
+      *self.arguments,
+    ]
     self._child = subprocess.Popen(command, stdout=output, stderr=errors)
+    if self._stopped:  # meanwhile
+      self._child.terminate()
     return self._child.wait()
 
   def _note(self, event: str, **fields: Any) -> None:

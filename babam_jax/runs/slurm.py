@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from babam_jax import errors, files
-from babam_jax.runs.job import Experiment
+from babam_jax.runs.job import Job
 
 _SUBMISSIONS = 'submissions.jsonl'
 _JOBS = 'slurm'  # scripts, output
@@ -68,14 +68,14 @@ def check() -> None:
 
 def submit(
   workdir: pathlib.Path,
-  waves: Sequence[dict[str, Experiment]],
+  waves: Sequence[dict[str, Job]],
   chosen: ConfigDict,
 ) -> dict[str, str]:
   """Submits job arrays, each after the end of the one before it.
 
   Args:
-    workdir: the folder of the study or the sweep.
-    waves: groups of runs, by name, that may run side by side.
+    workdir: the folder of the study or the sweep; or for logs alone.
+    waves: groups of jobs, by name, that may run side by side.
     chosen: the fields of `options`.
 
   Returns:
@@ -106,9 +106,7 @@ def submit(
     )
     try:
       with executor.batch():
-        submitted = {
-          name: executor.submit(experiment) for name, experiment in wave.items()
-        }
+        submitted = {name: executor.submit(job) for name, job in wave.items()}
     except (submitit.core.utils.FailedJobError, OSError) as error:
       reason = str(error).strip().splitlines()[-1]
       raise errors.UserError(

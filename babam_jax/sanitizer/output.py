@@ -349,14 +349,6 @@ class Output:
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(temporary, final)
 
-  def classes_done(self) -> int:
-    """How many classes are done."""
-    with contextlib.suppress(FileNotFoundError):
-      return sum(
-        name.endswith(_DONE) for name in os.listdir(self._state / _CLASSES)
-      )
-    return 0
-
   def __enter__(self) -> 'Output':
     return self
 
@@ -370,6 +362,14 @@ class Output:
     (self._state / _SETTINGS).unlink()
     self._lock.close()  # network disks keep what is open
     remove_rest(self.root)
+
+
+def classes_done(root: pathlib.Path) -> int:
+  """How many classes are done of a folder that is being filled."""
+  with contextlib.suppress(FileNotFoundError):
+    names = os.listdir(root / _STATE / _CLASSES)
+    return sum(name.endswith(_DONE) for name in names)
+  return 0
 
 
 def is_complete(root: pathlib.Path) -> bool:

@@ -124,6 +124,11 @@ def check_platform() -> None:
     ) from None
 
 
+def is_on_cpu() -> bool:
+  """Whether this process computes on the CPU."""
+  return jax.default_backend() == 'cpu'
+
+
 def use_devices(count: int, field: str) -> None:
   """Limits this process to some GPUs, or treats the CPU as several devices.
 
