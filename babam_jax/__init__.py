@@ -33,7 +33,7 @@ if TYPE_CHECKING:
   from babam_jax.experiment.pipeline import run as run_experiment
   from babam_jax.sanitizer.whole_folder import SanitizedFolder, sanitize_folder
 
-__version__ = '0.1.0'
+__version__ = '1.0.0rc1'
 __all__ = [
   'BadNets',
   'Blended',

@@ -189,8 +189,8 @@ def test_old_names_say_the_new_ones():
 
 def test_the_reference_is_that_of_the_code():
   made = reference.page()
-  kept = (REPOSITORY / 'docs' / 'config.md').read_text('utf-8')
-  assert made == kept, 'python -m babam_jax.config.reference > docs/config.md'
+  kept = (REPOSITORY / 'docs/reference/config.md').read_text('utf-8')
+  assert made == kept, 'python -m babam_jax.config.reference > FILE'
   assert '`defense.strip.overlays`' in made and '`attack.eps`' in made
 
 

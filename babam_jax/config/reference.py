@@ -1,6 +1,6 @@
 """The reference of all fields, made from the settings of the parts.
 
-python -m babam_jax.config.reference > docs/config.md
+python -m babam_jax.config.reference > docs/reference/config.md
 """
 
 import dataclasses

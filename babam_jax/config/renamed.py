@@ -54,5 +54,5 @@ def unknown(path: str, known: Iterable[str]) -> errors.UserError:
   expected = f'config.{near[0]}, or another' if near else 'one'
   return errors.UserError(
     f'config.{path}: there is no such field; expected {expected} of those in '
-    'docs/config.md, which babam_jax.default_config() has.'
+    'docs/reference/config.md, which babam_jax.default_config() has.'
   )
