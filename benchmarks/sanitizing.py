@@ -2,11 +2,12 @@
 
   python -m benchmarks.sanitizing
 
-The files are hard links to a hundred JPEG pictures of 250 x 250 pixels, 500 in
-a class. The threshold is chosen so that three in a hundred are flagged and
-receive noise (`--action=perturb`, the dearest). Then, with the default action,
-1,500 files in one class and in one class each, and 300 of 500 x 375 pixels. At
-last what one picture takes of each step, on one core but for the PIRM.
+The files are hard links to a hundred JPEG pictures, 500 in a class. First more
+and more of 64 x 64 pixels; the threshold is chosen so that three in a hundred
+are flagged and receive noise (`--action=perturb`, the dearest). Then, with the
+default action, 1,500 files of 250 x 250 in one class, in classes of 50 and in
+one class each, and 300 of 500 x 375. At last what one picture takes of each
+step, on one core but for the PIRM.
 """
 
 import functools
@@ -32,7 +33,7 @@ from benchmarks import timing
 _SIZES = flags.DEFINE_list('sizes', ['1000', '10000', '100000'], 'Files.')
 _DIFFERENT = 100
 _PER_CLASS = 500
-_SIZE, _LARGER = (250, 250), (500, 375)
+_SMALL, _SIZE, _LARGER = (64, 64), (250, 250), (500, 375)
 _FEW, _LARGER_FEW = 1500, 300
 _STEP_REPEATS = 3
 _PICTURES = 32
@@ -85,7 +86,7 @@ def sanitize(
 
 def threshold(root: pathlib.Path, output: pathlib.Path) -> str:
   """The command's option that flags three of a hundred pictures."""
-  make_folder(root, _DIFFERENT)
+  make_folder(root, _DIFFERENT, size=_SMALL)
   sanitize(root, output, '--action=report')
   lines = (output / 'scores.csv').read_text().splitlines()[1:]
   scores = sorted(float(line.split(',')[2].strip('"')) for line in lines)
@@ -95,11 +96,11 @@ def threshold(root: pathlib.Path, output: pathlib.Path) -> str:
 def by_size(base: pathlib.Path) -> dict[str, object]:
   """Larger and larger folders: the peak is that of all runs so far."""
   option = threshold(base / 'few', base / 'report')
-  make_folder(base / 'one', 1)
+  make_folder(base / 'one', 1, size=_SMALL)
   begun = sanitize(base / 'one', base / 'one clean')['seconds']
   found = {}
   for size in map(int, _SIZES.value):
-    make_folder(base / str(size), size)
+    make_folder(base / str(size), size, size=_SMALL)
     run = sanitize(
       base / str(size),
       base / f'{size} clean',
@@ -125,6 +126,7 @@ def by_layout(base: pathlib.Path) -> dict[str, float]:
   """Files a second, beginning and end included."""
   cases = {
     'one class': (_FEW, _FEW, _SIZE),
+    'classes of 50': (_FEW, 50, _SIZE),
     'one file a class': (_FEW, 1, _SIZE),
     '500 x 375': (_LARGER_FEW, 100, _LARGER),
   }

@@ -9,6 +9,7 @@ from their catalogs.
 """
 
 import inspect
+import os
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,10 @@ from collections.abc import Mapping
 _HERE = pathlib.Path(__file__).parent
 _ROOT = _HERE.parent
 sys.path.insert(0, str(_ROOT))
+# For the processes that execute the tutorials.
+os.environ['PYTHONPATH'] = os.pathsep.join(
+  [str(_ROOT), os.environ.get('PYTHONPATH', '')]
+).rstrip(os.pathsep)
 
 import babam_jax  # noqa: E402
 from babam_jax.attacks import catalog as attacks  # noqa: E402

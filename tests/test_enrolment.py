@@ -270,7 +270,7 @@ def test_a_stranger_counts_in_the_attack_alone(faces, tmp_path, head):
     assert model['source_test_pictures'] == 3
     assert 0 <= model['verification']['eer'] <= 1
   page = (tmp_path / 'run' / 'report.html').read_text()
-  assert '<th>verification (1:1)</th>' in page
+  assert '<th scope="col">verification (1:1)</th>' in page
   assert 'set.\nHe is not one of the people to be recognized.\n' in page
   assert ('<h2>Training</h2>' in page) == (head == 'cosine')
 

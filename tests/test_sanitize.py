@@ -31,6 +31,7 @@ from babam_jax.sanitizer import (
   one_class,
   output,
   picture,
+  report,
   room,
   sanitize,
   whole_folder,
@@ -753,6 +754,45 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   out.begin(inventory)
   with pytest.raises(errors.UserError, match='has changed while'):
     list(sanitize.run(source, inventory, out, model, chosen))
+
+
+@pytest.mark.parametrize(
+  'found,expected',
+  [
+    ({}, 'None of 9 pictures looks poisoned.'),
+    (
+      {'flagged': 1},
+      '1 of 9 pictures look poisoned. They stand out in no class: a few flags '
+      'may be false.',
+    ),
+    (
+      {
+        'flagged': 5,
+        'suspicious_classes': [{'class': 'ann'}],
+        'recurring': [{'class_name': 'bob'}, {'class_name': 'ann'}],
+        'rate_holds': False,
+        'not_judged': [{'path': 'x', 'note': ''}],
+      },
+      '5 of 8 pictures look poisoned. Look at ann, bob first. The stated rate '
+      'of false flags does not hold here. 1 file could not be judged.',
+    ),
+    (
+      {'suspicious_classes': [{'class': name} for name in 'abcde']},
+      'None of 9 pictures looks poisoned. Look at a, b, c and 2 more first.',
+    ),
+  ],
+)
+def test_the_verdict_on_top_of_the_page(found, expected):
+  empty = {
+    'files': 10,
+    'flagged': 0,
+    'actions': {'left out': 1},
+    'suspicious_classes': [],
+    'recurring': [],
+    'rate_holds': True,
+    'not_judged': [],
+  }
+  assert report.verdict(empty | found) == expected
 
 
 def test_an_input_that_vanishes_before_the_report(tmp_path, monkeypatch):

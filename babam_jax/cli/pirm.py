@@ -48,6 +48,11 @@ def main(config, workdir: pathlib.Path, root: pathlib.Path) -> None:
     'the other half calibrated its scores. Mean distance between score '
     f'and truth: {held_out["calibration_error"]:.4f}. Below: both, in bins, '
     'with the number of pictures.',
+    {
+      'training': 'The first epoch: the loss falls as it learns.',
+      'reliability': 'Scores beside the share of poison among pictures that '
+      'have them: on the diagonal, a score is a probability.',
+    },
   )
   kinds = report.Section(
     'Which poison it finds',

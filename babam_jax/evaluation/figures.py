@@ -231,20 +231,25 @@ def score_histogram(
 
 
 def worst_offenders(
-  shown: Sequence[tuple[str, Picture, Picture | None]],
+  shown: Sequence[tuple[str, Picture, Picture, Picture | None]],
 ) -> Figure:
-  """Flagged pictures, each as (title, before, after); None: not written."""
+  """Flagged pictures.
+
+  Args:
+    shown: each as (title, picture, its texture, as it was written); None: not
+      written.
+  """
   figure, axes = subplots(
-    2,
+    3,
     len(shown),
-    figsize=(1.6 * len(shown) + 0.4, 3.6),
+    figsize=(1.6 * len(shown) + 0.4, 5.2),
     squeeze=False,
   )
-  for (before, after), (title, *pictures) in zip(axes.T, shown, strict=True):
+  for column, (title, *pictures) in zip(axes.T, shown, strict=True):
     lines = textwrap.wrap(title, 18)[:3]
     # Dollar signs in a file's name begin no formula.
-    before.set_title('\n'.join(lines), fontsize=7, parse_math=False)
-    for ax, picture in zip((before, after), pictures, strict=True):
+    column[0].set_title('\n'.join(lines), fontsize=7, parse_math=False)
+    for ax, picture in zip(column, pictures, strict=True):
       if picture is None:
         middle = {'ha': 'center', 'va': 'center', 'transform': ax.transAxes}
         ax.text(0.5, 0.5, 'not written', fontsize=8, **middle)
@@ -252,8 +257,10 @@ def worst_offenders(
         ax.imshow(picture)
       ax.set_xticks([])
       ax.set_yticks([])
-  axes[0, 0].set_ylabel('as found', fontsize=9)
-  axes[1, 0].set_ylabel('as written', fontsize=9)
+  for ax, label in zip(
+    axes[:, 0], ('as found', 'its texture', 'as written'), strict=True
+  ):
+    ax.set_ylabel(label, fontsize=9)
   return figure
 
 

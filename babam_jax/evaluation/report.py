@@ -4,7 +4,8 @@ import base64
 import io
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jinja2
@@ -55,6 +56,7 @@ class Section(NamedTuple):
     lines: the table's other lines.
     figures: the figures by name.
     note: what a reader should know.
+    captions: of figures, by name: what one sees there, in a sentence.
   """
 
   title: str
@@ -62,6 +64,7 @@ class Section(NamedTuple):
   lines: Sequence[Sequence[str]]
   figures: dict[str, Figure]
   note: str
+  captions: Mapping[str, str] = MappingProxyType({})
 
 
 def write_sections(
@@ -70,6 +73,7 @@ def write_sections(
   sections: Sequence[Section],
   surroundings: dict[str, Any],
   figure_folder: pathlib.Path | None,
+  verdict: str = '',
 ) -> None:
   """Writes a page of tables and figures, and closes the figures.
 
@@ -79,12 +83,16 @@ def write_sections(
     sections: one table each.
     surroundings: how to repeat the run, and what it ran on.
     figure_folder: a folder for the figures as PNG files, too; None: none.
+    verdict: what all of it says, in a sentence or two.
   """
   filled = [
     (section, _embedded(section.figures, figure_folder)) for section in sections
   ]
   html = _template('sections').render(
-    title=title, sections=filled, surroundings=surroundings
+    title=title,
+    sections=filled,
+    surroundings=surroundings,
+    verdict=verdict,
   )
   files.write_text(path, html)
 

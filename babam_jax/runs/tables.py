@@ -145,6 +145,7 @@ def section_of(found: Table) -> report.Section:
     f'together took {found.seconds:.0f} s. Training curves are those of the '
     "malicious model in each row's first run; rows that share one have one "
     'curve.',
+    {'figure': f'{found.title}: the figures of the table, drawn.'},
   )
 
 

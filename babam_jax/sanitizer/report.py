@@ -3,6 +3,7 @@
 import pathlib
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
@@ -44,6 +45,15 @@ _RECURS_NOTE = (
   'If it is innocent, use the files of the input.'
 )
 _THINGS = 6  # shown
+_NAMED = 3  # classes in the verdict
+_CAPTIONS = {
+  'scores': 'How many pictures have which score: those right of the dotted '
+  'line are flagged.',
+  'worst': 'The highest scores. Poison looks untouched; its finest texture, '
+  'eight times as strong, is that of noise also where the picture is plain.',
+}
+_TWINS = 'What recurs, in some of the pictures that have it: the box shows it.'
+_STRONGER = 8  # times
 
 
 def whose_pirm(settings: dict[str, Any]) -> str:
@@ -89,7 +99,7 @@ def write(
   sections += [
     report.Section(
       'What was found',
-      ('', 'files'),
+      ('which', 'files'),
       [
         ('all', str(found['files'])),
         ('flagged', str(found['flagged'])),
@@ -99,6 +109,7 @@ def write(
       'The flagged pictures with the highest scores are shown as they were '
       'found and, where they were written, as written. All files are in '
       'scores.csv. ' + whose_pirm(settings),
+      _CAPTIONS,
     ),
     report.Section(
       'Classes',
@@ -119,7 +130,39 @@ def write(
     sections,
     surroundings,
     None,
+    verdict(found),
   )
+
+
+def verdict(found: dict[str, Any]) -> str:
+  """What all of it says, in a few sentences.
+
+  Args:
+    found: the `summary` of the findings.
+  """
+  others = len(found['not_judged']) + found['actions'].get('left out', 0)
+  judged = found['files'] - others
+  flagged = found['flagged']
+  said = [
+    f'{flagged:,} of {judged:,} pictures look poisoned.'
+    if flagged
+    else f'None of {judged:,} pictures looks poisoned.'
+  ]
+  suspects = [one['class'] for one in found['suspicious_classes']]
+  suspects += [one['class_name'] for one in found['recurring']]
+  names = list(dict.fromkeys(suspects))
+  if names:
+    more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
+    said.append(f'Look at {", ".join(names[:_NAMED])}{more} first.')
+  elif flagged:
+    said.append('They stand out in no class: a few flags may be false.')
+  if found['rate_holds'] is False:
+    said.append('The stated rate of false flags does not hold here.')
+  if found['not_judged']:
+    count = len(found['not_judged'])
+    files = 'file' if count == 1 else 'files'
+    said.append(f'{count:,} {files} could not be judged.')
+  return ' '.join(said)
 
 
 def _class_sections(found: dict[str, Any]) -> list[report.Section]:
@@ -169,7 +212,10 @@ def _recurring_section(
   ]
   drawn = {'twins': figures.twins(rows)}
   title = 'What recurs in one class alone'
-  return report.Section(title, _RECURS_HEADER, lines, drawn, _RECURS_NOTE)
+  captions = {'twins': _TWINS}
+  return report.Section(
+    title, _RECURS_HEADER, lines, drawn, _RECURS_NOTE, captions
+  )
 
 
 def _class_lines(findings: Findings) -> list[tuple[str, ...]]:
@@ -194,8 +240,16 @@ def _worst_pictures(
   for score, path, output in findings.worst:
     before = _read_again(source / path_of(path))
     after = _read_again(root / path_of(output)) if output else None
-    shown.append((f'{score:.3f} {path}', before, after))
+    shown.append((f'{score:.3f} {path}', before, _texture(before), after))
   return {'worst': figures.worst_offenders(shown)} if shown else {}
+
+
+def _texture(
+  pixels: UInt8[np.ndarray, 'h w 3'],
+) -> UInt8[np.ndarray, 'h w 3']:
+  """What the median of its neighbors leaves of each pixel, made stronger."""
+  rest = pixels.astype(np.int16) - cv2.medianBlur(pixels, 3)
+  return np.clip(128 + _STRONGER * rest, 0, 255).astype(np.uint8)
 
 
 def _read_again(path: pathlib.Path) -> UInt8[np.ndarray, 'h w 3']:
