@@ -114,11 +114,11 @@ def _catalog(
     names = ', '.join(f'`{name}`' for name in known)
     lines += [f'`{field}`: {names}.', '']
   files = {
-    sys.modules[made.__module__]: (name, made)
+    sys.modules[made.__module__]: made
     for known in fields.values()
-    for name, made in known.items()
+    for made in known.values()
   }
-  for module, (_, made) in files.items():
+  for module, made in files.items():
     name = module.__name__.rpartition('.')[2]
     lines += [f'## {name}', '', '```text', _about(made), '```', '']
   _write(file, lines)

@@ -78,6 +78,11 @@ class Command:
     )
     self._process.start()
 
+  @property
+  def pid(self) -> int:
+    """The number of its process."""
+    return self._process.pid
+
   def send(self, number: signal.Signals) -> None:
     """Sends a signal to it and to what it has started."""
     for send in (os.killpg, os.kill):

@@ -759,7 +759,8 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   'found,expected',
   [
-    ({}, 'None of 9 pictures looks poisoned.'),
+    ({}, 'None of 9 pictures looks poisoned by itself.'),
+    ({'files': 1}, ''),
     (
       {'flagged': 1},
       '1 of 9 pictures look poisoned. They stand out in no class: a few flags '
@@ -773,12 +774,13 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
         'rate_holds': False,
         'not_judged': [{'path': 'x', 'note': ''}],
       },
-      '5 of 8 pictures look poisoned. Look at ann, bob first. The stated rate '
+      '5 of 8 pictures look poisoned. Look first at ann, bob. The stated rate '
       'of false flags does not hold here. 1 file could not be judged.',
     ),
     (
       {'suspicious_classes': [{'class': name} for name in 'abcde']},
-      'None of 9 pictures looks poisoned. Look at a, b, c and 2 more first.',
+      'None of 9 pictures looks poisoned by itself. But look, as a whole, at '
+      'a, b, c and 2 more.',
     ),
   ],
 )

@@ -106,7 +106,7 @@ def test_parts_started_by_another_scheduler(untrusted, alone, tmp_path):
   assert not (root / 'scores.csv').exists()
   tell(lines[0])
   told = tell(command(untrusted, root, *OPTIONS), status=3)
-  assert '1 files could not be judged' in told
+  assert 'not judged, and not in the output: 1 of' in told
   assert_same(root, alone)
   assert 'is finished' in tell(lines[0])
 
@@ -160,6 +160,14 @@ def kill_once(part, root, done):
     time.sleep(0.02)
 
 
+def kill_always(part, root, done):
+  while not done.is_set():
+    for process in processes_of(part, root):
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+    time.sleep(0.02)
+
+
 def starts(root, part):
   lines = (root.with_name('out.jobs') / part / 'attempts.jsonl').read_text()
   return lines.count('"start"'), lines.count('"status": -9')
@@ -180,6 +188,54 @@ def test_processes_share_a_folder(untrusted, alone, tmp_path):
   assert 'is finished' in tell(line, status=3)
 
 
+def test_a_part_waits_for_who_has_the_folder(untrusted, alone, tmp_path):
+  """And finds that all is done."""
+  root = tmp_path / 'out'
+  whole = starting.Command(command(untrusted, root, *OPTIONS))
+  state = root / '.sanitize-unfinished'
+  while whole.is_running(0.01) and not (state / 'classes').is_dir():
+    pass
+  told = tell(command(untrusted, root, *OPTIONS, '--part=1/2'))
+  assert whole.wait().returncode == 3
+  assert 'waits while another process has it' in told
+  assert 'is finished' in told
+  assert_same(root, alone)
+  assert not state.exists()
+
+
+def test_a_part_that_fails_is_told(untrusted, alone, tmp_path):
+  """What it leaves is done all the same."""
+  root = tmp_path / 'out'
+  done = threading.Event()
+  killer = threading.Thread(target=kill_always, args=('1/2', root, done))
+  killer.start()
+  told = tell(command(untrusted, root, *OPTIONS, '--tasks=2'), status=3)
+  done.set()
+  killer.join()
+  assert 'part-1-of-2: not done; it printed to' in told
+  assert_same(root, alone)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_who_ends_the_command_ends_its_parts(
+  number, untrusted, alone, tmp_path
+):
+  root = tmp_path / 'out'
+  line = command(untrusted, root, *OPTIONS, '--tasks=2')
+  running = starting.Command(line)
+  while not list(processes_of('1/2', root)):
+    assert running.is_running(0.02)
+  if number == signal.SIGINT:
+    running.send(number)  # as a terminal does: to all of them
+  else:
+    os.kill(running.pid, number)
+  assert running.wait(60).returncode == 128 + number
+  assert not [*processes_of('1/2', root), *processes_of('2/2', root)]
+  tell(line, status=3)
+  assert_same(root, alone)
+  assert starts(root, 'part-1-of-2')[0] == 2
+
+
 @pytest.mark.parametrize(
   'options,expected',
   [
@@ -190,6 +246,7 @@ def test_processes_share_a_folder(untrusted, alone, tmp_path):
     (['--part=1/2', '--executor=slurm'], '--part: found together'),
     (['--executor=slurm'], "--executor=slurm: found no command 'sbatch'"),
     (['--tasks=0'], '--tasks'),
+    (['--slurm.time=5'], '--slurm: found options without --executor=slurm'),
   ],
 )
 def test_mistakes(options, expected, untrusted, tmp_path, monkeypatch):
@@ -264,7 +321,11 @@ def test_a_cluster_shares_a_folder(slurm, untrusted, alone, tmp_path):
 def test_a_cluster_that_refuses(slurm, untrusted, tmp_path):
   root = tmp_path / 'out'
   line = command(untrusted, root, '--executor=slurm')
-  told = tell([*line, '--slurm.partition=x'], env=slurm, status=2)
-  assert '--slurm: sbatch refused' in told
   told = tell([*line, '--slurm.nodes=2'], env=slurm, status=2)
   assert 'expected 1. Give --tasks' in told
+  assert not root.exists()
+  told = tell([*line, '--slurm.partition=x'], env=slurm, status=2)
+  assert '--slurm: sbatch refused' in told
+  # The same command, elsewhere: nothing is in the way.
+  told = tell([*line, '--executor=local'], env=slurm, status=3)
+  assert 'flagged; report' in told

@@ -10,6 +10,7 @@ from babam_jax.training import (
   batches,
   optimizer,
   parallel,
+  recognition,
   recognizer,
   train,
 )
@@ -401,3 +402,21 @@ def test_affine_augmentation_keeps_shape_and_range(rng):
     assert not np.allclose(found, image)
   flat = augment.random_affine(jax.random.key(1), jnp.full((12, 10, 3), 0.3))
   np.testing.assert_allclose(flat, 0.3, rtol=1e-5)
+
+
+def test_how_far_training_has_moved_the_features(rng):
+  """Not at all at first; by their length if the last layer gives twice as
+  much."""
+  chosen = recognition.RecognitionSettings(
+    model='alexnet', pretrained='none', frozen='none', width=8
+  )
+  labels = np.arange(2, dtype=np.int32)
+  recognized = recognition.Recognition(chosen, 0, 2)
+  network = recognized.recognizer(2).network(0, labels)
+  images = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
+  variables = {'params': network.params, 'batch_stats': {}}
+  assert recognized.features_moved(variables, images) == 0
+  trunk = dict(network.params['trunk'])
+  trunk['conv5'] = jax.tree.map(lambda x: 2 * x, trunk['conv5'])
+  moved = {'params': network.params | {'trunk': trunk}, 'batch_stats': {}}
+  assert recognized.features_moved(moved, images) == pytest.approx(1, abs=1e-5)

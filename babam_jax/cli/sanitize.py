@@ -9,17 +9,19 @@ Algorithm 1's noise, or only reported). The rest is copied byte for byte. The
 input is never changed. After a kill, the same command continues.
 
 With `--tasks` several processes share the classes, with `--executor=slurm` on a
-cluster; the output is, byte for byte, that of one process. Where another
-scheduler starts processes, give each its `--part`, and then the command without
-one, which does what is left and writes the reports.
+cluster; the output is, byte for byte, that of one process on such a machine.
+Where another scheduler starts processes, give each its `--part`, and then the
+command without one, which does what is left and writes the reports.
 
-Exit status: 0 all files judged; 2 a mistake, printed in one line; 3 some files
-could not be judged: they are in `scores.csv`, and not in the output.
+Exit status: 0 all files judged (or submitted, or the part done); 2 a mistake,
+printed in one line; 3 some files could not be judged: they are in `scores.csv`,
+and not in the output.
 """
 
 import pathlib
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -129,6 +131,7 @@ _PASSED = (
   _SEED,
 )
 _EXIT_UNJUDGED = 3
+_EXIT_TERMINATED = 128 + signal.SIGTERM  # as shells have it
 _NAMED = 10  # classes
 
 
@@ -148,13 +151,23 @@ def main(arguments: Sequence[str]) -> None:
       f'command line: unexpected {arguments[0]!r}; expected --flag=value only.'
     )
   mine = _part()
+  is_submitted = _EXECUTOR.value == 'slurm'
+  if is_submitted:
+    parts.check(_SLURM.value)
+    if _is_queued(_root()):
+      return
+  elif _SLURM.value.to_dict() != slurm.options().to_dict():
+    raise errors.UserError(
+      '--slurm: found options without --executor=slurm, whose they are. Add it.'
+    )
   asked = _order()
   if mine is not None:
     whole_folder.part(asked, mine)
     return
-  if _EXECUTOR.value == 'slurm' and not _submit(asked):
+  if is_submitted and whole_folder.begin(asked):
+    _submit(asked)
     return
-  if _EXECUTOR.value == 'local' and _TASKS.value > 1:
+  if not is_submitted and _TASKS.value > 1:
     _share(asked)
   called = invocation.line('sanitize')
   found = whole_folder.whole(asked, f'{called} {shlex.join(sys.argv[1:])}')
@@ -163,10 +176,14 @@ def main(arguments: Sequence[str]) -> None:
     sys.exit(_EXIT_UNJUDGED)
 
 
+def _root() -> pathlib.Path:
+  return _folder(_OUTPUT, 'a new or empty folder')
+
+
 def _order() -> order.Order:
   """What the command line asks."""
   source = _folder(_INPUT, 'a folder of class folders')
-  root = _folder(_OUTPUT, 'a new or empty folder')
+  root = _root()
   if _DEVICES.value is not None:
     parallel.use_devices(_DEVICES.value, '--devices')
   parallel.check_platform()
@@ -223,6 +240,8 @@ def _share(asked: order.Order) -> None:
       "which is one process's; expected 1. Give --executor=slurm with a GPU "
       'for each task, or set JAX_PLATFORMS=cpu.'
     )
+  # Whoever ends this process ends its parts, too.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(_EXIT_TERMINATED))
   if whole_folder.begin(asked):
     parts.here(
       asked.root,
@@ -233,27 +252,31 @@ def _share(asked: order.Order) -> None:
     )
 
 
-def _submit(asked: order.Order) -> bool:
-  """Submits what is left to SLURM, unless it has it already.
-
-  Returns:
-    Whether nothing is left but to tell the result.
-  """
-  slurm.check()
-  states = parts.queued(asked.root)
-  if not states:
-    if not whole_folder.begin(asked):
-      return True
-    ids = parts.submit(asked.root, _passed(), _TASKS.value, _SLURM.value)
-    print(
-      f'{len(ids)} jobs submitted; they log to {parts.folder_of(asked.root)}'
-    )
-  for name, state in states.items():
+def _is_queued(root: pathlib.Path) -> bool:
+  """Tells how far SLURM is, and returns whether it has jobs left."""
+  queue = parts.queue(root)
+  for name, state in queue.states.items():
     print(f'{name}: {state}')
-  done = output.classes_done(asked.root)
-  print(f'{done} of {len(asked.inventory.fingerprints)} classes done')
+  for name, lines in queue.failed.items():
+    print(f'{name}: not done; its last lines:')
+    print('\n'.join(f'  {line}' for line in lines))
+  if queue.states:
+    _tell_how_far(root)
+  return bool(queue.states)
+
+
+def _tell_how_far(root: pathlib.Path) -> None:
+  if far := output.how_far(root):
+    print(f'{far.done} of {far.classes} classes done')
   print('The same command tells how far it is, and the result at the end.')
-  return False
+
+
+def _submit(asked: order.Order) -> None:
+  """Submits what is left to SLURM."""
+  ids = parts.submit(asked.root, _passed(), _TASKS.value, _SLURM.value)
+  logs = parts.folder_of(asked.root)
+  print(f'{len(ids)} jobs submitted; they log to {logs}')
+  _tell_how_far(asked.root)
 
 
 # --- The result ---
@@ -283,8 +306,8 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
     )
   if found.unjudged:
     print(
-      f'{len(found.unjudged)} files could not be judged and are not in the '
-      f'output; they are named in {found.scores}.',
+      f'not judged, and not in the output: {len(found.unjudged)} of '
+      f'{found.files} files; they are named in {found.scores}.',
       file=sys.stderr,
     )
 

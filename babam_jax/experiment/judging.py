@@ -54,7 +54,13 @@ def judge_model(
   says = model.classifier.findings(predicted, test.labels)
   found = metrics.model_metrics(answers)
   network = model.classifier
-  if isinstance(network, NetworkClassifier) and network.compares:
+  if not isinstance(network, NetworkClassifier):
+    return found, says
+  if not network.recognition.on_features:
+    found['features_moved'] = network.recognition.features_moved(
+      network.variables, test.images
+    )
+  if network.compares:
     target, labels = data.scenario.target_label, answers.labels
     # Nobody claims to be who is not enrolled.
     people = np.union1d(labels, [target])

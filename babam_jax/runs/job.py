@@ -27,7 +27,8 @@ ATTEMPTS = 'attempts.jsonl'
 LOG = 'log.txt'
 LOCK = 'job.lock'
 _USER_ERROR = 2  # giving the command again does not help
-_DONE = (0, 3)  # 3: done, and there is something to look at
+DONE = (0, 3)  # 3: done, and there is something to look at
+_INTERRUPTED = (130, -signal.SIGINT)
 _TRIES = 2
 _LAST_LINES = 5
 _LOCK_SECONDS = 10  # a look at the state holds the lock for a moment
@@ -88,10 +89,15 @@ class Job:
 
   def stop(self) -> None:
     """Ends the process, and starts none again."""
+    self.end()
+    if self._child:
+      self._child.wait()
+
+  def end(self) -> None:
+    """Tells the process to end; does not wait."""
     self._stopped = True
     if self._child:
       self._child.terminate()
-      self._child.wait()
 
   def _done(self) -> bool:
     return bool(self.result) and pathlib.Path(self.result).exists()
@@ -106,9 +112,9 @@ class Job:
     together = int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1
     for number in range(1, 2 if together else 1 + _TRIES):
       status = self._attempt(number)
-      if status in _DONE:
+      if status in DONE:
         return True
-      if status == _USER_ERROR or self._stopped:
+      if self._stopped or status in (_USER_ERROR, *_INTERRUPTED):
         return False
     if together:  # its other processes wait for it
       raise RuntimeError(f'{self.folder}: the first process has failed.')
@@ -119,7 +125,7 @@ class Job:
     self._note('start', attempt=number, job=slurm_job())
     with open(pathlib.Path(self.folder) / LOG, 'ab') as log:
       status = self._run(log, subprocess.STDOUT)
-    if status == -signal.SIGTERM and slurm_job():
+    if status == -signal.SIGTERM and slurm_job() and not self._stopped:
       time.sleep(_GRACE_SECONDS)  # it will end us, too: this is no failure
     self._note(
       'end',

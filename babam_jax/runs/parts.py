@@ -8,13 +8,14 @@ import concurrent.futures
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from babam_jax import errors
-from babam_jax.progress import progress_bar
+from babam_jax import errors, files
+from babam_jax.progress import progress_bar, say
 from babam_jax.runs import slurm
-from babam_jax.runs.job import Job
+from babam_jax.runs.job import ATTEMPTS, DONE, LOG, Job, last_lines
 
 _VERB = 'sanitize'
 _JOBS = '.jobs'
@@ -57,22 +58,33 @@ def here(
     classes: the number of classes.
     done: tells how many of these are done.
   """
-  jobs = list(_jobs(root, arguments, count).values())
+  jobs = _jobs(root, arguments, count)
+  folder_of(root).mkdir(parents=True, exist_ok=True)
   with (
     progress_bar(classes, 'sanitizing', 'class') as bar,
     concurrent.futures.ThreadPoolExecutor(count) as pool,
   ):
     left = {
-      pool.submit(_on, _cores(i, count), job): job for i, job in enumerate(jobs)
+      pool.submit(_on, _cores(place, count), job): name
+      for place, (name, job) in enumerate(jobs.items())
     }
     try:
       while left:
         ended = concurrent.futures.wait(left, _LOOK_SECONDS).done
-        left = {one: left[one] for one in left if one not in ended}
+        for one in ended & left.keys():
+          name = left.pop(one)
+          if not one.result():
+            say(f'{name}: not done; it printed to {_log(jobs[name])}')
         bar.update(done() - bar.n)
     finally:
-      for job in left.values():
-        job.stop()
+      for name in left.values():
+        jobs[name].end()
+      for name in left.values():
+        jobs[name].stop()
+
+
+def _log(job: Job) -> pathlib.Path:
+  return pathlib.Path(job.folder) / LOG
 
 
 def _cores(place: int, count: int) -> set[int]:
@@ -89,11 +101,50 @@ def _on(cores: set[int], job: Job) -> bool:
   return job()
 
 
-def queued(root: pathlib.Path) -> dict[str, str]:
-  """SLURM's state of the jobs that fill a folder, by name."""
-  ids = slurm.submitted(folder_of(root))
+class Queue(NamedTuple):
+  """What SLURM, and the logs, say of the jobs that fill a folder.
+
+  Attributes:
+    states: of those in its queue, by name.
+    failed: the names of those that have ended and are not done, with the last
+      lines that they printed.
+  """
+
+  states: dict[str, str]
+  failed: dict[str, list[str]]
+
+
+def queue(root: pathlib.Path) -> Queue:
+  """The jobs that were submitted last."""
+  folder = folder_of(root)
+  ids = slurm.submitted(folder)
   known = slurm.queued(list(ids.values()))
-  return {name: known[job] for name, job in ids.items() if job in known}
+  states = {name: known[job] for name, job in ids.items() if job in known}
+  failed = {
+    name: last_lines(folder / name)
+    for name in ids.keys() - states.keys()
+    if _has_failed(folder / name)
+  }
+  return Queue(states, failed)
+
+
+def _has_failed(folder: pathlib.Path) -> bool:
+  events = files.read_lines(folder / ATTEMPTS)
+  return bool(events) and events[-1].get('status') not in DONE
+
+
+def check(options: ConfigDict) -> None:
+  """Checks that this machine can submit jobs, each of one process.
+
+  Raises:
+    UserError: it cannot, or a job is to have several.
+  """
+  slurm.check()
+  if slurm.processes(options) > 1:
+    raise errors.UserError(
+      f'--slurm: found {slurm.processes(options)} processes a task '
+      '(nodes x ntasks_per_node), expected 1. Give --tasks instead.'
+    )
 
 
 def submit(
@@ -111,13 +162,8 @@ def submit(
     The SLURM job of each name.
 
   Raises:
-    UserError: SLURM refuses them, or a job is to have several processes.
+    UserError: SLURM refuses them.
   """
-  if slurm.processes(options) > 1:
-    raise errors.UserError(
-      f'--slurm: found {slurm.processes(options)} processes a task '
-      '(nodes x ntasks_per_node), expected 1. Give --tasks instead.'
-    )
   logs = folder_of(root)
   logs.mkdir(parents=True, exist_ok=True)
   rest = Job(str(logs / _REST), _VERB, list(arguments))

@@ -30,6 +30,8 @@ _ROOM = Room(1 << 30)
 # Classes mix sizes: means and distances are taken on copies of this size.
 _COMMON_SIZE = 224
 
+Check = Callable[[], object]  # may raise, to end the work
+
 
 class Settings(NamedTuple):
   """What to do with a picture.
@@ -169,8 +171,12 @@ class OneClass:
       )
     )
 
-  def look_for_what_recurs(self) -> None:
-    """Flags the pictures in which something recurs, once all are added."""
+  def look_for_what_recurs(self, check: Check = lambda: None) -> None:
+    """Flags the pictures in which something recurs, once all are added.
+
+    Args:
+      check: is called before each picture; may raise, to end the work.
+    """
     if self._outsiders is None or not self._seen:
       return
     found = recurring.judge_class(
@@ -179,6 +185,7 @@ class OneClass:
       self._outsiders,
       functools.partial(reading, self._source),
       self.pool,
+      check,
     )
     self._seen = {}
     self._records = [
@@ -186,9 +193,7 @@ class OneClass:
       for entry, record in zip(self.found.entries, self._records, strict=True)
     ]
 
-  def treat(
-    self, output: Output, check: Callable[[], object] = lambda: None
-  ) -> list[Record]:
+  def treat(self, output: Output, check: Check = lambda: None) -> list[Record]:
     """Perturbs what is flagged, copies the rest.
 
     Args:
@@ -204,7 +209,8 @@ class OneClass:
         for record in records
       ]
     if any(_change(record, settings) != by_kind.DROP for record in records):
-      records = self._with_sensitivities(records, self._means.means())
+      means = self._means.means()
+      records = self._with_sensitivities(records, means, check)
     for path in self.found.folders:  # also those without files
       output.make_folder(path)
     taken = {folded(entry.path) for entry in self.found.entries}
@@ -250,7 +256,10 @@ class OneClass:
     return Seen(views, small, seen, note)
 
   def _with_sensitivities(
-    self, records: list[Record], means: Float[np.ndarray, '1 s s 3']
+    self,
+    records: list[Record],
+    means: Float[np.ndarray, '1 s s 3'],
+    check: Check,
   ) -> list[Record]:
     """Second pass: Algorithm 1, lines 3 to 6, for flagged pictures."""
     judged = [
@@ -258,8 +267,12 @@ class OneClass:
       for entry, record in zip(self.found.entries, records, strict=True)
       if record.judged
     ]
-    found = self.pool.map(lambda entry: self._distance(entry, means), judged)
-    distances = np.array(list(found))
+
+    def distance(entry: Entry) -> float:
+      check()
+      return self._distance(entry, means)
+
+    distances = np.array(list(self.pool.map(distance, judged)))
     shares = noise.shares(distances, np.zeros(len(judged), int)).tolist()
     share_of = dict(zip((one.path for one in judged), shares, strict=True))
     return [

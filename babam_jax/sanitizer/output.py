@@ -9,16 +9,18 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from babam_jax import errors, files, locks
+from babam_jax.progress import say
 from babam_jax.sanitizer.folder import Group, Inventory, Part
-from babam_jax.sanitizer.names import folded, printable
+from babam_jax.sanitizer.names import folded, path_of, printable
 
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
@@ -28,7 +30,9 @@ _DONE = '.json'
 _TEMPORARY = 'unfinished'
 _LOCK = 'lock'
 _PART_LOCK, _PART_LOCKS = 'part-{}-of-{}.lock', 'part-*.lock'
-_PART_SECONDS = 60  # a part whose process was killed may still be ending
+# A part whose machine has died: network disks keep its lock for a while.
+_PART_SECONDS = 300
+_LOOK_SECONDS = 10
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
 _REMEDY = 'Choose another folder, or remove this one.'
 NOT_JUDGED = 'not judged'
@@ -110,14 +114,13 @@ class Output:
     self._made = [one for one in (root, *root.parents) if not one.exists()]
     _check_places(source, root)
     self._check_state()  # before anything is made in a folder of others
-    self._state.mkdir(parents=True, exist_ok=True)
     self._lock = contextlib.ExitStack()
     try:
-      seconds = 0 if part is None else -1
-      self._lock.enter_context(locks.held(self._state / _LOCK, seconds))
+      self._acquire()
       self._check_state()  # another run may have ended meanwhile
       self._check_parts()
     except locks.BusyError:
+      self._lock.close()
       raise errors.UserError(
         f'--output: another run is filling {root}; expected a folder for one '
         'run. Wait for it, or choose another folder.'
@@ -125,6 +128,28 @@ class Output:
     except errors.UserError:
       self._abandon()
       raise
+
+  def _acquire(self) -> None:
+    """Takes the folder's lock; a part waits for it.
+
+    Raises:
+      BusyError: another process has it.
+    """
+    seconds = 0
+    while True:
+      self._state.mkdir(parents=True, exist_ok=True)
+      try:
+        lock = locks.held(self._state / _LOCK, seconds)
+        self._lock.enter_context(lock)
+        return
+      except FileNotFoundError:
+        pass  # whoever had it has removed it: the folder may be complete
+      except locks.BusyError:
+        if self._part is None:
+          raise
+        if not seconds:
+          say(f'{self.root}: waits while another process has it')
+        seconds = _LOOK_SECONDS
 
   def _check_parts(self) -> None:
     """Checks that nobody else is at work, if this process does all.
@@ -159,12 +184,14 @@ class Output:
 
   def _abandon(self) -> None:
     """Leaves the folder as it was, unless it was begun earlier."""
+    if self.has_begun:
+      self._lock.close()
+      return
+    remove_rest(self.root)  # before another process has the lock
     self._lock.close()
-    if not (self._state / _SETTINGS).exists():
-      remove_rest(self.root)
-      for made in self._made:
-        with contextlib.suppress(OSError):
-          made.rmdir()  # if it is empty
+    for made in self._made:
+      with contextlib.suppress(OSError):
+        made.rmdir()  # if it is empty
 
   @property
   def has_begun(self) -> bool:
@@ -173,9 +200,13 @@ class Output:
 
   def inventory(self) -> Inventory:
     """The inventory of the input, once it has begun."""
-    found = self._read_state(self._state / _INVENTORY)
-    with files.as_written(self._state / _INVENTORY, '--output', _REMEDY):
-      groups = [Group(*group) for group in found['groups']]
+    path = self._state / _INVENTORY
+    found = self._read_state(path)
+    with files.as_written(path, '--output', _REMEDY):
+      groups = [
+        Group([os.fspath(path_of(name)) for name in names], count, size)
+        for names, count, size in found['groups']
+      ]
       return Inventory(found['files'], dict(found['fingerprints']), groups)
 
   def begin(self, inventory: Inventory, paths: Siblings = ()) -> None:
@@ -199,13 +230,20 @@ class Output:
         raise
       # A kill at the end of an earlier run may have left them.
       shutil.rmtree(self._state / _CLASSES, ignore_errors=True)
-      files.write_json(self._state / _INVENTORY, inventory._asdict())
+      groups = [
+        group._replace(names=list(map(printable, group.names)))
+        for group in inventory.groups
+      ]
+      stored = inventory._replace(groups=groups)._asdict()
+      files.write_json(self._state / _INVENTORY, stored)
       # Last: only a folder that is being filled has settings.
       files.write_json(self._state / _SETTINGS, self._settings)
-    before = self.inventory().fingerprints
-    for name in sorted(before.keys() | now.keys()):
-      if before.get(name) != now.get(name):
-        raise self._changed(name)
+      before = now
+    else:
+      before = self.inventory().fingerprints
+    if before != now:
+      names = sorted(before.keys() | now.keys())
+      raise self._changed(next(n for n in names if before.get(n) != now.get(n)))
     self._fingerprints = before
     self._let_others_in()
 
@@ -332,8 +370,8 @@ class Output:
 
   def _temporary(self) -> pathlib.Path:
     # A short name: the picture's own may have the greatest length.
-    number = self._part.number if self._part else 0
-    path = self._state / f'{_TEMPORARY}-{number}'
+    own = f'{socket.gethostname()}-{os.getpid()}'  # several may fill a folder
+    path = self._state / f'{_TEMPORARY}-{own}'
     path.unlink(missing_ok=True)
     return path
 
@@ -362,6 +400,27 @@ class Output:
     (self._state / _SETTINGS).unlink()
     self._lock.close()  # network disks keep what is open
     remove_rest(self.root)
+
+
+class HowFar(NamedTuple):
+  """How far the work on a folder is.
+
+  Attributes:
+    done: the number of classes that are done.
+    classes: the number of all.
+  """
+
+  done: int
+  classes: int
+
+
+def how_far(root: pathlib.Path) -> HowFar | None:
+  """How far the work on a folder is; None if it has not begun, or is done."""
+  try:
+    stored = files.read_json(root / _STATE / _INVENTORY)
+    return HowFar(classes_done(root), len(stored['fingerprints']))
+  except (OSError, ValueError, LookupError, TypeError):
+    return None
 
 
 def classes_done(root: pathlib.Path) -> int:

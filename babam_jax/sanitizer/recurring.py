@@ -128,6 +128,7 @@ def judge_class(
   outsiders: Outsiders,
   read: Read,
   pool: Pool,
+  check: Callable[[], object] = lambda: None,
 ) -> dict[pathlib.PurePosixPath, Recurs]:
   """What recurs in a class, by the pictures in which it is.
 
@@ -137,6 +138,7 @@ def judge_class(
     outsiders: pictures of other classes.
     read: reads a picture of the class.
     pool: threads that read.
+    check: is called before each picture; may raise, to end the work.
   """
   every_entry = _some(found.entries, len(found.entries))
   order = [e.path for e in every_entry[:_SAMPLE] if e.path in looks]
@@ -159,6 +161,7 @@ def judge_class(
     )
 
   def judge_later(entry: Entry) -> Recurs | None:
+    check()
     one = _look(read, entry)
     return None if one is None else told(judge.judge(things, [one]), 0)
 

@@ -49,8 +49,9 @@ _NAMED = 3  # classes in the verdict
 _CAPTIONS = {
   'scores': 'How many pictures have which score: those right of the dotted '
   'line are flagged.',
-  'worst': 'The highest scores. Poison looks untouched; its finest texture, '
-  'eight times as strong, is that of noise also where the picture is plain.',
+  'worst': 'The flagged pictures with the highest scores. Poison looks '
+  'untouched. Its finest texture, here eight times as strong, looks like noise '
+  'all over, even where a picture is smooth.',
 }
 _TWINS = 'What recurs, in some of the pictures that have it: the box shows it.'
 _STRONGER = 8  # times
@@ -143,17 +144,18 @@ def verdict(found: dict[str, Any]) -> str:
   others = len(found['not_judged']) + found['actions'].get('left out', 0)
   judged = found['files'] - others
   flagged = found['flagged']
-  said = [
-    f'{flagged:,} of {judged:,} pictures look poisoned.'
-    if flagged
-    else f'None of {judged:,} pictures looks poisoned.'
-  ]
+  said = []
+  if flagged:
+    said.append(f'{flagged:,} of {judged:,} pictures look poisoned.')
+  elif judged:
+    said.append(f'None of {judged:,} pictures looks poisoned by itself.')
   suspects = [one['class'] for one in found['suspicious_classes']]
   suspects += [one['class_name'] for one in found['recurring']]
   names = list(dict.fromkeys(suspects))
   if names:
     more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
-    said.append(f'Look at {", ".join(names[:_NAMED])}{more} first.')
+    found_in = 'Look first at' if flagged else 'But look, as a whole, at'
+    said.append(f'{found_in} {", ".join(names[:_NAMED])}{more}.')
   elif flagged:
     said.append('They stand out in no class: a few flags may be false.')
   if found['rate_holds'] is False:

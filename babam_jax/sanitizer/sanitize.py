@@ -66,7 +66,7 @@ def run(
       outsiders = recurring.Outsiders(source, read, pool)
 
     def finish(one: OneClass) -> list[Record]:
-      one.look_for_what_recurs()
+      one.look_for_what_recurs(beside.check)
       records = one.treat(output, beside.check)
       one.check_unchanged()
       output.finish_class(one.name, one.fingerprint, records)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int32, PyTree, Shaped
+from jaxtyping import Array, Float, Int32, PyTree, Shaped, UInt8
 
 from babam_jax import settings
 from babam_jax.data.examples import Examples
@@ -155,6 +155,28 @@ class Recognition:
     return parallel.map_batches(
       _mapped_trunk(chosen.model), trunk, (images,), self.batch_size, on_batch
     )
+
+  def features_moved(
+    self, variables: PyTree, images: UInt8[np.ndarray, 'n h w 3']
+  ) -> float:
+    """How far training has moved the trunk's features of pictures: the mean of
+    |after - before| / |before|.
+
+    Args:
+      variables: those of a trained recognizer, all of which has trained.
+      images: the pictures.
+    """
+    chosen = self.settings
+    trunk, _ = initial.trunk(chosen.model, chosen.pretrained, self.seed)
+    before, after = (
+      parallel.map_batches(
+        _mapped_trunk(chosen.model), each, (images,), self.batch_size
+      )
+      for each in (trunk, variables)
+    )
+    length = np.linalg.norm(before, axis=1)
+    moved = np.linalg.norm(after - before, axis=1)
+    return float(np.mean(moved / np.maximum(length, 1e-6)))
 
   def inputs_in_chunks(
     self, count: int, make: Callable[[slice], np.ndarray]
