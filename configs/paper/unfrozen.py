@@ -1,14 +1,16 @@
 """What makes an unfrozen recognizer fall: the attack's success beside how far
 training moves the features in which the poison collides.
 
-  python -m launch.main --config=configs/paper/unfrozen.py --config.data.root=DIR
+  python -m launch.main --config=configs/paper/unfrozen.py \
+    --config.data.root=DIR
   python -m launch.main --config=configs/paper/unfrozen.py:multiclass ...
 
 All of AlexNet trains, from ImageNet's convolutions and random dense layers (the
-paper starts from ImageNet's dense layers, too), binary LFW, 93 poisons of pool5.
-The paper's recipe (its footnote 5) is SGD at 1e-4, momentum 0.9, batches of 256,
-24 epochs; the other rates ask whether its 100 % is a property of that rate. One
-seed, half an hour on two cores; with `--config.study.repeats` more.
+paper starts from ImageNet's dense layers, too), binary LFW, 93 poisons that
+collide in pool5. The paper's recipe (its footnote 5) is SGD at 1e-4, momentum
+0.9, batches of 256, 24 epochs; the other rates ask whether its 100 % is a
+property of that rate. One seed, half an hour on two cores; with
+`--config.study.repeats` more.
 """
 
 from babam_jax.config.rows import Row
