@@ -55,9 +55,9 @@ def make_folder(
       coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
       coarse.resize(size, Image.Resampling.BICUBIC).save(path, quality=95)
   for i in range(files):
-    folder = root / f'{i // per_class:06d}'
-    folder.mkdir(parents=True, exist_ok=True)
-    os.link(originals / f'{i % _DIFFERENT}.jpg', folder / f'{i}.jpg')
+    place = root / f'{i // per_class:06d}'
+    place.mkdir(parents=True, exist_ok=True)
+    os.link(originals / f'{i % _DIFFERENT}.jpg', place / f'{i}.jpg')
 
 
 def sanitize(

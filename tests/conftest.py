@@ -15,6 +15,7 @@ import threading
 import jaxtyping
 import numpy as np
 import pytest
+import slurm_cluster
 from PIL import Image
 from scipy import ndimage
 
@@ -157,3 +158,14 @@ def write_faces(root, people=4, pictures=12, size=72):
 @pytest.fixture(scope='session')
 def faces(tmp_path_factory):
   return write_faces(tmp_path_factory.mktemp('faces') / 'people')
+
+
+@pytest.fixture
+def slurm():
+  """The environment of commands on a real SLURM."""
+  reason = slurm_cluster.why_not()
+  if reason:
+    pytest.skip(reason)
+  with tempfile.TemporaryDirectory(prefix='slurm') as name:
+    with slurm_cluster.cluster(pathlib.Path(name), cpus=3) as env:
+      yield env

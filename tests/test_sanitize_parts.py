@@ -8,13 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import numpy as np
 import pytest
-import slurm_cluster
 import starting
 from hypothesis import given
 from hypothesis import strategies as st
@@ -271,16 +269,6 @@ def test_a_part_of_a_folder_that_has_changed(untrusted, tmp_path):
 
 
 # --- SLURM ---
-
-
-@pytest.fixture
-def slurm():
-  reason = slurm_cluster.why_not()
-  if reason:
-    pytest.skip(reason)
-  with tempfile.TemporaryDirectory(prefix='slurm') as name:
-    with slurm_cluster.cluster(pathlib.Path(name), cpus=3) as env:
-      yield env
 
 
 def requeue(job, environment, seconds=60):

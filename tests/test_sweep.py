@@ -10,13 +10,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import filelock
 import pytest
-import slurm_cluster
 import starting
 from conftest import REPOSITORY, SMALL_RUN, write_faces
 from ml_collections import ConfigDict
@@ -363,16 +361,6 @@ def test_mistakes_are_told_in_one_line(undisturbed, natural, tmp_path):
 
 
 # --- SLURM ---
-
-
-@pytest.fixture
-def slurm():
-  reason = slurm_cluster.why_not()
-  if reason:
-    pytest.skip(reason)
-  with tempfile.TemporaryDirectory(prefix='slurm') as name:
-    with slurm_cluster.cluster(pathlib.Path(name), cpus=3) as env:
-      yield env
 
 
 def wait_for(pattern, root, seconds=240):

@@ -67,7 +67,6 @@ def sanitize_folder(
   epsilon: float = DEFAULT_EPSILON,
   link: bool = False,
   seed: int = 0,
-  repeat: str = '',
 ) -> SanitizedFolder:
   """Makes a folder that can be trained on from one that nobody should trust.
 
@@ -97,7 +96,6 @@ def sanitize_folder(
     epsilon: the noise budget of 'perturb'; a lower one gives more noise.
     link: make hard links instead of copies of files that are not flagged.
     seed: the seed of the noise of 'perturb'.
-    repeat: how to do this again, for the report; '': by this call.
 
   Raises:
     UserError: an argument is invalid; the message names it like the command's
@@ -119,7 +117,7 @@ def sanitize_folder(
     seed=seed,
   )
   call = f'babam_jax.sanitize_folder({str(input)!r}, {str(output)!r})'
-  return whole(asked, repeat or call)
+  return whole(asked, call)
 
 
 def whole(asked: Order, repeat: str) -> SanitizedFolder:
