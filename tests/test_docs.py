@@ -202,6 +202,13 @@ def named_results(text):
         yield path
 
 
+def _said(path):
+  """A page without what it includes, and the numbers in the results that it
+  names."""
+  text = re.sub(r'```\{include\}.*?```', '', page(path), flags=re.S)
+  return text, set().union(*map(_numbers, named_results(page(path))))
+
+
 @pytest.mark.parametrize(
   'path',
   [*sorted((DOCS / 'results').glob('*.md')), DOCS / 'method.md'],
@@ -209,8 +216,13 @@ def named_results(text):
 )
 def test_figures_are_those_of_the_results(path):
   """Whatever has a decimal point is in a file that the page names."""
-  text = re.sub(r'```\{include\}.*?```', '', page(path), flags=re.S)
+  text, known = _said(path)
   text = re.sub(r'\(?(?:[Ss]ection )?4\.\d+\)?', '', text)  # of the paper
-  known = set().union(*map(_numbers, named_results(page(path))))
-  missing = [n for n in re.findall(NUMBER, text) if n not in known]
-  assert not missing
+  assert not [n for n in re.findall(NUMBER, text) if n not in known]
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
+def test_rates_are_those_of_the_results(path):
+  """On all other pages, too."""
+  text, known = _said(path)
+  assert not [n for n in re.findall(NUMBER + '(?= ?%)', text) if n not in known]
