@@ -313,7 +313,7 @@ def test_the_library_and_the_command_outside(outside, babam, tmp_path):
   outside('-c', PROGRAM)
   Image.new('RGB', (9, 9)).save(faces / 'person0' / 'small.png')
   told = babam('sanitize', '--input=enrolments', '--output=clean', status=3)
-  assert '1 files could not be judged' in told
+  assert 'not judged, and not in the output: 1 of' in told
   page = (tmp_path / 'clean' / 'report.html').read_text()
   assert 'babam sanitize --input=enrolments' in page and 'launch' not in page
 

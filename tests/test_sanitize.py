@@ -188,7 +188,8 @@ def tree_without_pipes(root):
 def test_what_cannot_be_judged_is_named_and_left_out(sanitized):
   output, done = sanitized
   assert done.returncode == 3, done.stderr
-  assert f'{len(UNJUDGED)} files could not be judged' in done.stderr
+  told = f'not judged, and not in the output: {len(UNJUDGED)} of'
+  assert told in done.stderr
   assert 'Traceback' not in done.stderr
   found = rows(output)
   for path, note in UNJUDGED.items():
@@ -769,8 +770,7 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
     (
       {
         'flagged': 5,
-        'suspicious_classes': [{'class': 'ann'}],
-        'recurring': [{'class_name': 'bob'}, {'class_name': 'ann'}],
+        'look_first': ['ann', 'bob'],
         'rate_holds': False,
         'not_judged': [{'path': 'x', 'note': ''}],
       },
@@ -778,7 +778,7 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
       'of false flags does not hold here. 1 file could not be judged.',
     ),
     (
-      {'suspicious_classes': [{'class': name} for name in 'abcde']},
+      {'look_first': list('abcde')},
       'None of 9 pictures looks poisoned by itself. But look, as a whole, at '
       'a, b, c and 2 more.',
     ),
@@ -789,8 +789,7 @@ def test_the_verdict_on_top_of_the_page(found, expected):
     'files': 10,
     'flagged': 0,
     'actions': {'left out': 1},
-    'suspicious_classes': [],
-    'recurring': [],
+    'look_first': [],
     'rate_holds': True,
     'not_judged': [],
   }

@@ -23,6 +23,7 @@ import re
 import shlex
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from absl import flags
@@ -31,7 +32,14 @@ from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import by_kind, calibration
 from babam_jax.runs import parts, slurm
-from babam_jax.sanitizer import folder, order, output, sanitize, whole_folder
+from babam_jax.sanitizer import (
+  findings,
+  folder,
+  order,
+  output,
+  sanitize,
+  whole_folder,
+)
 from babam_jax.settings import WHOLE_LIMIT
 from babam_jax.training import parallel
 
@@ -299,17 +307,29 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
       'classes with more flags than chance explains: '
       f'{names}{f" and {more} more" if more > 0 else ""}'
     )
-  for thing in found.recurring[:_NAMED]:
-    print(
-      f'{thing.class_name}: {thing.pictures} of {thing.judged} pictures share '
-      f'a {thing.kind} that no other class has'
-    )
+  for name in list(dict.fromkeys(one.class_name for one in found.recurring))[
+    :_NAMED
+  ]:
+    print(_told_of(name, found.recurring))
   if found.unjudged:
     print(
       f'not judged, and not in the output: {len(found.unjudged)} of '
       f'{found.files} files; they are named in {found.scores}.',
       file=sys.stderr,
     )
+
+
+def _told_of(name: str, recurring: Sequence[findings.Thing]) -> str:
+  """What recurs in one class: each picture counts for what it has most of."""
+  things = [one for one in recurring if one.class_name == name]
+  kinds: Counter[str] = Counter()
+  for one in things:
+    kinds[one.kind] += one.pictures
+  counts = ', '.join(f'{kind} {count}' for kind, count in kinds.most_common())
+  return (
+    f'{name}: {kinds.total()} of {things[0].judged} pictures have something '
+    f'that no other class has ({counts})'
+  )
 
 
 def start() -> None:

@@ -275,6 +275,7 @@ def summary(
     fingerprint: of the input.
     rates: what is known of the share of clean pictures that are flagged.
   """
+  verdicts = findings.verdicts(rates)
   return {
     'settings': settings,
     'input_fingerprint': fingerprint,
@@ -285,11 +286,20 @@ def summary(
     'recurring': [dataclasses.asdict(thing) for thing in findings.things],
     'highest_clean_rate': rates.highest,
     'expected_rate': rates.expected,
-    **findings.verdicts(rates),
+    **verdicts,
+    'look_first': _look_first(verdicts, findings.things),
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
     ],
   }
+
+
+def _look_first(verdicts: dict[str, Any], things: Sequence[Thing]) -> list[str]:
+  """The classes to look at: those that stand out, then those in which
+  something recurs, where most pictures have it first."""
+  names = [one['class'] for one in verdicts['suspicious_classes']]
+  ordered = sorted(things, key=lambda thing: -thing.pictures)
+  return list(dict.fromkeys(names + [thing.class_name for thing in ordered]))
 
 
 def write(root: pathlib.Path, table: str, found: dict[str, Any]) -> None:

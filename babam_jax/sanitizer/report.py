@@ -149,9 +149,7 @@ def verdict(found: dict[str, Any]) -> str:
     said.append(f'{flagged:,} of {judged:,} pictures look poisoned.')
   elif judged:
     said.append(f'None of {judged:,} pictures looks poisoned by itself.')
-  suspects = [one['class'] for one in found['suspicious_classes']]
-  suspects += [one['class_name'] for one in found['recurring']]
-  names = list(dict.fromkeys(suspects))
+  names = found['look_first']
   if names:
     more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
     found_in = 'Look first at' if flagged else 'But look, as a whole, at'

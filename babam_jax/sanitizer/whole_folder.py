@@ -31,7 +31,9 @@ class SanitizedFolder(NamedTuple):
       over the classes, say that the rate is not that of these pictures; None if
       none is known.
     why_rate_fails: why not, in one line; or ''.
-    suspicious_classes: those in which more pictures are flagged than chance
+    look_first: the classes to look at first: suspicious ones, and those in
+      which something recurs.
+    suspicious_classes: those in which more pictures score high than chance
       explains, the most suspicious one first.
     recurring: what recurs in a part of one class and in no other.
     scores: `scores.csv`: a line for each file.
@@ -46,6 +48,7 @@ class SanitizedFolder(NamedTuple):
   fpr: float | None
   rate_holds: bool | None
   why_rate_fails: str
+  look_first: list[str]
   suspicious_classes: list[str]
   recurring: list[findings.Thing]
   scores: pathlib.Path
@@ -246,6 +249,7 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     found['settings']['fpr'],
     found['rate_holds'],
     findings.why_rate_fails(found),
+    found['look_first'],
     [one['class'] for one in found['suspicious_classes']],
     findings.things_of(found),
     *(root / name for name in output_folder.REPORTS),
