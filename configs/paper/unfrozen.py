@@ -42,7 +42,6 @@ def get_config(task='binary'):
     Row('SGD, 1e-4 (the paper)', _sgd(1e-4), paper=theirs),
     *(Row(f'SGD, {rate:g}', _sgd(rate)) for rate in (1e-3, 3e-3)),
     Row('Adam, 1e-4', paper.UNFROZEN),
-    Row('frozen trunk, Adam', {'recognizer.frozen': 'trunk'}),
   )
   config.study.columns = (
     ('accuracy %', 'models.malicious.accuracy'),
