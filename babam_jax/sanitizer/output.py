@@ -184,14 +184,13 @@ class Output:
 
   def _abandon(self) -> None:
     """Leaves the folder as it was, unless it was begun earlier."""
-    if self.has_begun:
-      self._lock.close()
-      return
-    remove_rest(self.root)  # before another process has the lock
-    self._lock.close()
-    for made in self._made:
-      with contextlib.suppress(OSError):
-        made.rmdir()  # if it is empty
+    begun = self.has_begun
+    self._lock.close()  # first: network disks keep what is open
+    if not begun:
+      remove_rest(self.root)
+      for made in self._made:
+        with contextlib.suppress(OSError):
+          made.rmdir()  # if it is empty
 
   @property
   def has_begun(self) -> bool:
