@@ -1,6 +1,7 @@
 """The README and the pages: short enough, true, and without dead ends."""
 
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -145,6 +146,35 @@ def test_the_library_as_the_readme_has_it():
     given = [None] * (len(call.args) + (made is not bb))  # and `self`
     named = {word.arg: None for word in call.keywords}
     inspect.signature(getattr(made, name)).bind(*given, **named)
+
+
+IMPORT = r'^from ((?:babam_jax|configs)[\w.]*) import \(?([\w, ]+)\)?$'
+
+
+@pytest.mark.parametrize('path', PAGES, ids=lambda path: path.name)
+def test_what_examples_import_is_there(path):
+  """But for the files that the page has one write."""
+  blocks = re.findall(
+    r'```(?:python|\{code-cell\} python)\n(.*?)```', page(path), re.S
+  )
+  for module, names in re.findall(IMPORT, '\n'.join(blocks), re.M):
+    if f'`{module.rpartition(".")[2]}.py`' in page(path):
+      continue
+    found = importlib.import_module(module)
+    for name in filter(None, map(str.strip, names.split(','))):
+      if not hasattr(found, name):
+        importlib.import_module(f'{module}.{name}')
+
+
+def test_whole_examples_are_python():
+  """Those that begin with a docstring or an import."""
+  whole = 0
+  for path in PAGES:
+    for block in re.findall(r'```python\n(.*?)```', page(path), re.S):
+      if block.startswith(('"""', 'import ')):
+        ast.parse(block)
+        whole += 1
+  assert whole >= 5
 
 
 # --- Figures ---
