@@ -1,7 +1,7 @@
 """The README and the pages: short enough, true, and without dead ends."""
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -16,9 +16,6 @@ import babam_jax as bb
 from babam_jax.cli import verbs
 from babam_jax.config import schema
 
-sys.path.insert(0, str(REPOSITORY))
-from docs import figures  # noqa: E402
-
 DOCS = REPOSITORY / 'docs'
 PAGES = sorted(
   path
@@ -26,6 +23,18 @@ PAGES = sorted(
   if not {'_build', 'generated'} & set(path.parts)
 )
 LONGEST_README = 8 << 10  # bytes
+
+
+def _figures():
+  """The script that makes the README's table."""
+  path = DOCS / 'figures.py'
+  spec = importlib.util.spec_from_file_location('figures', path)
+  found = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(found)
+  return found
+
+
+figures = _figures()
 
 
 def page(path):
