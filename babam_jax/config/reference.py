@@ -39,7 +39,9 @@ def _section(title: str, lines: Iterator[str], text: str = '') -> str:
 
 
 def _first_sentence(kind: type) -> str:
-  return f'{(kind.__doc__ or "").split(".")[0]}.\n\n'.replace('\n  ', ' ')
+  sentence = (kind.__doc__ or '').split('.')[0]
+  # Python 3.13 takes the indentation away.
+  return f'{" ".join(sentence.split())}.\n\n'
 
 
 def _of(node: Any, path: str = '') -> Iterator[str]:
