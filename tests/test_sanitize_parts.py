@@ -116,7 +116,7 @@ def test_a_folder_that_parts_fill_is_theirs(untrusted, tmp_path):
   inventory = folder.inventory(untrusted)
   held.begin(inventory)
   other = output.Output(untrusted, tmp_path / 'out', {}, folder.Part(2, 2))
-  assert other.inventory() == inventory
+  assert other.inventory == inventory
   other.begin(inventory)
   with pytest.raises(errors.UserError, match='another run is filling'):
     output.Output(untrusted, tmp_path / 'out', {})

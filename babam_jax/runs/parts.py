@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from babam_jax import errors, files
+from babam_jax import errors
 from babam_jax.progress import progress_bar, say
-from babam_jax.runs import slurm
-from babam_jax.runs.job import ATTEMPTS, DONE, LOG, Job, last_lines
+from babam_jax.runs import slurm, state
+from babam_jax.runs.job import DONE, LOG, Job, last_lines
 
 _VERB = 'sanitize'
 _JOBS = '.jobs'
@@ -129,7 +129,7 @@ def queue(root: pathlib.Path) -> Queue:
 
 
 def _has_failed(folder: pathlib.Path) -> bool:
-  events = files.read_lines(folder / ATTEMPTS)
+  events = state.events_of(folder)
   return bool(events) and events[-1].get('status') not in DONE
 
 

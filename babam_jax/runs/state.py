@@ -49,7 +49,7 @@ def states(workdir: pathlib.Path, runs: Sequence[Run]) -> list[State]:
 
 
 def _state(run: Run, in_queue: bool) -> State:
-  events = _events(run.folder)
+  events = events_of(run.folder)
   ends = [event for event in events if event['event'] == 'end']
   return State(
     run.name,
@@ -86,7 +86,8 @@ def _is_held(path: pathlib.Path) -> bool:
     return True
 
 
-def _events(folder: pathlib.Path) -> list[dict]:
+def events_of(folder: pathlib.Path) -> list[dict]:
+  """What happened to a job that logs to a folder, as `job.Job` noted it."""
   return list(filter(_is_event, files.read_lines(folder / job.ATTEMPTS)))
 
 

@@ -77,10 +77,16 @@ class ClassFolder:
 
 def names(root: pathlib.Path) -> list[str]:
   """The names of a folder's classes, in order."""
+  loose, folders = _listed(root)
+  return [NO_CLASS, *folders] if loose else folders
+
+
+def _listed(root: pathlib.Path) -> tuple[list[str], list[str]]:
+  """The names of what is in no folder, and of the folders, in order."""
   with os.scandir(root) as listed:
-    is_class = {one.name: one.is_dir(follow_symlinks=False) for one in listed}
-  folders = sorted(name for name, is_folder in is_class.items() if is_folder)
-  return folders if all(is_class.values()) else [NO_CLASS, *folders]
+    is_folder = {one.name: one.is_dir(follow_symlinks=False) for one in listed}
+  loose = sorted(name for name, yes in is_folder.items() if not yes)
+  return loose, sorted(is_folder.keys() - set(loose))
 
 
 def read(root: pathlib.Path, chosen: Iterable[str]) -> Iterator[ClassFolder]:
@@ -189,15 +195,11 @@ def inventory(root: pathlib.Path) -> Inventory:
 
 def _loose(root: pathlib.Path, inside: pathlib.Path) -> ClassFolder:
   """The class of what is in no class folder."""
-  loose, folders = [], []
-  for name in sorted(os.listdir(root)):
-    path = pathlib.PurePosixPath(name)
-    if (root / name).is_dir() and not (root / name).is_symlink():
-      folders.append(path)
-    else:
-      loose.append(_entry(root, path, inside))
+  loose, folders = (map(pathlib.PurePosixPath, x) for x in _listed(root))
   made = [path for path in folders if path.name != _LITTER_FOLDER]
-  return ClassFolder(NO_CLASS, loose, made)
+  return ClassFolder(
+    NO_CLASS, [_entry(root, path, inside) for path in loose], made
+  )
 
 
 def _walk(

@@ -197,6 +197,8 @@ class Output:
     """Whether it has an inventory of the input."""
     return (self._state / _SETTINGS).exists()
 
+  # Read once: of a million classes it is large.
+  @functools.cached_property
   def inventory(self) -> Inventory:
     """The inventory of the input, once it has begun."""
     path = self._state / _INVENTORY
@@ -239,7 +241,7 @@ class Output:
       files.write_json(self._state / _SETTINGS, self._settings)
       before = now
     else:
-      before = self.inventory().fingerprints
+      before = self.inventory.fingerprints
     if before != now:
       names = sorted(before.keys() | now.keys())
       raise self._changed(next(n for n in names if before.get(n) != now.get(n)))

@@ -196,7 +196,7 @@ def part(asked: Order, mine: folder.Part) -> None:
     return
   with being_made:
     begun = being_made.has_begun  # then the input need not be walked again
-    inventory = being_made.inventory() if begun else asked.inventory
+    inventory = being_made.inventory if begun else asked.inventory
     being_made.begin(inventory, asked.paths())
     for _ in _treated(asked, inventory.dealt(mine), being_made):
       pass

@@ -93,10 +93,15 @@ def num_devices() -> int:
   return jax.device_count()
 
 
+def is_on_cpu() -> bool:
+  """Whether this process computes on the CPU."""
+  return jax.default_backend() == 'cpu'
+
+
 def device_memory() -> int | None:
   """The bytes that a device lends to this process; None for a CPU, whose memory
   is the machine's."""
-  if jax.default_backend() == 'cpu':
+  if is_on_cpu():
     return None
   found = jax.local_devices()[0].memory_stats() or {}
   return found.get('bytes_limit')
@@ -122,11 +127,6 @@ def check_platform() -> None:
       "platform of this machine, such as cpu. Leave it out, or install JAX's "
       'package for it.'
     ) from None
-
-
-def is_on_cpu() -> bool:
-  """Whether this process computes on the CPU."""
-  return jax.default_backend() == 'cpu'
 
 
 def use_devices(count: int, field: str) -> None:

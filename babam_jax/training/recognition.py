@@ -152,8 +152,18 @@ class Recognition:
       return images
     chosen = self.settings
     trunk, _ = initial.trunk(chosen.model, chosen.pretrained, self.seed)
+    return self._features(trunk, images, on_batch)
+
+  def _features(
+    self,
+    trunk: PyTree,
+    images: Shaped[np.ndarray, 'n h w 3'],
+    on_batch: Callable[[int], object] = lambda rows: None,
+  ) -> Float[np.ndarray, 'n d']:
+    """What a trunk, of these variables, says of images."""
+    kernel = _mapped_trunk(self.settings.model)
     return parallel.map_batches(
-      _mapped_trunk(chosen.model), trunk, (images,), self.batch_size, on_batch
+      kernel, trunk, (images,), self.batch_size, on_batch
     )
 
   def features_moved(
@@ -169,10 +179,7 @@ class Recognition:
     chosen = self.settings
     trunk, _ = initial.trunk(chosen.model, chosen.pretrained, self.seed)
     before, after = (
-      parallel.map_batches(
-        _mapped_trunk(chosen.model), each, (images,), self.batch_size
-      )
-      for each in (trunk, variables)
+      self._features(each, images) for each in (trunk, variables)
     )
     length = np.linalg.norm(before, axis=1)
     moved = np.linalg.norm(after - before, axis=1)
