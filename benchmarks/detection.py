@@ -23,13 +23,12 @@ from absl import app, flags
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
-from babam_jax import cpu, files, seeds
+from babam_jax import cpu, files
 from babam_jax.data.image_folder import Picture
 from babam_jax.defenses import any_size, calibration, grain, pirm
 from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import environment
 from babam_jax.progress import progress_bar
-from babam_jax.sanitizer import class_verdict
 from benchmarks import judged_pictures
 from benchmarks.judged_pictures import (
   AS_IT_IS,
@@ -53,7 +52,6 @@ _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 _BATCH = 16
 _NATURAL = ('caltech101', 'textures')
 _WORST = 12  # pictures shown
-_TEN = 10  # poisons of a class
 _ROC_RATES = (0.001, 0.01, 0.05, 0.1)
 
 
@@ -163,7 +161,6 @@ def main(argv) -> None:
     'strata': strata(scored, thresholds[_RATES[0]][0]),
     'natural auroc': natural_auroc(scored),
     'roc': roc(scored),
-    'classes': class_verdicts(scored, models[0], thresholds[_RATES[0]][0]),
     'reliability': reliability(scored),
     'environment': environment.describe(
       shlex.join(['python', '-m', 'benchmarks.detection', *sys.argv[1:]])
@@ -255,71 +252,6 @@ def strata(
         }
       )
   return result
-
-
-def class_verdicts(
-  scored: Sequence[tuple[Case, Scores]], model: pirm.Pirm, threshold: float
-) -> list[dict[str, Any]]:
-  """How many classes are named, by the first PIRM: clean ones, and those of ten
-  poisons beside ten clean pictures, one in a folder of clean ones."""
-  levels = class_verdict.levels(threshold, model.calibration.clean)
-  if not levels:
-    return []
-  clean = {
-    (case.name, case.processing): _by_class(case, found)
-    for case, found in scored
-    if not case.poisoned
-  }
-  result = []
-  for (name, processing), classes in clean.items():
-    named = _named(classes, levels)
-    result.append(_counted(name, processing, False, named))
-  for case, found in scored:
-    beside = clean.get((case.domain, case.processing))
-    if not case.poisoned or beside is None or len(beside) < 2:
-      continue
-    rng = seeds.numpy_rng(judged_pictures.SEED, f'{case.name} classes')
-    pool = np.concatenate(beside)
-    groups = np.split(found.values, range(_TEN, len(found.values), _TEN))
-    named = [
-      _named([np.r_[ten, rng.choice(pool, _TEN)], *beside], levels)[0]
-      for ten in groups
-      if len(ten) == _TEN
-    ]
-    result.append(_counted(case.name, case.processing, True, np.array(named)))
-  return result
-
-
-def _by_class(case: Case, found: Scores) -> list[np.ndarray]:
-  """The scores of each class of clean pictures."""
-  names = [
-    judged_pictures.class_of(picture)
-    for picture in case.pictures
-    if isinstance(picture, Picture)
-  ]
-  of = np.array(names)
-  return [found.values[of == name] for name in dict.fromkeys(names)]
-
-
-def _named(
-  classes: Sequence[np.ndarray], levels: Sequence[class_verdict.Level]
-) -> np.ndarray:
-  above = [[(c > level.threshold).sum() for level in levels] for c in classes]
-  judged = np.array([len(c) for c in classes])
-  verdicts = class_verdict.judge(np.array(above), judged, levels)
-  return class_verdict.named(verdicts.p_values)
-
-
-def _counted(
-  name: str, processing: str, poisoned: bool, named: np.ndarray
-) -> dict[str, Any]:
-  return {
-    'name': name,
-    'processing': processing,
-    'poisoned': poisoned,
-    'classes': len(named),
-    'named': int(named.sum()),
-  }
 
 
 def _labeled(
@@ -470,7 +402,6 @@ def as_markdown(record: dict[str, Any]) -> str:
       f'the clean pictures above, however processed): {auroc:.4f}.',
     ]
   lines += _roc_lines(record['roc'], names[0])
-  lines += _class_lines(record['classes'], names[0])
   lines += ['', f'## Score and truth ({names[0]}, all cases)', '']
   lines += ['| mean score | poisoned % | pictures |', '|---|---|---|']
   for one in record['reliability']:
@@ -492,23 +423,6 @@ def _roc_lines(found: Sequence[dict[str, Any]], name: str) -> list[str]:
       f'| {one["name"]} | {one["processing"]} | {one["auroc"]:.4f} | '
       f'{" | ".join(shares)} |'
     )
-  return lines
-
-
-def _class_lines(found: Sequence[dict[str, Any]], name: str) -> list[str]:
-  """The table of class verdicts."""
-  lines = ['', f'## Classes that are named ({name})', '']
-  lines += ['| classes | number | named |', '|---|---|---|']
-  for poisoned, title in ((False, 'clean'), (True, 'with ten poisons')):
-    here = [one for one in found if one['poisoned'] == poisoned]
-    totals = (sum(one[key] for one in here) for key in ('classes', 'named'))
-    lines.append(f'| {title}, all | {" | ".join(map(str, totals))} |')
-    lines += [
-      f'| {one["name"]}, {one["processing"]} | {one["classes"]} | '
-      f'{one["named"]} |'
-      for one in here
-      if poisoned or one['named']
-    ]
   return lines
 
 

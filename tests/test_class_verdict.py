@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special, stats
 
-from babam_jax.sanitizer import class_verdict
+from babam_jax.sanitizer import class_verdict, folder_scores
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.floats(0.001, 0.5))
@@ -37,7 +38,6 @@ def test_the_bound_is_where_so_few_become_improbable(above):
 
 
 def test_the_ends_of_the_bound():
-  assert class_verdict.highest_rate(0.5, np.zeros(0)) is None
   assert class_verdict.highest_rate(-1.0, np.zeros(3)) == 1.0
 
 
@@ -53,42 +53,87 @@ def test_holm_by_hand():
 
 @pytest.fixture
 def known(rng):
-  """The levels of a PIRM whose clean pictures score normally."""
-  clean = np.sort(rng.normal(size=5000))
-  return class_verdict.levels(float(np.quantile(clean, 0.99)), clean)
+  """A threshold, and its rate, of a PIRM whose clean pictures score normally,
+  in log-odds around -4."""
+  clean = np.sort(log_odds_to_score(rng.normal(size=5000)))
+  threshold = float(np.quantile(clean, 0.99))
+  return threshold, class_verdict.highest_rate(threshold, clean)
 
 
-def count(scores, known):
-  """Pictures of each class [class, picture] above each level, and all."""
-  above = [(scores > level.threshold).sum(axis=1) for level in known]
-  return np.stack(above, axis=1), np.full(len(scores), scores.shape[1])
+def log_odds_to_score(values):
+  return special.expit(np.asarray(values) - 4)
 
 
-def test_levels_are_lower_and_lower(known):
-  assert len(known) == 3
-  assert (np.diff([level.threshold for level in known]) < 0).all()
-  for level, share in zip(known, (0.01, 0.05, 0.2), strict=True):
-    assert share < level.rate < share * 1.5
-  assert class_verdict.levels(0.5, np.zeros(0)) == []
+def scored(classes):
+  """A folder with the scores of each class."""
+  found = folder_scores.FolderScores()
+  for number, scores in enumerate(classes):
+    found.add(f'p{number}', scores)
+  return found
 
 
-@pytest.mark.parametrize('shift', [3.0, 1.5])
+def judged(values, known):
+  """The verdicts on classes of pictures with these log-odds, less 4."""
+  return class_verdict.judge(scored(log_odds_to_score(values)), *known)
+
+
+def test_scores_are_counted_class_by_class():
+  found = scored([[0.1, 0.9], [], [0.5], [0.9, 0.9, 0.2]])
+  assert found.names == ['p0', 'p1', 'p2', 'p3']
+  assert found.sizes.tolist() == [2, 0, 1, 3]
+  assert found.classes.tolist() == [0, 0, 2, 3, 3, 3]
+  assert found.above(0.5).tolist() == [1, 0, 0, 2]
+  assert scored([]).above(0.5).tolist() == []
+
+
+@given(
+  st.lists(st.lists(st.floats(0, 1), max_size=6), max_size=8),
+  st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+)
+def test_quantiles_of_classes_are_those_of_numpy(classes, share):
+  found = scored(classes).quantiles(share)
+  for mine, scores in zip(found, classes, strict=True):
+    if scores:
+      odds = folder_scores.log_odds(np.array(scores))
+      assert mine == pytest.approx(np.quantile(odds, share), abs=1e-9)
+    else:
+      assert np.isnan(mine)
+
+
+def test_higher_than_the_others_is_a_t_test(rng):
+  """Of one class against the rest, which does not count itself; classes
+  without scores say nothing."""
+  middle = rng.normal(0, 2, 7)
+  classes = [log_odds_to_score([m - 1, m, m + 1]) for m in middle]
+  found = class_verdict.higher_than_the_others(scored([*classes, []]), 0.5)
+  for i, p_value in enumerate(found[:-1]):
+    rest = np.delete(middle, i)
+    t = (middle[i] - rest.mean()) / (rest.std(ddof=1) * math.sqrt(1 + 1 / 6))
+    assert p_value == pytest.approx(stats.t.sf(t, 5), rel=1e-6)
+  assert found[-1] == 1
+  few = class_verdict.higher_than_the_others(scored(classes[:3]), 0.5)
+  assert few.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize('shift', [3.0, 2.0])
 def test_clean_classes_are_not_named_and_poisoned_ones_are(rng, known, shift):
-  """Poison that is flagged (3.0), or that only scores high (1.5)."""
+  """Poison that is flagged (3.0), or that only scores high (2.0)."""
   false = seen = by_flags = 0
+  threshold, rate = known
   for _ in range(40):  # folders of fifty classes of 30 pictures
     scores = rng.normal(size=(50, 30))
     scores[0, :20] += shift
-    above, judged = count(scores, known)
-    verdicts = class_verdict.judge(above, judged, known)
+    verdicts = judged(scores, known)
     found = class_verdict.named(verdicts.p_values)
     assert verdicts.rate_holds
     seen += int(found[0])
     false += int(found[1:].sum())
-    alone = class_verdict.judge(above[:, :1], judged, known[:1])
-    by_flags += int(class_verdict.named(alone.p_values)[0])
+    flags = (log_odds_to_score(scores) > threshold).sum(axis=1)
+    alone = class_verdict.p_values(flags, np.full(50, 30), rate)
+    by_flags += int(class_verdict.named(alone)[0])
   assert false <= 1
-  assert seen >= (39 if shift > 2 else max(20, by_flags + 5))
+  assert seen >= 39
+  assert by_flags >= 39 or by_flags < seen
 
 
 def test_other_pictures_are_compared_with_each_other(rng, known):
@@ -98,7 +143,7 @@ def test_other_pictures_are_compared_with_each_other(rng, known):
   for _ in range(40):
     scores = rng.normal(0.8, 1, (40, 30)) + rng.normal(0, 0.3, (40, 1))
     scores[0, :20] += 4
-    verdicts = class_verdict.judge(*count(scores, known), known)
+    verdicts = judged(scores, known)
     found = class_verdict.named(verdicts.p_values)
     assert not verdicts.rate_holds
     seen += int(found[0])
@@ -131,6 +176,6 @@ def test_a_few_classes_of_other_pictures_are_not_named(rng, known, classes):
   named = 0
   for _ in range(60):
     scores = rng.normal(0.7, 0.6, (classes, 20))
-    verdicts = class_verdict.judge(*count(scores, known), known)
+    verdicts = judged(scores, known)
     named += int(class_verdict.named(verdicts.p_values).sum())
   assert named == 0

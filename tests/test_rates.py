@@ -14,13 +14,6 @@ from babam_jax.defenses import any_size, grain, pirm
 from babam_jax.sanitizer import bulk, trusted
 
 
-def scores_of(values):
-  found = bulk.Scores()
-  for value in values:
-    found.add(float(value))
-  return found
-
-
 def normal_scores(rng, middle, spread, count):
   return special.expit(rng.normal(middle, spread, count))
 
@@ -35,25 +28,24 @@ def test_the_expected_share_is_that_of_the_clean_pictures(rng, poisoned):
   true = (noisy > threshold).mean()
   assert true > 0.1
   poison = normal_scores(rng, 4, 1, int(3000 * poisoned / (1 - poisoned)))
-  same = scores_of(np.r_[like_stored, poison])
-  assert same.expected_share(threshold, stored) < 0.03 + 0.15 * poisoned
-  other = scores_of(np.r_[noisy, poison]).expected_share(threshold, stored)
+  same = np.r_[like_stored, poison]
+  assert bulk.expected_share(same, threshold, stored) < 0.03 + 0.15 * poisoned
+  other = bulk.expected_share(np.r_[noisy, poison], threshold, stored)
   assert true * 0.7 < other < true * (1.4 + 3 * poisoned)
 
 
 def test_too_few_pictures_tell_nothing(rng):
   stored = np.sort(rng.random(500))
-  few = scores_of(rng.random(bulk.FEWEST - 1))
-  assert few.expected_share(0.99, stored) is None
-  enough = scores_of(rng.random(bulk.FEWEST))
-  assert enough.expected_share(0.99, stored) is not None
-  assert enough.expected_share(0.99, stored[:10]) is None
-  assert enough.expected_share(0.99, np.zeros(500)) is None  # all alike
+  few, enough = rng.random(bulk.FEWEST - 1), rng.random(bulk.FEWEST)
+  assert bulk.expected_share(few, 0.99, stored) is None
+  assert bulk.expected_share(enough, 0.99, stored) is not None
+  assert bulk.expected_share(enough, 0.99, stored[:10]) is None
+  assert bulk.expected_share(enough, 0.99, np.zeros(500)) is None  # all alike
 
 
 def test_scores_of_nought_and_one_are_counted(rng):
   stored = np.sort(rng.random(500))
-  found = scores_of([0.0, 1.0] * 40).expected_share(0.5, stored)
+  found = bulk.expected_share(np.array([0.0, 1.0] * 40), 0.5, stored)
   assert 0 <= found <= 1
 
 

@@ -36,6 +36,7 @@ from babam_jax.sanitizer import (
   sanitize,
   whole_folder,
 )
+from babam_jax.sanitizer.record import Record
 
 LONG = 'x' * 250
 LONGEST = 'ä' * 127 + 'b'  # 255 bytes
@@ -431,7 +432,7 @@ def test_what_an_earlier_run_has_left_is_not_believed(tmp_path):
   being_made = output.Output(source, tmp_path / 'other', {})
   inventory = folder.inventory(source)
   being_made.begin(inventory)
-  record = output.Record('ann/0.png', 'ann', True, 0.1, action='kept')
+  record = Record('ann/0.png', 'ann', True, 0.1, action='kept')
   being_made.finish_class('ann', inventory.fingerprints['ann'], [record])
   summary = json.loads(first.summary.read_text())
   del summary['rate_holds']
@@ -927,7 +928,7 @@ def test_a_class_that_stands_out_is_named(tmp_path, rng):
   faces(tmp_path / 'trusted' / 'ann', 150, seed=9)
   done = run(source, out, f'--calibrate={tmp_path / "trusted"}')
   assert done.returncode == 0, done.stderr
-  assert 'more flags than chance explains: bob' in done.stdout
+  assert 'classes whose scores stand out: bob' in done.stdout
   found = json.loads((out / 'summary.json').read_text())
   (suspect,) = found['suspicious_classes']
   assert (suspect['class'], suspect['judged'], suspect['flagged']) == (

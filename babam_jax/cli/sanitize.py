@@ -304,7 +304,7 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
     names = ', '.join(found.suspicious_classes[:_NAMED])
     more = len(found.suspicious_classes) - _NAMED
     print(
-      'classes with more flags than chance explains: '
+      'classes whose scores stand out: '
       f'{names}{f" and {more} more" if more > 0 else ""}'
     )
   for name in list(dict.fromkeys(one.class_name for one in found.recurring))[

@@ -1,69 +1,38 @@
-"""Whether a class holds poison, from how many of its pictures are flagged.
+"""Whether a class holds poison, from the scores of its pictures.
 
 An attacker makes many poisons for one victim. A single flag may be false; a
-class with too many of them stands out. So does one in which too many pictures
-score higher than most clean ones do, though none of them is flagged.
+class with too many of them stands out. So does one whose scores lie higher than
+those of all other classes, though none of its pictures is flagged: poison of a
+kind that a PIRM hardly knows still scores higher than clean pictures beside it.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from babam_jax.sanitizer.folder_scores import FolderScores
+
 NAMED = 0.001  # a class with a lower p-value, corrected, is named
 # Where a quarter of many classes has flags like one in twenty clean ones, it is
 # the pictures that are different, not an attacker who has one victim.
 _UNLIKELY, _SPREAD, _FEWEST = 0.05, 0.25, 8
 _CONFIDENCE = 0.95
-_LOWER = (0.05, 0.2)  # shares of clean pictures above further thresholds
+# Of each class's scores: poison may be most of them, or few.
+_QUANTILES = (0.5, 0.9)
+_FEWEST_CLASSES = 4
+_LEAST_SPREAD = 0.25  # of a quantile over clean classes, in log-odds
 
 
-class Level(NamedTuple):
-  """A threshold at which the pictures of a class are counted.
-
-  Attributes:
-    threshold: pictures with a higher score are counted.
-    rate: the share of clean pictures that are, at most.
-  """
-
-  threshold: float
-  rate: float
-
-
-def levels(threshold: float, clean: Float[np.ndarray, ' n']) -> list[Level]:
-  """The threshold of flags, and lower ones.
-
-  Args:
-    threshold: pictures with a higher score are flagged.
-    clean: the scores of clean pictures, from low to high; without any there are
-      no levels.
-  """
-  rate = highest_rate(threshold, clean)
-  if rate is None:
-    return []
-  found = [Level(threshold, rate)]
-  for share in _LOWER:
-    lower = float(np.quantile(clean, 1 - share))
-    bound = highest_rate(lower, clean)
-    if bound is not None and found[-1].rate < bound < 1:
-      found.append(Level(lower, bound))
-  return found
-
-
-def highest_rate(
-  threshold: float, clean: Float[np.ndarray, ' n']
-) -> float | None:
+def highest_rate(threshold: float, clean: Float[np.ndarray, ' n']) -> float:
   """The upper bound, with 95 % confidence, of the share of clean pictures that
   score above a threshold (Clopper and Pearson 1934).
 
   Args:
     threshold: pictures with a higher score are flagged.
-    clean: the scores of clean pictures; none: None is returned.
+    clean: the scores of clean pictures, one or more.
   """
-  if not len(clean):
-    return None
   above = int((clean > threshold).sum())
   if above == len(clean):
     return 1.0
@@ -74,8 +43,8 @@ class Verdicts(NamedTuple):
   """What is said of the classes of a folder.
 
   Attributes:
-    p_values: for each class the probability that a clean one has as many
-      pictures above one of the levels.
+    p_values: for each class the probability that a clean one has so many flags,
+      or so high scores.
     rate_holds: whether the measured rate can be that of these pictures.
   """
 
@@ -84,30 +53,23 @@ class Verdicts(NamedTuple):
 
 
 def judge(
-  above: Int[np.ndarray, 'c l'],
-  judged: Int[np.ndarray, ' c'],
-  known: Sequence[Level],
-  doubted: bool = False,
+  scores: FolderScores, threshold: float, rate: float, doubted: bool = False
 ) -> Verdicts:
   """Judges all classes of a folder.
 
   Args:
-    above: how many pictures of each class score above each level.
-    judged: how many have a score.
-    known: the levels; the first is that of the flags.
+    scores: those of all its classes.
+    threshold: pictures with a higher score are flagged.
+    rate: the share of clean pictures that are, at most.
     doubted: whether the folder's scores say that its pictures are unlike those
-      of which the rates were measured.
+      of which the rate was measured.
   """
-  flags = p_values(above[:, 0], judged, known[0].rate)
+  flagged, judged = scores.above(threshold), scores.sizes
+  flags = p_values(flagged, judged, rate)
   holds = rate_holds(flags)
   if doubted or not holds:
-    flags = beside_the_others(above[:, 0], judged, known[0].rate)
-  found = [flags]
-  # Other pictures than those of which the rates were measured reach the lower
-  # levels first: there a class must stand out among the others.
-  lower = enumerate(known[1:], 1) if len(judged) > 1 else ()
-  for i, level in lower:
-    found.append(beside_the_others(above[:, i], judged, level.rate))
+    flags = beside_the_others(flagged, judged, rate)
+  found = [flags, *(higher_than_the_others(scores, q) for q in _QUANTILES)]
   smallest = np.minimum(1, len(found) * np.min(found, axis=0))
   return Verdicts(smallest, holds)
 
@@ -147,6 +109,38 @@ def beside_the_others(
   alike = np.clip((spread - 1) / max(1.0, judged.mean() - 1), 1e-6, 0.95)
   parts = share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike
   return stats.betabinom.sf(above - 1, judged, *parts)
+
+
+def higher_than_the_others(
+  scores: FolderScores, share: float
+) -> Float[np.ndarray, ' c']:
+  """The probability that a quantile of a class's scores lies so much higher
+  than those of the others, if it is one of them (Student's t, in log-odds).
+
+  Honest classes differ, too: persons, cameras, light. How much, the other
+  classes say.
+
+  Args:
+    scores: those of all classes.
+    share: which quantile.
+
+  Returns:
+    1 for all if there are too few classes to tell.
+  """
+  has_scores = scores.sizes > 0
+  found = np.ones(len(has_scores))
+  quantile = scores.quantiles(share)[has_scores]
+  others = len(quantile) - 1
+  if others + 1 < _FEWEST_CLASSES:
+    return found
+  # Around their mean: of each class, the mean and the variance of the others.
+  quantile = quantile - quantile.mean()
+  mean = (quantile.sum() - quantile) / others
+  squares = np.sum(quantile**2) - quantile**2 - others * mean**2
+  spread = np.sqrt(np.maximum(squares, 0) / (others - 1))
+  spread = np.maximum(spread, _LEAST_SPREAD) * np.sqrt(1 + 1 / others)
+  found[has_scores] = stats.t.sf((quantile - mean) / spread, others - 1)
+  return found
 
 
 def named(found: Float[np.ndarray, ' c']) -> Bool[np.ndarray, ' c']:

@@ -12,13 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from babam_jax import files
-from babam_jax.sanitizer import bulk, class_verdict
-from babam_jax.sanitizer.output import (
-  NOT_JUDGED,
-  PERTURBATION,
-  Record,
-  is_complete,
-)
+from babam_jax.sanitizer.folder_verdict import NOTHING, FolderVerdict
+from babam_jax.sanitizer.output import is_complete
+from babam_jax.sanitizer.record import NOT_JUDGED, PERTURBATION, Record
 
 TWINS = 6  # pictures of a thing that are named
 _WORST = 8  # pictures that are shown, the worst offenders
@@ -49,26 +45,6 @@ _SPREAD = (
 _SHIFTED = (
   'by the scores of most of them, {share} % of the clean ones are flagged'
 )
-# Above so many times the rate, the bulk of a folder says that it does not hold.
-_TOLERATED = 3
-
-
-class Rates(NamedTuple):
-  """What is known of the share of clean pictures that are flagged.
-
-  Attributes:
-    levels: at most, of those on which it was measured, and at lower
-      thresholds; none if nothing is known of it, and so of classes.
-    expected: of pictures like most of the folder; None if nothing tells.
-  """
-
-  levels: list[class_verdict.Level]
-  expected: float | None
-
-  @property
-  def highest(self) -> float | None:
-    """The share of clean pictures that are flagged, at most."""
-    return self.levels[0].rate if self.levels else None
 
 
 class ClassCounts(NamedTuple):
@@ -80,7 +56,6 @@ class ClassCounts(NamedTuple):
     judged: how many of them have a score.
     flagged: how many of these are flagged.
     unjudged: how many could not be judged.
-    above: how many score above each level of the rates.
   """
 
   name: str
@@ -88,7 +63,6 @@ class ClassCounts(NamedTuple):
   judged: int
   flagged: int
   unjudged: int
-  above: tuple[int, ...]
 
 
 @dataclasses.dataclass
@@ -141,13 +115,9 @@ class Findings:
 
   Args:
     csv_file: receives `scores.csv`.
-    levels: at which the pictures of each class are counted.
   """
 
-  def __init__(
-    self, csv_file: io.TextIOBase, levels: Sequence[class_verdict.Level] = ()
-  ):
-    self._levels = levels
+  def __init__(self, csv_file: io.TextIOBase):
     self._table = csv.writer(
       csv_file, lineterminator='\n', quoting=csv.QUOTE_ALL
     )
@@ -156,7 +126,6 @@ class Findings:
     self.unjudged: list[tuple[str, str]] = []
     self.classes: list[ClassCounts] = []
     self.histogram = np.zeros(_BINS, int)
-    self.scores = bulk.Scores()
     # The highest scores of perturbations: (score, path, output).
     self.worst: list[tuple[float, str, str]] = []
     self.things: list[Thing] = []
@@ -173,7 +142,6 @@ class Findings:
         continue
       place = min(int(record.score * _BINS), _BINS - 1)
       self.histogram[place] += 1
-      self.scores.add(record.score)
       if record.kind.startswith(PERTURBATION):
         item = (record.score, record.path, record.output)
         self.worst = heapq.nlargest(_WORST, [*self.worst, item])
@@ -185,10 +153,6 @@ class Findings:
           sum(record.judged for record in records),
           sum(record.flagged for record in records),
           sum(record.action == NOT_JUDGED for record in records),
-          tuple(
-            sum((record.score or 0) > level.threshold for record in records)
-            for level in self._levels
-          ),
         )
       )
 
@@ -196,46 +160,6 @@ class Findings:
   def flagged(self) -> int:
     """How many pictures were flagged."""
     return sum(counts.flagged for counts in self.classes)
-
-  def verdicts(self, rates: Rates) -> dict[str, Any]:
-    """What the flags say of classes, and of the rate itself.
-
-    Args:
-      rates: what is known of it.
-    """
-    if rates.highest is None:
-      return dict.fromkeys(
-        ('rate_holds', 'flags_are_spread', 'is_shifted'),
-      ) | {'suspicious_classes': []}
-    shifted = (rates.expected or 0) > _TOLERATED * rates.highest
-    verdicts = class_verdict.judge(
-      np.array([counts.above for counts in self.classes]),
-      np.array([counts.judged for counts in self.classes]),
-      rates.levels,
-      doubted=shifted,
-    )
-    spread = not verdicts.rate_holds
-    are_named = class_verdict.named(verdicts.p_values)
-    p_values = verdicts.p_values.tolist()
-    found = zip(self.classes, p_values, are_named, strict=True)
-    suspects = [
-      {
-        'class': counts.name,
-        'judged': counts.judged,
-        'flagged': counts.flagged,
-        'p_value': p,
-      }
-      for counts, p, is_named in found
-      if is_named
-    ]
-    return {
-      'suspicious_classes': sorted(
-        suspects, key=lambda one: (one['p_value'], one['class'])
-      ),
-      'rate_holds': not (spread or shifted),
-      'flags_are_spread': spread,
-      'is_shifted': shifted,
-    }
 
 
 def _row(record: Record) -> tuple[Any, ...]:
@@ -265,7 +189,7 @@ def summary(
   findings: Findings,
   settings: dict[str, Any],
   fingerprint: str,
-  rates: Rates,
+  verdict: FolderVerdict,
 ) -> dict[str, Any]:
   """What `summary.json` holds.
 
@@ -273,9 +197,9 @@ def summary(
     findings: the counts of all classes.
     settings: the settings of the run.
     fingerprint: of the input.
-    rates: what is known of the share of clean pictures that are flagged.
+    verdict: what the scores say of classes, and of the rate.
   """
-  verdicts = findings.verdicts(rates)
+  suspects = _suspects(findings.classes, verdict, settings['threshold'])
   return {
     'settings': settings,
     'input_fingerprint': fingerprint,
@@ -284,20 +208,47 @@ def summary(
     'actions': dict(sorted(findings.actions.items())),
     'classes': len(findings.classes),
     'recurring': [dataclasses.asdict(thing) for thing in findings.things],
-    'highest_clean_rate': rates.highest,
-    'expected_rate': rates.expected,
-    **verdicts,
-    'look_first': _look_first(verdicts, findings.things),
+    'highest_clean_rate': verdict.highest_clean_rate,
+    'expected_rate': verdict.expected_rate,
+    'suspicious_classes': suspects,
+    'rate_holds': verdict.rate_holds,
+    'flags_are_spread': verdict.flags_are_spread,
+    'is_shifted': verdict.is_shifted,
+    'look_first': _look_first(suspects, findings.things),
     'not_judged': [
       {'path': path, 'note': note} for path, note in findings.unjudged
     ],
   }
 
 
-def _look_first(verdicts: dict[str, Any], things: Sequence[Thing]) -> list[str]:
+def _suspects(
+  classes: Sequence[ClassCounts],
+  verdict: FolderVerdict,
+  threshold: float | None,
+) -> list[dict[str, Any]]:
+  """The classes that stand out, the most suspicious one first."""
+  found = [
+    {
+      'class': counts.name,
+      'judged': counts.judged,
+      'flagged': counts.flagged,
+      'threshold': threshold if verdict.closer is None else verdict.closer,
+      'p_value': float(p_value),
+    }
+    for counts, p_value, is_named in zip(
+      classes, verdict.p_values, verdict.named, strict=True
+    )
+    if is_named
+  ]
+  return sorted(found, key=lambda one: (one['p_value'], one['class']))
+
+
+def _look_first(
+  suspects: Sequence[dict[str, Any]], things: Sequence[Thing]
+) -> list[str]:
   """The classes to look at: those that stand out, then those in which
   something recurs, where most pictures have it first."""
-  names = [one['class'] for one in verdicts['suspicious_classes']]
+  names = [one['class'] for one in suspects]
   ordered = sorted(things, key=lambda thing: -thing.pictures)
   return list(dict.fromkeys(names + [thing.class_name for thing in ordered]))
 
@@ -332,9 +283,7 @@ def earlier_summary(
   except ValueError:  # the user's own, perhaps
     return None
   asked = {'settings': settings, 'input_fingerprint': fingerprint}
-  like_ours = summary(
-    Findings(io.StringIO()), settings, fingerprint, Rates([], None)
-  )
+  like_ours = summary(Findings(io.StringIO()), settings, fingerprint, NOTHING)
   if not isinstance(found, dict) or found.keys() != like_ours.keys():
     return None
   return found if asked.items() <= found.items() else None

@@ -1,11 +1,13 @@
 """Names of files: as text for tables, and as other disks compare them."""
 
+import itertools
 import os
 import pathlib
 import re
 import unicodedata
 
 Path = pathlib.PurePath | str
+_LONGEST = 255  # bytes, in common file systems
 _ESCAPE = re.compile(rb'\\(\\|x[0-9a-f]{2})')
 
 
@@ -33,3 +35,32 @@ def folded(path: Path) -> str:
   """What disks compare that tell no case, and no way to compose a letter."""
   text = unicodedata.normalize('NFC', printable(path))
   return unicodedata.normalize('NFC', text.casefold())
+
+
+def png_name(
+  path: pathlib.PurePosixPath, taken: set[str]
+) -> pathlib.PurePosixPath:
+  """The same stem with the ending .png, or another where that is taken.
+
+  Args:
+    path: of a picture that becomes a PNG.
+    taken: the names of its class, `folded`; the new one is added.
+  """
+  if path.suffix.lower() == '.png':
+    return path
+  endings = (f'.{n}.png' for n in itertools.count(1))
+  for ending in itertools.chain(['.png', f'{path.suffix}.png'], endings):
+    room = _LONGEST - len(os.fsencode(ending))
+    free = path.with_name(_shortened(path.stem, room) + ending)
+    if folded(free) not in taken:
+      taken.add(folded(free))
+      return free
+  raise AssertionError('there is always a next number')
+
+
+def _shortened(name: str, length: int) -> str:
+  """The start of a name, of at most `length` bytes, without half letters."""
+  whole = os.fsencode(name)
+  while len(whole) > length and whole[length] & 0xC0 == 0x80:  # mid-letter
+    length -= 1
+  return os.fsdecode(whole[:length])

@@ -4,8 +4,6 @@ written as they were or changed."""
 import concurrent.futures
 import dataclasses
 import functools
-import itertools
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +18,12 @@ from babam_jax.defenses import any_size, by_kind, noise, pirm
 from babam_jax.recurrence import look
 from babam_jax.sanitizer import picture, recurring
 from babam_jax.sanitizer.folder import ClassFolder, Entry
-from babam_jax.sanitizer.names import folded, printable
-from babam_jax.sanitizer.output import PERTURBATION, Output, Record
+from babam_jax.sanitizer.names import folded, path_of, png_name, printable
+from babam_jax.sanitizer.output import Output
+from babam_jax.sanitizer.record import PERTURBATION, Record
 from babam_jax.sanitizer.room import Room
 
-_LONGEST_NAME = 255  # bytes, in common file systems
+CLOSER = 'flagged by a closer look at its class'
 # For the pictures that all threads are decoding, however many they are.
 _ROOM = Room(1 << 30)
 # Classes mix sizes: means and distances are taken on copies of this size.
@@ -156,10 +155,7 @@ class OneClass:
       self._means.add(seen.small[None], np.zeros(1, int))
     if seen.seen is not None:
       self._seen[entry.path] = seen.seen
-    threshold = self._settings.threshold
-    flagged = bool(
-      score is not None and threshold is not None and score > threshold
-    )
+    flagged = self._is_high(score)
     self._records.append(
       dataclasses.replace(
         record,
@@ -221,6 +217,35 @@ class OneClass:
       written.append(self._write(output, entry, record, taken))
     return written
 
+  def judge_again(self, known: list[Record], output: Output) -> list[Record]:
+    """Flags also what scores above the threshold of the settings, in a class
+    that was treated with a higher one.
+
+    Args:
+      known: what was found and done.
+      output: where to.
+    """
+    settings = self._settings
+    flagged = [self._flagged_too(record) for record in known]
+    were_kept = [
+      new.flagged and not old.flagged
+      for new, old in zip(flagged, known, strict=True)
+    ]
+    if settings.action == 'report' or not any(were_kept):
+      return flagged
+    records = flagged
+    if settings.action == 'perturb':
+      records = self._with_sensitivities(flagged, self._means_of(known))
+    taken = {folded(entry.path) for entry in self.found.entries}
+    taken.update(map(folded, self.found.folders))
+    taken.update(folded(path_of(one.output)) for one in known if one.output)
+    return [
+      self._write_instead(output, entry, record, taken) if was_kept else as_was
+      for entry, record, as_was, was_kept in zip(
+        self.found.entries, records, flagged, were_kept, strict=True
+      )
+    ]
+
   def check_unchanged(self) -> None:
     """Checks that what was copied is what was judged.
 
@@ -255,18 +280,45 @@ class OneClass:
       note = f'{note}; {large}' if note else large
     return Seen(views, small, seen, note)
 
-  def _with_sensitivities(
-    self,
-    records: list[Record],
-    means: Float[np.ndarray, '1 s s 3'],
-    check: Check,
-  ) -> list[Record]:
-    """Second pass: Algorithm 1, lines 3 to 6, for flagged pictures."""
-    judged = [
+  def _flagged_too(self, record: Record) -> Record:
+    """Flagged, if it has a higher score than the threshold."""
+    if not self._is_high(record.score) or PERTURBATION in record.kind:
+      return record
+    kind = ' and '.join(filter(None, (PERTURBATION, record.kind)))
+    note = '; '.join(filter(None, (record.note, CLOSER)))
+    return dataclasses.replace(record, flagged=True, kind=kind, note=note)
+
+  def _is_high(self, score: float | None) -> bool:
+    threshold = self._settings.threshold
+    return score is not None and threshold is not None and score > threshold
+
+  def _judged(self, records: list[Record]) -> list[Entry]:
+    return [
       entry
       for entry, record in zip(self.found.entries, records, strict=True)
       if record.judged
     ]
+
+  def _means_of(self, records: list[Record]) -> Float[np.ndarray, '1 s s 3']:
+    """The mean of the class, once its pictures are no longer at hand."""
+
+    def small(entry: Entry) -> UInt8[np.ndarray, 's s 3']:
+      with self._reading_again(entry) as read:
+        return _small(read.pixels)
+
+    means = noise.ClassMeans(1)
+    for copy in self.pool.map(small, self._judged(records)):
+      means.add(copy[None], np.zeros(1, int))
+    return means.means()
+
+  def _with_sensitivities(
+    self,
+    records: list[Record],
+    means: Float[np.ndarray, '1 s s 3'],
+    check: Check = lambda: None,
+  ) -> list[Record]:
+    """Second pass: Algorithm 1, lines 3 to 6, for flagged pictures."""
+    judged = self._judged(records)
 
     def distance(entry: Entry) -> float:
       check()
@@ -301,6 +353,15 @@ class OneClass:
         f'({error}); expected an input that stays. Give the command again.'
       ) from None
 
+  def _write_instead(
+    self, output: Output, entry: Entry, record: Record, taken: set[str]
+  ) -> Record:
+    """Treats a picture that had been kept."""
+    written = self._write(output, entry, record, taken)
+    if written.output != record.output:
+      output.remove(entry.path)
+    return written
+
   def _write(
     self,
     output: Output,
@@ -316,7 +377,9 @@ class OneClass:
       return dataclasses.replace(record, action='kept', output=record.path)
     change = _change(record, settings)
     if change == by_kind.DROP:
-      return dataclasses.replace(record, action='dropped', sensitivity=None)
+      return dataclasses.replace(
+        record, action='dropped', sensitivity=None, output=''
+      )
     with self._reading_again(entry) as read:
       # A gray picture stays gray.
       pixels = read.pixels[:, :, :1] if read.gray else read.pixels
@@ -329,7 +392,7 @@ class OneClass:
       seed=settings.seed,
       add=any_size.perturb,
     )
-    path = _png_name(entry.path, taken)
+    path = png_name(entry.path, taken)
     noised, sensitivity = treated.images[0], float(treated.sensitivities[0])
     if record.place is not None:
       noised = by_kind.CHANGES[change](
@@ -345,32 +408,3 @@ class OneClass:
       action='perturbed',
       output=printable(path),
     )
-
-
-def _shortened(name: str, length: int) -> str:
-  """The start of a name, of at most `length` bytes, without half letters."""
-  whole = os.fsencode(name)
-  while len(whole) > length and whole[length] & 0xC0 == 0x80:  # mid-letter
-    length -= 1
-  return os.fsdecode(whole[:length])
-
-
-def _png_name(
-  path: pathlib.PurePosixPath, taken: set[str]
-) -> pathlib.PurePosixPath:
-  """The same stem with the ending .png, or another where that is taken.
-
-  Args:
-    path: of the picture that becomes a PNG.
-    taken: the names of the class, `folded`; the new one is added.
-  """
-  if path.suffix.lower() == '.png':
-    return path
-  endings = (f'.{n}.png' for n in itertools.count(1))
-  for ending in itertools.chain(['.png', f'{path.suffix}.png'], endings):
-    room = _LONGEST_NAME - len(os.fsencode(ending))
-    free = path.with_name(_shortened(path.stem, room) + ending)
-    if folded(free) not in taken:
-      taken.add(folded(free))
-      return free
-  raise AssertionError('there is always a next number')

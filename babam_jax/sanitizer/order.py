@@ -8,19 +8,17 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from babam_jax import errors
 from babam_jax.defenses import by_kind, calibration, noise
 from babam_jax.defenses import pirm as pirms
-from babam_jax.sanitizer import (
-  bulk,
-  class_verdict,
-  folder,
-  one_class,
-  sanitize,
-)
-from babam_jax.sanitizer import output as output_folder
+from babam_jax.sanitizer import folder, folder_verdict, one_class, sanitize
 from babam_jax.sanitizer import trusted as trusted_pictures
+from babam_jax.sanitizer.folder_scores import FolderScores
+from babam_jax.sanitizer.folder_verdict import FolderVerdict
 from babam_jax.sanitizer.names import printable
+from babam_jax.sanitizer.record import PERTURBATION
 from babam_jax.settings import WHOLE_LIMIT
 
 Path = str | os.PathLike[str]
@@ -41,19 +39,10 @@ class Judge(NamedTuple):
   threshold: float | None
   told: dict[str, Any]
 
-  @property
-  def levels(self) -> list[class_verdict.Level]:
-    """The thresholds at which classes are counted."""
-    if self.model is None or self.threshold is None:
-      return []
-    return class_verdict.levels(self.threshold, self.model.calibration.clean)
-
-  def expected_share(self, scores: bulk.Scores) -> float | None:
-    """The share of clean pictures like most of a folder that are flagged."""
-    if self.model is None or self.threshold is None:
-      return None
-    clean = self.model.calibration.clean
-    return scores.expected_share(self.threshold, clean)
+  def of_folder(self, scores: FolderScores) -> FolderVerdict:
+    """What the scores of a whole folder say."""
+    clean = np.zeros(0) if self.model is None else self.model.calibration.clean
+    return folder_verdict.judge(scores, self.threshold, self.told['fpr'], clean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +113,7 @@ def order(
     )
   known = _check_detectors(detectors, threshold, fpr, calibrate)
   _check(action, visible, epsilon, seed)
-  if output_folder.PERTURBATION in known:
+  if PERTURBATION in known:
     judge = _judge(pirm, threshold, fpr, calibrate)
   else:
     judge = Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
@@ -180,10 +169,10 @@ def _check_detectors(
     )
   given = {'threshold': threshold, 'fpr': fpr, 'calibrate': calibrate}
   for name, value in given.items():
-    if value is not None and output_folder.PERTURBATION not in detectors:
+    if value is not None and PERTURBATION not in detectors:
       raise errors.UserError(
         f'--{name}: found {value} without the detector '
-        f'{output_folder.PERTURBATION!r}, whose it is; expected it among '
+        f'{PERTURBATION!r}, whose it is; expected it among '
         f'--detectors. Leave out --{name}, or add it.'
       )
   return tuple(name for name in sanitize.DETECTORS if name in detectors)

@@ -10,7 +10,7 @@ import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from babam_jax import errors, files, locks
 from babam_jax.progress import say
 from babam_jax.sanitizer.folder import Group, Inventory, Part
 from babam_jax.sanitizer.names import folded, path_of, printable
+from babam_jax.sanitizer.record import Record
 
 _STATE = '.sanitize-unfinished'
 _SETTINGS = 'settings.json'
@@ -35,48 +36,8 @@ _PART_SECONDS = 300
 _LOOK_SECONDS = 10
 _PROBE, _PROBE_FOLDED = 'Probe', 'probe'
 _REMEDY = 'Choose another folder, or remove this one.'
-NOT_JUDGED = 'not judged'
-PERTURBATION = 'perturbation'  # what a PIRM flags
 Siblings = Iterable[Iterable[pathlib.PurePosixPath]]
 REPORTS = ('scores.csv', 'summary.json', 'report.html')
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-  """What was found in one file, and what was done with it.
-
-  Attributes:
-    path: below the input folder.
-    class_name: the folder it belongs to.
-    judged: whether it could be judged.
-    score: the probability of poison; None if it was not asked for.
-    flagged: whether the score is above the threshold, or something recurs.
-    kind: of what it is flagged for: 'perturbation', or what recurs, or both.
-    recurs: the number of what recurs in its class; None without.
-    likeness: how much of it is there, from 0 to 1; None without.
-    place: where: left, top, right and bottom, as shares; None without.
-    sensitivity: Algorithm 1's, in [0, 1]; None without noise.
-    scale: the scale of its noise, in gray levels; None without noise.
-    action: 'kept', 'perturbed', 'dropped', 'reported', 'left out' (no picture,
-      nor meant to be one) or 'not judged'.
-    output: the path of its output file below the output folder, or ''.
-    note: why it could not be judged, or other remarks.
-  """
-
-  path: str
-  class_name: str
-  judged: bool = False
-  score: float | None = None
-  flagged: bool = False
-  kind: str = ''
-  recurs: int | None = None
-  likeness: float | None = None
-  place: list[float] | None = None
-  sensitivity: float | None = None
-  scale: float | None = None
-  action: str = NOT_JUDGED
-  output: str = ''
-  note: str = ''
 
 
 class Output:
@@ -320,6 +281,14 @@ class Output:
         raise self._changed(class_name)
       return [Record(**fields) for fields in journal['records']]
 
+  def all_records(self) -> Iterator[list[Record]]:
+    """What was found in each class, in order, once all are done."""
+    for group in self.inventory.groups:
+      for name in group.names:
+        known = self.records(name, self._fingerprints[printable(name)])
+        assert known is not None, f'{name} is done'
+        yield known
+
   def finish_class(
     self, class_name: str, fingerprint: str, records: list[Record]
   ) -> None:
@@ -368,6 +337,10 @@ class Output:
     temporary = self._temporary()
     Image.fromarray(pixels).save(temporary, 'PNG')
     self._place(temporary, path)
+
+  def remove(self, path: pathlib.PurePosixPath) -> None:
+    """Removes a file that was written, if it is still there."""
+    (self.root / path).unlink(missing_ok=True)
 
   def _temporary(self) -> pathlib.Path:
     # A short name: the picture's own may have the greatest length.

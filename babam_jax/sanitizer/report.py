@@ -17,16 +17,17 @@ from babam_jax.sanitizer.names import path_of, printable
 
 _CLASSES_SHOWN = 100
 _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
-_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'p-value')
+_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'if above', 'p-value')
 _SUSPECT_NOTE = (
   'Poison is made for one victim, whose class it fills. In these classes more '
   'pictures score high than chance explains, if at most {rate} of clean '
-  'pictures are flagged: the p-value is the probability of so many in a clean '
-  f'class (named below {class_verdict.NAMED:g}, corrected for the number of '
-  'classes). Lower thresholds than that of the flags count, too: faint poison '
-  'may have no flag, but score higher than most clean pictures. Pictures '
-  'unlike those on which the rate was measured, such as very noisy ones, can '
-  'do the same: look at them.'
+  'pictures are flagged and classes differ as the others do: the p-value is '
+  'the probability of so many flags, or of so high scores, in a clean class '
+  f'(named below {class_verdict.NAMED:g}, corrected for the number of '
+  'classes). There, pictures are then compared with those of the other '
+  'classes, and flagged above a threshold of their own. Pictures unlike all '
+  'others of the folder, such as very noisy ones, can stand out, too: look at '
+  'them.'
 )
 _PUBLIC = (
   'Judged by the PIRM {pirm!r}, which comes with babam_jax: whoever wants to '
@@ -177,6 +178,7 @@ def _class_sections(found: dict[str, Any]) -> list[report.Section]:
         one['class'],
         str(one['judged']),
         str(one['flagged']),
+        f'{one["threshold"]:.3f}',
         f'{one["p_value"]:.1e}',
       )
       for one in suspects[:_CLASSES_SHOWN]

@@ -23,7 +23,8 @@ from babam_jax.defenses import any_size, by_kind, pirm
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder, recurring
 from babam_jax.sanitizer.one_class import OneClass, Seen, Settings, reading
-from babam_jax.sanitizer.output import PERTURBATION, Output, Record
+from babam_jax.sanitizer.output import Output
+from babam_jax.sanitizer.record import PERTURBATION, Record
 
 ACTIONS = ('drop', 'perturb', 'report')
 VISIBLE = 'visible'
@@ -94,6 +95,27 @@ def run(
         records = found if isinstance(found, list) else found.result()
         bar.update(len(records))
         yield records
+
+
+def judge_again(
+  source: pathlib.Path, name: str, output: Output, settings: Settings
+) -> None:
+  """Flags also what scores above another threshold, in a class that is done.
+
+  Args:
+    source: the untrusted folder.
+    name: the class.
+    output: the folder that is filled.
+    settings: what to do with a picture, with a lower threshold than before.
+  """
+  (found,) = folder.read(source, [name])
+  with concurrent.futures.ThreadPoolExecutor(cpu.cores()) as pool:
+    one = OneClass(source, found, None, None, pool, settings)
+    known = output.records(one.name, one.fingerprint)
+    assert known is not None, f'{name} is done'
+    records = one.judge_again(known, output)
+    one.check_unchanged()
+    output.finish_class(one.name, one.fingerprint, records)
 
 
 class _Beside(NamedTuple):

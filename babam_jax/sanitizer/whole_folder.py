@@ -11,8 +11,11 @@ from babam_jax.experiment import environment
 from babam_jax.progress import say
 from babam_jax.sanitizer import findings, folder, report, sanitize
 from babam_jax.sanitizer import output as output_folder
-from babam_jax.sanitizer.names import printable
+from babam_jax.sanitizer.folder_scores import FolderScores
+from babam_jax.sanitizer.folder_verdict import FolderVerdict
+from babam_jax.sanitizer.names import path_of, printable
 from babam_jax.sanitizer.order import DEFAULT_EPSILON, Order, Path, order
+from babam_jax.sanitizer.record import Record
 
 
 class SanitizedFolder(NamedTuple):
@@ -149,19 +152,45 @@ def _filled(
 ) -> dict[str, Any]:
   """Fills the folder; returns the `summary`."""
   being_made.begin(inventory, asked.paths())
-  table = io.StringIO(newline='')
-  judge = asked.judge
-  counted = findings.Findings(table, judge.levels)
+  scores = FolderScores()
   for records in _treated(asked, inventory, being_made):
+    if records:
+      of_class = (one.score for one in records if one.score is not None)
+      scores.add(records[0].class_name, of_class)
+  verdict = asked.judge.of_folder(scores)
+  _look_closer(asked, verdict, scores.names, being_made)
+  table = io.StringIO(newline='')
+  counted = findings.Findings(table)
+  for records in being_made.all_records():
     counted.add(records)
   surroundings = environment.describe(printable(repeat))
-  rates = findings.Rates(judge.levels, judge.expected_share(counted.scores))
   fingerprint = inventory.fingerprint()
-  found = findings.summary(counted, asked.told, fingerprint, rates)
+  found = findings.summary(counted, asked.told, fingerprint, verdict)
   findings.write(asked.root, table.getvalue(), found)
   report.write(asked.root, asked.source, counted, found, surroundings)
   being_made.close()
   return found
+
+
+def _look_closer(
+  asked: Order,
+  verdict: FolderVerdict,
+  names: Sequence[str],
+  being_made: output_folder.Output,
+) -> None:
+  """Judges the classes that stand out again, by the rate of the others."""
+  if verdict.closer is None:
+    return
+  for name, is_named in zip(names, verdict.named, strict=True):
+    if not is_named:
+      continue
+    say(f'{name} stands out: flagged above {verdict.closer:.3f}')
+    sanitize.judge_again(
+      asked.source,
+      str(path_of(name)),
+      being_made,
+      asked.settings._replace(threshold=verdict.closer),
+    )
 
 
 def begin(asked: Order) -> bool:
@@ -228,7 +257,7 @@ def _finished(asked: Order) -> dict[str, Any] | None:
 
 def _treated(
   asked: Order, inventory: folder.Inventory, being_made: output_folder.Output
-) -> Iterator[list[output_folder.Record]]:
+) -> Iterator[list[Record]]:
   return sanitize.run(
     asked.source,
     inventory,

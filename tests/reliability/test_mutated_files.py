@@ -26,6 +26,7 @@ from babam_jax.runs import collection, plan
 from babam_jax.runs.plan import Run
 from babam_jax.sanitizer import folder as untrusted
 from babam_jax.sanitizer import output
+from babam_jax.sanitizer.record import Record
 from babam_jax.store import keeping
 from babam_jax.store.artifacts import Store
 from configs import common
@@ -155,7 +156,7 @@ def _make_sanitized(root):
   (root / 'in' / 'ann').mkdir(parents=True)
   (root / 'in' / 'ann' / '0.png').write_bytes(b'x')
   being_made, inventory = _begun(root)
-  record = output.Record('ann/0.png', 'ann', True, 0.5, True)
+  record = Record('ann/0.png', 'ann', True, 0.5, True)
   being_made.finish_class('ann', inventory.fingerprints['ann'], [record])
 
 
