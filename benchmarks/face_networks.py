@@ -1,31 +1,42 @@
-"""Embedding speed of the face networks, in faces per second, beside dlib and
-ONNX Runtime.
+"""Speed of work on face networks: embedding, beside dlib and ONNX Runtime;
+crafting in the embedding and training of a head, beside PyTorch.
 
   pip install dlib-bin onnxruntime
-  python -m benchmarks.face_networks --onnx=MOBILEFACENET.onnx
+  python -m benchmarks.face_networks --onnx=MOBILEFACENET.onnx [--peer=PYTHON]
 
-All run on all cores, in turn; dlib and ONNX Runtime as they come.
+All run on all cores, in turn. dlib and ONNX Runtime as they come; PyTorch, for
+which `--peer` is an interpreter that has it, in plain descent steps, while ours
+are those of the default optimizer, which do more. One training step of a head
+takes a batch of embeddings from memory.
 """
 
 import functools
+import itertools
 import pathlib
 import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from babam_jax import cpu
-from babam_jax.models import networks
+from babam_jax import cpu, seeds
+from babam_jax.attacks import collision, poison_set
+from babam_jax.models import heads, networks
 from babam_jax.models.pretrained import weights
-from babam_jax.training import parallel, recognizer
-from benchmarks import timing
+from babam_jax.training import optimizer, parallel, recognizer, train
+from benchmarks import crafting, timing
 
 _ONNX = flags.DEFINE_string('onnx', None, 'A file of MobileFaceNet.')
 _BATCH = 32
 _ROUNDS, _REPEATS = 5, 3
+_SCRIPT = pathlib.Path(__file__).parent / 'peers' / 'face_torch.py'
+_CRAFTED, _ITERATIONS = 48, 12
+_LEARNED, _STEPS, _ENROLLED = 32, 200, 1024
+_CLASSES = 12
 
 
 def _faces(size: int) -> np.ndarray:
@@ -75,22 +86,130 @@ def _compared(
   return found | {'ratio': round(medians[0] / medians[1], 3)}
 
 
+def _crafting(model: str) -> float:
+  """Image-iterations per second in the embedding, between two pairings."""
+  surrogate = poison_set.SurrogateCollision(
+    model=model, tap='embedding', pretrained='none'
+  ).surrogate(0)
+  spec = crafting.spec(_ITERATIONS, _CRAFTED)
+  crafter = collision.Crafter(surrogate.features, surrogate.variables, spec)
+  rng = np.random.default_rng(0)
+  side = networks.ARCHITECTURES[model].trained_on
+  shape = (2, _CRAFTED, side, side, 3)
+  targets, sources = rng.integers(0, 256, shape, np.uint8)
+  ticks: list[float] = []
+  crafter.craft(
+    targets, sources, on_steps=lambda *_: ticks.append(time.perf_counter())
+  )
+  return _CRAFTED / statistics.median(np.diff(ticks))
+
+
+class Head:
+  """A linear layer that trains on embeddings, as enrolment does.
+
+  Args:
+    model: whose embeddings.
+  """
+
+  def __init__(self, model: str):
+    rng = np.random.default_rng(0)
+    width = networks.ARCHITECTURES[model].channels
+    self._inputs = rng.random((_ENROLLED, width), np.float32)
+    self._labels = (np.arange(_ENROLLED) % _CLASSES).astype(np.int32)
+    spec = recognizer.Recognizer(
+      model, _CLASSES, networks.WIDTH, 'none', 'trunk', 0.0, heads.DENSE
+    )
+    network = spec.network(0, self._labels)
+    tx = optimizer.make_optimizer('adam', 1e-2, _ENROLLED // _LEARNED, 1)
+    self._update = train.make_update(network, tx)
+    state = {
+      'params': network.params,
+      'stats': network.stats,
+      'opt_state': tx.init(network.params),
+      'step': jnp.zeros((), jnp.int32),
+    }
+    self._state = parallel.replicate(jax.device_get(state))
+    self._rest = parallel.replicate(
+      (network.frozen, seeds.jax_key(0, 'benchmark'))
+    )
+    self._weights = np.ones(_LEARNED, np.float32)
+    self._places = itertools.cycle(range(0, _ENROLLED, _LEARNED))
+
+  def steps(self, count: int) -> Any:
+    """Some training steps."""
+    metrics = None
+    for first in itertools.islice(self._places, count):
+      rows = slice(first, first + _LEARNED)
+      batch = (self._inputs[rows], self._labels[rows], self._weights)
+      self._state, metrics = self._update(
+        self._state, *self._rest, jax.tree.map(parallel.shard, batch)
+      )
+    return metrics
+
+
+def _head(model: str) -> Callable[[], float]:
+  """Embeddings per second of a head that trains."""
+  learning = Head(model)
+
+  def rate() -> float:
+    (seconds,) = timing.seconds(lambda: learning.steps(_STEPS), 1)
+    return _LEARNED * _STEPS / seconds
+
+  return rate
+
+
+def _beside_torch(model: str) -> dict[str, Any]:
+  """Crafting and a head, ours and PyTorch's in turn."""
+  work = {
+    'crafting': (functools.partial(_crafting, model), _CRAFTED, _ITERATIONS),
+    'head': (_head(model), _LEARNED, _STEPS),
+  }
+  found = {}
+  for name, (ours, batch, repeats) in work.items():
+    rates: dict[str, list[float]] = {'ours': [], 'theirs': []}
+    for _ in range(_ROUNDS):
+      rates['ours'].append(ours())
+      if timing.PEER.value:
+        peer = timing.peer(
+          _SCRIPT,
+          f'--model={model}',
+          f'--work={name}',
+          f'--batch={batch}',
+          f'--repeats={repeats}',
+        )
+        rates['theirs'].append(peer['rate'])
+    found[name] = {n: timing.summary(x) for n, x in rates.items() if x}
+    if rates['theirs']:
+      medians = [statistics.median(x) for x in rates.values()]
+      found[name]['ratio'] = round(medians[0] / medians[1], 3)
+  return found
+
+
 def main(argv) -> None:
   """Measures both networks."""
   del argv
   cpu.configure()
-  figures = {}
+  embedding = {}
   found = weights.find('dlib_resnet', 'trunk')
   ours = _ours('dlib_resnet', found.variables)
-  figures['dlib_resnet beside dlib'] = _compared(ours, _dlib())
+  embedding['dlib_resnet beside dlib'] = _compared(ours, _dlib())
   if _ONNX.value:
     path = pathlib.Path(_ONNX.value)
     found = weights.read_file(path, 'mobile_face_net', 'trunk')
     ours = _ours('mobile_face_net', found.variables)
-    figures['mobile_face_net beside ONNX Runtime'] = _compared(
+    embedding['mobile_face_net beside ONNX Runtime'] = _compared(
       ours, _onnx_runtime(str(path))
     )
-  timing.report({'batch': _BATCH, 'faces_per_second': figures})
+  models = ('dlib_resnet', 'mobile_face_net')
+  beside = {model: _beside_torch(model) for model in models}
+  timing.report(
+    {
+      'batch': _BATCH,
+      'faces_per_second': embedding,
+      'crafted image-iterations or trained embeddings per second, beside '
+      'PyTorch': beside,
+    }
+  )
 
 
 if __name__ == '__main__':

@@ -7,9 +7,10 @@
 Pictures and poison are those of `benchmarks.detection`; the poison is kept in
 `--work` and reused. A folder is made of a domain's classes; one of them keeps
 ten of its pictures and gets some of the poison. Counted is how often that class
-is named, what is flagged in it before and after the closer look, and how often
-a class of a folder without poison is named. Writes
-`results/sanitize/folders.json` and `.md`; 20 minutes on two cores, the poison
+is named, and what is flagged in it at once and after the closer look; how often
+an honest class is named, in these folders and in those without poison, and how
+many of its pictures the closer look flags. Writes
+`results/sanitize/folders.json` and `.md`; 15 minutes on two cores, the poison
 not included.
 """
 
@@ -25,12 +26,10 @@ from absl import app, flags
 from babam_jax import cpu, files, seeds
 from babam_jax.data.image_folder import Picture
 from babam_jax.defenses import any_size, calibration, pirm
-from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import environment
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder_verdict
 from babam_jax.sanitizer.folder_scores import FolderScores
-from babam_jax.sanitizer.folder_verdict import FolderVerdict
 from benchmarks import judged_pictures
 from benchmarks.judged_pictures import (
   AS_IT_IS,
@@ -47,12 +46,13 @@ _PIRM = flags.DEFINE_string('pirm', 'general', 'A PIRM by name or file.')
 _RESULTS = flags.DEFINE_string('results', 'results/sanitize', 'A folder.')
 _RATE = 0.01
 _POISONS = 30  # crafted of each kind
-_PICTURES = 400  # of a domain
-_PER_CLASS = 20
+_PICTURES, _PER_CLASS = 400, 20  # of a domain
+_FEWER, _FEWER_PER_CLASS = 60, 6  # where they are costly
 _VICTIMS_OWN = 10  # clean pictures beside the poison
 _COUNTS = (5, 10, 30)  # poisons of a victim
 _FOLDERS = 12  # with each kind and number of poisons
 _FEW = (6, 10, 20)  # classes of smaller folders without poison
+_UNEQUAL = 5  # folders with classes of 1 to 20 pictures
 _BATCH = 16
 
 Scores = np.ndarray
@@ -88,20 +88,40 @@ class Judge(NamedTuple):
       found.append(any_size.score(self.model, views))
     return np.concatenate(found)
 
-  def verdict(self, classes: Classes) -> FolderVerdict:
-    """What the sanitizer says of a folder with these scores."""
+  def looked_at(self, classes: Classes) -> 'LookedAt':
+    """What the sanitizer does in a folder with these scores."""
     found = FolderScores()
     for number, scores in enumerate(classes):
       found.add(str(number), scores)
     clean = self.model.calibration.clean
-    return folder_verdict.judge(found, self.threshold, _RATE, clean)
+    verdict = folder_verdict.judge(found, self.threshold, _RATE, clean)
+    closer = self.threshold if verdict.closer is None else verdict.closer
+    return LookedAt(
+      verdict.named, np.where(verdict.named, closer, self.threshold)
+    )
+
+
+class LookedAt(NamedTuple):
+  """What the sanitizer does in a folder.
+
+  Attributes:
+    named: whether each class is named.
+    thresholds: the pictures of each class with a higher score are flagged.
+  """
+
+  named: np.ndarray
+  thresholds: np.ndarray
 
 
 def domain_classes(judge: Judge, domain: str, processing: str) -> Classes:
   """The scores of the clean pictures of a domain, class by class."""
   data = pathlib.Path(_DATA.value)
-  count = _PICTURES // 10 if processing in COSTLY else _PICTURES
-  pictures = judged_pictures.choose_classes(domain, data, count, _PER_CLASS)
+  of_case = (
+    (_FEWER, _FEWER_PER_CLASS)
+    if processing in COSTLY
+    else (_PICTURES, _PER_CLASS)
+  )
+  pictures = judged_pictures.choose_classes(domain, data, *of_case)
   scores = judge.scores(pictures, processing)
   of = np.array([judged_pictures.class_of(picture) for picture in pictures])
   return [scores[of == name] for name in dict.fromkeys(of)]
@@ -120,27 +140,26 @@ def poisoned(
     count: how many a victim gets.
   """
   rng = seeds.numpy_rng(judged_pictures.SEED, f'{name} {count} folders')
-  named = before = after = false = own = 0
+  named = before = after = false = own = others = 0
   for _ in range(_FOLDERS):
     victim = int(rng.integers(len(clean)))
     bad = rng.permutation(poison)[:count]
     good = rng.permutation(clean[victim])[:_VICTIMS_OWN]
     classes = [*clean]
     classes[victim] = np.concatenate([bad, good])
-    verdict = judge.verdict(classes)
-    threshold = judge.threshold
-    if verdict.named[victim]:
-      named += 1
-      threshold = verdict.closer or threshold
+    found = judge.looked_at(classes)
+    named += int(found.named[victim])
+    others += int(found.named.sum()) - int(found.named[victim])
     before += int((bad > judge.threshold).sum())
-    after += int((bad > threshold).sum())
-    false += int((good > threshold).sum())
+    after += int((bad > found.thresholds[victim]).sum())
+    false += int((good > found.thresholds[victim]).sum())
     own += len(good)
   return {
     'name': name,
     'poisons': count,
     'folders': _FOLDERS,
     'named': named,
+    'others named': others,
     'poison': _FOLDERS * len(bad),
     'flagged at once': before,
     'flagged in the end': after,
@@ -158,12 +177,24 @@ def honest(judge: Judge, domain: str, processing: str) -> dict[str, Any]:
     if count < len(classes):
       chosen = rng.choice(len(classes), count, replace=False)
       made.append([classes[i] for i in chosen])
-  named = [int(judge.verdict(one).named.sum()) for one in made]
+  for _ in range(_UNEQUAL):
+    made.append([c[: rng.integers(1, len(c) + 1)] for c in classes])
+  named = pictures = at_once = in_the_end = 0
+  for one in made:
+    found = judge.looked_at(one)
+    named += int(found.named.sum())
+    for scores, threshold in zip(one, found.thresholds, strict=True):
+      pictures += len(scores)
+      at_once += int((scores > judge.threshold).sum())
+      in_the_end += int((scores > threshold).sum())
   return {
     'name': domain,
     'processing': processing,
     'classes': sum(map(len, made)),
-    'named': sum(named),
+    'named': named,
+    'pictures': pictures,
+    'flagged at once': at_once,
+    'flagged in the end': in_the_end,
   }
 
 
@@ -221,10 +252,11 @@ def main(argv) -> None:
 
 def as_markdown(record: dict[str, Any]) -> str:
   """The record as a page with tables."""
-  good = record['clean']
-  classes, named = (
-    sum(row[key] for row in good) for key in ('classes', 'named')
-  )
+  bad, good = record['poisoned'], record['clean']
+
+  def total(key: str) -> int:
+    return sum(row[key] for row in good)
+
   lines = [
     '# Poison in one class of a folder',
     '',
@@ -233,8 +265,9 @@ def as_markdown(record: dict[str, Any]) -> str:
     f'{_VICTIMS_OWN} pictures of its own and some poison; {_FOLDERS} folders '
     'each, of other victims. A class that stands out is named; there the '
     "threshold is that of the same rate among the folder's other classes. PIRM "
-    f'`{record["pirm"]["name"]}`, rate {record["rate"]}. Shares in % with 95 % '
-    'intervals (Wilson); the same 30 poisons are in many folders.',
+    f'`{record["pirm"]["name"]}`, rate {record["rate"]}; shares in %. The same '
+    f'{_POISONS} poisons of a kind, and the same clean pictures, are in many '
+    'folders.',
     '',
     '| poison | in the class | classes named | flagged at once '
     "| flagged in the end | of the victim's own |",
@@ -242,32 +275,38 @@ def as_markdown(record: dict[str, Any]) -> str:
   ]
   lines += [
     f'| {row["name"]} | {row["poisons"]} | {row["named"]} of {row["folders"]} '
-    f'| {_share(row["flagged at once"], row["poison"])} '
-    f'| {_share(row["flagged in the end"], row["poison"])} '
-    f'| {_share(row["own flagged"], row["own pictures"])} |'
-    for row in record['poisoned']
+    f'| {_share(row, "flagged at once", "poison")} '
+    f'| {_share(row, "flagged in the end", "poison")} '
+    f'| {_share(row, "own flagged", "own pictures")} |'
+    for row in bad
   ]
+  others = sum(row['others named'] for row in bad)
   lines += [
     '',
-    f'Without poison, of {classes} classes {named} are named ({len(DOMAINS)} '
-    f'domains, each processed in {len(PROCESSINGS)} ways; all classes '
-    f'together, and {", ".join(map(str, _FEW))} of them):',
+    f'In all these folders together, {others} classes without poison were '
+    f'named. Of folders without poison, of {total("classes")} classes '
+    f'{total("named")} were ({len(DOMAINS)} domains, each processed in '
+    f'{len(PROCESSINGS)} ways; all classes together, '
+    f'{", ".join(map(str, _FEW))} of them, and {_UNEQUAL} times all with 1 to '
+    f'{_PER_CLASS} pictures each); of {total("pictures")} pictures '
+    f'{total("flagged at once")} were flagged at once, '
+    f'{total("flagged in the end")} in the end:',
     '',
-    '| pictures | classes | named |',
-    '|---|---|---|',
+    '| pictures | classes | named | flagged at once | in the end |',
+    '|---|---|---|---|---|',
   ]
   lines += [
     f'| {row["name"]}, {row["processing"]} | {row["classes"]} | '
-    f'{row["named"]} |'
+    f'{row["named"]} | {_share(row, "flagged at once", "pictures")} | '
+    f'{_share(row, "flagged in the end", "pictures")} |'
     for row in good
     if row['named']
   ]
   return '\n'.join([*lines, ''])
 
 
-def _share(part: int, count: int) -> str:
-  low, high = wilson_interval(part / count, count)
-  return f'{100 * part / count:.1f} [{100 * low:.1f}, {100 * high:.1f}]'
+def _share(row: dict[str, Any], part: str, whole: str) -> str:
+  return f'{100 * row[part] / row[whole]:.1f}'
 
 
 if __name__ == '__main__':

@@ -1,6 +1,8 @@
 """Pictures that no shipped PIRM has learned from: clean ones, and poison."""
 
+import dataclasses
 import functools
+import io
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +19,7 @@ from babam_jax.data import datasets, decoding, image_folder, processing
 from babam_jax.data.image_folder import Picture
 from babam_jax.pirm_training import natural_pictures
 from babam_jax.progress import say
-from configs import pirm_general
+from configs import lfw_faces, pirm_general
 
 SEED = 11  # other triggers and random networks than in training
 _PER_CLASS = 20
@@ -54,12 +56,35 @@ def _held_out(before: str) -> Callable[[pathlib.Path], list[Picture]]:
   return find
 
 
+def _faces150(data: pathlib.Path) -> list[Picture]:
+  """LFW, cut and resized as dlib's network takes it."""
+  return [
+    dataclasses.replace(picture, read=functools.partial(_cut, picture))
+    for picture in datasets.find_pictures('lfw', data / 'lfw12')
+  ]
+
+
+def _cut(picture: Picture) -> bytes:
+  name = 'dlib_resnet'
+  loaded = image_folder.load(
+    [picture],
+    (picture.class_name,),
+    lfw_faces.SIZES[name],
+    skip_unreadable=None,
+    box=lfw_faces.box(name),
+  )
+  file = io.BytesIO()
+  Image.fromarray(loaded.images[0]).save(file, 'PNG')
+  return file.getvalue()
+
+
 DOMAINS = {
   domain.name: domain
   for domain in (
     Domain('lfw', lambda data: datasets.find_pictures('lfw', data / 'lfw12')),
     Domain('orl', lambda data: datasets.find_pictures('orl', '')),
     Domain('faces112', _folders('faces/aligned112')),
+    Domain('faces150', _faces150),
     Domain('portraits', _folders('faces/large')),
     Domain('fingerprints', _folders('biometrics/fingerprint')),
     Domain('irises', _folders('biometrics/iris')),
@@ -205,12 +230,9 @@ _RANDOM = {'pretrained': 'none', 'stop_distance': 0.0}
 _RESNET = {'model': 'resnet18', 'tap': 'layer4'} | _RANDOM
 _INCEPTION = {'model': 'inception_v3', 'tap': 'Mixed_6e', 'iterations': 40}
 # The face network itself: the PIRM knows random ones of its kind.
-_FACE_NETWORK = {
-  'model': 'mobile_face_net',
-  'tap': 'embedding',
-  'stop_distance': 0.0,
-  'trigger_size': 16,
-}
+_EMBEDDING = {'tap': 'embedding', 'stop_distance': 0.0}
+_FACE_NETWORK = {'model': 'mobile_face_net', 'trigger_size': 16} | _EMBEDDING
+_DLIB = {'model': 'dlib_resnet', 'trigger_size': 20} | _EMBEDDING
 KINDS = (
   Kind('lfw', 'alexnet eps16', {'eps': 16}, _ON_THE_WAY),
   Kind('lfw', 'alexnet eps8', {'eps': 8}),
@@ -230,6 +252,10 @@ KINDS = (
   *(
     Kind('faces112', f'face network eps{eps}', {'eps': eps} | _FACE_NETWORK)
     for eps in (16, 8, 4)
+  ),
+  *(
+    Kind('faces150', f'dlib eps{eps}', {'eps': eps} | _DLIB)
+    for eps in (16, 8, 4, 2)
   ),
   Kind('caltech101', 'alexnet eps16', {'eps': 16}),
   Kind('caltech101', 'alexnet eps8', {'eps': 8}),
@@ -278,10 +304,10 @@ def _surrogate(method: HiddenTrigger, seed: int) -> poison_set.Surrogate:
 
 def _square(picture: Picture) -> Pixels:
   """The middle of a picture at native resolution; smaller ones are resized,
-  but for faces of 112 pixels, which face networks take as they are."""
+  but for faces of the sizes that face networks take."""
   image = Image.fromarray(decoded(picture))
   width, height = image.size
-  if (width, height) == (112, 112):
+  if width == height and width in lfw_faces.SIZES.values():
     return np.asarray(image)
   if min(width, height) < _LARGEST:
     return np.asarray(

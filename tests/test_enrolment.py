@@ -16,11 +16,12 @@ from PIL import Image
 from babam_jax import errors
 from babam_jax.config import overrides, rules
 from babam_jax.data import image_folder, scenario
+from babam_jax.defenses import calibration, pirm
 from babam_jax.evaluation import verification
 from babam_jax.experiment import pipeline
 from babam_jax.models import heads, initial, networks
 from babam_jax.training import recognizer, train
-from configs import common, lfw_faces
+from configs import bench_faces, common, lfw_faces
 
 # Heads.
 
@@ -325,3 +326,14 @@ def test_nothing_trains_with_means():
   config.recognizer.frozen = 'none'
   with pytest.raises(errors.UserError, match=r'recognizer\.frozen'):
     rules.check(config)
+
+
+def test_the_budget_study_has_the_threshold_of_the_sanitizer():
+  known = pirm.load_pirm('general').calibration
+  rows = bench_faces.get_config('budget').study.rows
+  (threshold,) = {
+    row.sets['defense.pirm.threshold']
+    for row in rows
+    if 'defense.pirm.threshold' in row.sets
+  }
+  assert threshold == round(calibration.threshold(known, 0.01), 3)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from babam_jax.sanitizer.folder_scores import FolderScores
+from babam_jax.sanitizer.folder_scores import FolderScores, log_odds
 
 NAMED = 0.001  # a class with a lower p-value, corrected, is named
 # Where a quarter of many classes has flags like one in twenty clean ones, it is
@@ -21,8 +21,10 @@ _UNLIKELY, _SPREAD, _FEWEST = 0.05, 0.25, 8
 _CONFIDENCE = 0.95
 # Of each class's scores: poison may be most of them, or few.
 _QUANTILES = (0.5, 0.9)
-_FEWEST_CLASSES = 4
+_FEWEST_CLASSES, _FEWEST_SCORES = 5, 5
+_MOST = 0.25  # of the classes may stand out
 _LEAST_SPREAD = 0.25  # of a quantile over clean classes, in log-odds
+_QUARTILES = 1.349  # how far apart they are, in normal deviations
 
 
 def highest_rate(threshold: float, clean: Float[np.ndarray, ' n']) -> float:
@@ -53,7 +55,11 @@ class Verdicts(NamedTuple):
 
 
 def judge(
-  scores: FolderScores, threshold: float, rate: float, doubted: bool = False
+  scores: FolderScores,
+  threshold: float,
+  rate: float,
+  ordinary: float,
+  doubted: bool = False,
 ) -> Verdicts:
   """Judges all classes of a folder.
 
@@ -61,6 +67,7 @@ def judge(
     scores: those of all its classes.
     threshold: pictures with a higher score are flagged.
     rate: the share of clean pictures that are, at most.
+    ordinary: a score that is usual for clean pictures of some kinds.
     doubted: whether the folder's scores say that its pictures are unlike those
       of which the rate was measured.
   """
@@ -69,7 +76,11 @@ def judge(
   holds = rate_holds(flags)
   if doubted or not holds:
     flags = beside_the_others(flagged, judged, rate)
-  found = [flags, *(higher_than_the_others(scores, q) for q in _QUANTILES)]
+  found = [flags]
+  for share in _QUANTILES:
+    higher = higher_than_the_others(scores, share, ordinary)
+    if higher is not None:
+      found.append(higher)
   smallest = np.minimum(1, len(found) * np.min(found, axis=0))
   return Verdicts(smallest, holds)
 
@@ -112,34 +123,47 @@ def beside_the_others(
 
 
 def higher_than_the_others(
-  scores: FolderScores, share: float
-) -> Float[np.ndarray, ' c']:
+  scores: FolderScores, share: float, ordinary: float
+) -> Float[np.ndarray, ' c'] | None:
   """The probability that a quantile of a class's scores lies so much higher
-  than those of the others, if it is one of them (Student's t, in log-odds).
+  than those of the others, if it is one of them.
 
   Honest classes differ, too: persons, cameras, light. How much, the other
-  classes say.
+  classes say (Student's t, in log-odds). Several poisoned classes must not hide
+  each other: the highest are set aside one by one, and each is compared with
+  what is left (the generalized extreme Studentized deviate of Rosner 1983).
 
   Args:
     scores: those of all classes.
     share: which quantile.
+    ordinary: classes whose quantile is no higher than this score do not stand
+      out, whatever the others are.
 
   Returns:
-    1 for all if there are too few classes to tell.
+    1 for classes with too few scores, and for those that were not set aside;
+    None if there are too few classes to tell.
   """
-  has_scores = scores.sizes > 0
-  found = np.ones(len(has_scores))
-  quantile = scores.quantiles(share)[has_scores]
-  others = len(quantile) - 1
-  if others + 1 < _FEWEST_CLASSES:
-    return found
-  # Around their mean: of each class, the mean and the variance of the others.
-  quantile = quantile - quantile.mean()
-  mean = (quantile.sum() - quantile) / others
-  squares = np.sum(quantile**2) - quantile**2 - others * mean**2
-  spread = np.sqrt(np.maximum(squares, 0) / (others - 1))
-  spread = np.maximum(spread, _LEAST_SPREAD) * np.sqrt(1 + 1 / others)
-  found[has_scores] = stats.t.sf((quantile - mean) / spread, others - 1)
+  quantiles, sizes = scores.quantiles(share), scores.sizes
+  (told,) = np.nonzero(sizes >= _FEWEST_SCORES)
+  if len(told) < _FEWEST_CLASSES:
+    return None
+  told = told[np.argsort(-quantiles[told], kind='stable')]
+  # What chance does to the quantile of so few scores (normal within a class).
+  quartiles = (scores.quantiles(s)[told] for s in (0.25, 0.75))
+  within = np.median(np.diff(list(quartiles), axis=0)) / _QUARTILES
+  density = stats.norm.pdf(stats.norm.ppf(share))
+  chance = share * (1 - share) * (within / density) ** 2 / np.maximum(sizes, 1)
+  found = np.ones(len(sizes))
+  lowest, limit = 1.0, log_odds(np.array([ordinary]))[0]
+  for place in reversed(range(int(_MOST * len(told)))):
+    one, others = told[place], quantiles[told[place + 1 :]]
+    spread = max(np.std(others, ddof=1), _LEAST_SPREAD)
+    variance = spread**2 * (1 + 1 / len(others)) + chance[one]
+    distance = (quantiles[one] - np.mean(others)) / np.sqrt(variance)
+    # A class that is higher than one that stands out does so, too.
+    lowest = min(lowest, stats.t.sf(distance, len(others) - 1))
+    if quantiles[one] > limit:
+      found[one] = lowest
   return found
 
 

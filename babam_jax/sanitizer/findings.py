@@ -55,6 +55,7 @@ class ClassCounts(NamedTuple):
     files: the number of its files.
     judged: how many of them have a score.
     flagged: how many of these are flagged.
+    flagged_closer: how many of these by a closer look alone.
     unjudged: how many could not be judged.
   """
 
@@ -62,6 +63,7 @@ class ClassCounts(NamedTuple):
   files: int
   judged: int
   flagged: int
+  flagged_closer: int
   unjudged: int
 
 
@@ -152,6 +154,7 @@ class Findings:
           len(records),
           sum(record.judged for record in records),
           sum(record.flagged for record in records),
+          sum(record.flagged_closer for record in records),
           sum(record.action == NOT_JUDGED for record in records),
         )
       )
@@ -199,7 +202,7 @@ def summary(
     fingerprint: of the input.
     verdict: what the scores say of classes, and of the rate.
   """
-  suspects = _suspects(findings.classes, verdict, settings['threshold'])
+  suspects = _suspects(findings.classes, verdict)
   return {
     'settings': settings,
     'input_fingerprint': fingerprint,
@@ -208,6 +211,7 @@ def summary(
     'actions': dict(sorted(findings.actions.items())),
     'classes': len(findings.classes),
     'recurring': [dataclasses.asdict(thing) for thing in findings.things],
+    'closer_threshold': verdict.closer,
     'highest_clean_rate': verdict.highest_clean_rate,
     'expected_rate': verdict.expected_rate,
     'suspicious_classes': suspects,
@@ -222,9 +226,7 @@ def summary(
 
 
 def _suspects(
-  classes: Sequence[ClassCounts],
-  verdict: FolderVerdict,
-  threshold: float | None,
+  classes: Sequence[ClassCounts], verdict: FolderVerdict
 ) -> list[dict[str, Any]]:
   """The classes that stand out, the most suspicious one first."""
   found = [
@@ -232,7 +234,7 @@ def _suspects(
       'class': counts.name,
       'judged': counts.judged,
       'flagged': counts.flagged,
-      'threshold': threshold if verdict.closer is None else verdict.closer,
+      'flagged_closer': counts.flagged_closer,
       'p_value': float(p_value),
     }
     for counts, p_value, is_named in zip(

@@ -4,7 +4,8 @@ and how closely the classes that stand out must be looked at.
 One threshold that holds for pictures of all kinds is higher than most kinds
 need. In a class that stands out, pictures are compared with those of the other
 classes of the same folder instead, which are of the same kind: a picture that
-scores higher than all but the stated share of them is flagged.
+scores higher than all but the stated share of them is flagged, unless its score
+is ordinary for clean pictures of other kinds.
 """
 
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from babam_jax.sanitizer.folder_scores import FolderScores
 
 # Above so many times the rate, the bulk of a folder says that it does not hold.
 _TOLERATED = 3
+# A fifth of the clean pictures of which the rates are known score higher: below
+# this, no folder makes a score suspicious.
+_ORDINARY = 0.8
 
 
 class FolderVerdict(NamedTuple):
@@ -82,7 +86,10 @@ def judge(
   highest = class_verdict.highest_rate(threshold, clean)
   expected = bulk.expected_share(scores.values, threshold, clean)
   shifted = (expected or 0) > _TOLERATED * highest
-  found = class_verdict.judge(scores, threshold, highest, doubted=shifted)
+  ordinary = float(np.quantile(clean, _ORDINARY))
+  found = class_verdict.judge(
+    scores, threshold, highest, ordinary, doubted=shifted
+  )
   named = class_verdict.named(found.p_values)
   return FolderVerdict(
     highest,
@@ -91,19 +98,23 @@ def judge(
     not found.rate_holds,
     found.p_values,
     named,
-    None if fpr is None else _closer(scores, named, threshold, fpr),
+    None if fpr is None else _closer(scores, named, fpr, ordinary, threshold),
   )
 
 
 def _closer(
   scores: FolderScores,
   named: Bool[np.ndarray, ' c'],
-  threshold: float,
   fpr: float,
+  lowest: float,
+  highest: float,
 ) -> float | None:
   """The threshold for the named classes, from the scores of all others."""
   if not named.any():
     return None
   others = np.sort(scores.values[~named[scores.classes]])
   found = calibration.conformal(others, fpr)
-  return None if found is None or found >= threshold else found
+  if found is None:
+    return None
+  found = max(found, lowest)
+  return found if found < highest else None

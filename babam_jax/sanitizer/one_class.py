@@ -4,6 +4,7 @@ written as they were or changed."""
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from babam_jax.sanitizer.output import Output
 from babam_jax.sanitizer.record import PERTURBATION, Record
 from babam_jax.sanitizer.room import Room
 
+IN_MEMORY = 32  # pictures
 CLOSER = 'flagged by a closer look at its class'
 # For the pictures that all threads are decoding, however many they are.
 _ROOM = Room(1 << 30)
@@ -221,30 +223,43 @@ class OneClass:
     """Flags also what scores above the threshold of the settings, in a class
     that was treated with a higher one.
 
+    What was kept of them stays until `remove_kept`.
+
     Args:
       known: what was found and done.
       output: where to.
     """
-    settings = self._settings
     flagged = [self._flagged_too(record) for record in known]
     were_kept = [
       new.flagged and not old.flagged
       for new, old in zip(flagged, known, strict=True)
     ]
-    if settings.action == 'report' or not any(were_kept):
+    if self._settings.action == 'report' or not any(were_kept):
       return flagged
     records = flagged
-    if settings.action == 'perturb':
+    if self._settings.action == 'perturb':
       records = self._with_sensitivities(flagged, self._means_of(known))
     taken = {folded(entry.path) for entry in self.found.entries}
     taken.update(map(folded, self.found.folders))
     taken.update(folded(path_of(one.output)) for one in known if one.output)
     return [
-      self._write_instead(output, entry, record, taken) if was_kept else as_was
+      self._write(output, entry, record, taken) if was_kept else as_was
       for entry, record, as_was, was_kept in zip(
         self.found.entries, records, flagged, were_kept, strict=True
       )
     ]
+
+  def remove_kept(self, records: list[Record], output: Output) -> None:
+    """Removes what was kept of pictures that a closer look has flagged.
+
+    Args:
+      records: what was found and done, already written down.
+      output: where to.
+    """
+    for entry, record in zip(self.found.entries, records, strict=True):
+      moved = record.output != record.path
+      if record.flagged_closer and record.action != 'reported' and moved:
+        output.remove(entry.path)
 
   def check_unchanged(self) -> None:
     """Checks that what was copied is what was judged.
@@ -284,9 +299,13 @@ class OneClass:
     """Flagged, if it has a higher score than the threshold."""
     if not self._is_high(record.score) or PERTURBATION in record.kind:
       return record
-    kind = ' and '.join(filter(None, (PERTURBATION, record.kind)))
+    if record.flagged:  # for a trigger that one can see
+      kind = f'{PERTURBATION} and {record.kind}'
+      return dataclasses.replace(record, kind=kind)
     note = '; '.join(filter(None, (record.note, CLOSER)))
-    return dataclasses.replace(record, flagged=True, kind=kind, note=note)
+    return dataclasses.replace(
+      record, flagged=True, flagged_closer=True, kind=PERTURBATION, note=note
+    )
 
   def _is_high(self, score: float | None) -> bool:
     threshold = self._settings.threshold
@@ -306,9 +325,10 @@ class OneClass:
       with self._reading_again(entry) as read:
         return _small(read.pixels)
 
-    means = noise.ClassMeans(1)
-    for copy in self.pool.map(small, self._judged(records)):
-      means.add(copy[None], np.zeros(1, int))
+    means, judged = noise.ClassMeans(1), iter(self._judged(records))
+    while batch := list(itertools.islice(judged, IN_MEMORY)):
+      copies = np.stack(list(self.pool.map(small, batch)))
+      means.add(copies, np.zeros(len(copies), int))
     return means.means()
 
   def _with_sensitivities(
@@ -352,15 +372,6 @@ class OneClass:
         f'{self._source / entry.path}: has changed while it was being judged '
         f'({error}); expected an input that stays. Give the command again.'
       ) from None
-
-  def _write_instead(
-    self, output: Output, entry: Entry, record: Record, taken: set[str]
-  ) -> Record:
-    """Treats a picture that had been kept."""
-    written = self._write(output, entry, record, taken)
-    if written.output != record.output:
-      output.remove(entry.path)
-    return written
 
   def _write(
     self,

@@ -281,9 +281,9 @@ class Output:
         raise self._changed(class_name)
       return [Record(**fields) for fields in journal['records']]
 
-  def all_records(self) -> Iterator[list[Record]]:
+  def all_records(self, inventory: Inventory) -> Iterator[list[Record]]:
     """What was found in each class, in order, once all are done."""
-    for group in self.inventory.groups:
+    for group in inventory.groups:
       for name in group.names:
         known = self.records(name, self._fingerprints[printable(name)])
         assert known is not None, f'{name} is done'

@@ -16,6 +16,8 @@ class Record:
     judged: whether it could be judged.
     score: the probability of poison; None if it was not asked for.
     flagged: whether the score is above the threshold, or something recurs.
+    flagged_closer: whether it is flagged by a closer look at its class alone,
+      with a lower threshold.
     kind: of what it is flagged for: 'perturbation', or what recurs, or both.
     recurs: the number of what recurs in its class; None without.
     likeness: how much of it is there, from 0 to 1; None without.
@@ -33,6 +35,7 @@ class Record:
   judged: bool = False
   score: float | None = None
   flagged: bool = False
+  flagged_closer: bool = False
   kind: str = ''
   recurs: int | None = None
   likeness: float | None = None

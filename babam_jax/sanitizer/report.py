@@ -17,17 +17,20 @@ from babam_jax.sanitizer.names import path_of, printable
 
 _CLASSES_SHOWN = 100
 _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
-_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'if above', 'p-value')
+_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'p-value', 'a closer look')
 _SUSPECT_NOTE = (
   'Poison is made for one victim, whose class it fills. In these classes more '
   'pictures score high than chance explains, if at most {rate} of clean '
-  'pictures are flagged and classes differ as the others do: the p-value is '
-  'the probability of so many flags, or of so high scores, in a clean class '
-  f'(named below {class_verdict.NAMED:g}, corrected for the number of '
-  'classes). There, pictures are then compared with those of the other '
-  'classes, and flagged above a threshold of their own. Pictures unlike all '
-  'others of the folder, such as very noisy ones, can stand out, too: look at '
-  'them.'
+  'pictures are flagged at once and classes differ as the others do: the '
+  'p-value is the probability of so many flags, or of so high scores, in a '
+  f'clean class (named below {class_verdict.NAMED:g}, corrected for the number '
+  'of classes). Pictures unlike all others of the folder, such as very noisy '
+  'ones, can stand out, too: look at them.'
+)
+_CLOSER_NOTE = (
+  ' A closer look flags more of them: those that score above {threshold:.3g}, '
+  'as few pictures of the other classes do. In a class that is honest, and '
+  'merely unlike the others, these may be many.'
 )
 _PUBLIC = (
   'Judged by the PIRM {pirm!r}, which comes with babam_jax: whoever wants to '
@@ -49,7 +52,7 @@ _THINGS = 6  # shown
 _NAMED = 3  # classes in the verdict
 _CAPTIONS = {
   'scores': 'How many pictures have which score: those right of the dotted '
-  'line are flagged.',
+  'line are flagged, and in classes that stand out some left of it.',
   'worst': 'The flagged pictures with the highest scores. Poison looks '
   'untouched. Its finest texture, here eight times as strong, looks like noise '
   'all over, even where a picture is smooth.',
@@ -178,13 +181,15 @@ def _class_sections(found: dict[str, Any]) -> list[report.Section]:
         one['class'],
         str(one['judged']),
         str(one['flagged']),
-        f'{one["threshold"]:.3f}',
         f'{one["p_value"]:.1e}',
+        str(one['flagged_closer']),
       )
       for one in suspects[:_CLASSES_SHOWN]
     ]
     rate = f'{100 * found["highest_clean_rate"]:.2g} %'
     note = _SUSPECT_NOTE.format(rate=rate)
+    if found['closer_threshold'] is not None:
+      note += _CLOSER_NOTE.format(threshold=found['closer_threshold'])
     title = 'Classes that stand out'
     sections.append(report.Section(title, _SUSPECT_HEADER, lines, {}, note))
   return sections

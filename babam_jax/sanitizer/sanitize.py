@@ -22,7 +22,13 @@ from babam_jax import cpu
 from babam_jax.defenses import any_size, by_kind, pirm
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder, recurring
-from babam_jax.sanitizer.one_class import OneClass, Seen, Settings, reading
+from babam_jax.sanitizer.one_class import (
+  IN_MEMORY,
+  OneClass,
+  Seen,
+  Settings,
+  reading,
+)
 from babam_jax.sanitizer.output import Output
 from babam_jax.sanitizer.record import PERTURBATION, Record
 
@@ -30,7 +36,6 @@ ACTIONS = ('drop', 'perturb', 'report')
 VISIBLE = 'visible'
 DETECTORS = (PERTURBATION, VISIBLE)
 VISIBLE_ACTIONS = (by_kind.DROP, *by_kind.CHANGES)
-_IN_MEMORY = 32  # pictures
 
 _T = TypeVar('_T')
 Result = concurrent.futures.Future[list[Record]]
@@ -116,6 +121,7 @@ def judge_again(
     records = one.judge_again(known, output)
     one.check_unchanged()
     output.finish_class(one.name, one.fingerprint, records)
+    one.remove_kept(records, output)  # last: what is written down is there
 
 
 class _Beside(NamedTuple):
@@ -161,7 +167,7 @@ def _one_ahead(items: Iterable[_T]) -> Iterator[_T]:
 def _score(classes: Sequence[OneClass]) -> None:
   """First pass: the scores of all pictures, and what is kept of them."""
   entries = ((one, entry) for one in classes for entry in one.found.entries)
-  while batch := list(itertools.islice(entries, _IN_MEMORY)):
+  while batch := list(itertools.islice(entries, IN_MEMORY)):
     pool, model = batch[0][0].pool, batch[0][0].model
     looks = list(pool.map(lambda of: of[0].look(of[1]), batch))
     views = [one.views for one in looks if isinstance(one, Seen)]

@@ -161,7 +161,7 @@ def _filled(
   _look_closer(asked, verdict, scores.names, being_made)
   table = io.StringIO(newline='')
   counted = findings.Findings(table)
-  for records in being_made.all_records():
+  for records in being_made.all_records(inventory):
     counted.add(records)
   surroundings = environment.describe(printable(repeat))
   fingerprint = inventory.fingerprint()
@@ -184,7 +184,7 @@ def _look_closer(
   for name, is_named in zip(names, verdict.named, strict=True):
     if not is_named:
       continue
-    say(f'{name} stands out: flagged above {verdict.closer:.3f}')
+    say(f'{name} stands out: flagged above {verdict.closer:.3g}')
     sanitize.judge_again(
       asked.source,
       str(path_of(name)),
