@@ -65,16 +65,17 @@ def _faces150(data: pathlib.Path) -> list[Picture]:
 
 
 def _cut(picture: Picture) -> bytes:
-  name = 'dlib_resnet'
-  loaded = image_folder.load(
-    [picture],
-    (picture.class_name,),
-    lfw_faces.SIZES[name],
-    skip_unreadable=None,
-    box=lfw_faces.box(name),
+  image = decoding.decode(picture.read()).image
+  box = np.multiply(lfw_faces.box('dlib_resnet'), 2 * image.size)
+  left, top, width, height = box.tolist()
+  side = lfw_faces.SIZES['dlib_resnet']
+  resized = image.resize(
+    (side, side),
+    Image.Resampling.BILINEAR,
+    box=(left, top, left + width, top + height),
   )
   file = io.BytesIO()
-  Image.fromarray(loaded.images[0]).save(file, 'PNG')
+  resized.save(file, 'PNG')
   return file.getvalue()
 
 

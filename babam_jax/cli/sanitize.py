@@ -4,9 +4,11 @@
 
 The input holds one folder per class. Every picture is scored by the PIRM that
 comes with the project, and searched for visible triggers, something that recurs
-in a part of one class. What is flagged is left out (or replaced by a PNG with
-Algorithm 1's noise, or only reported). The rest is copied byte for byte. The
-input is never changed. After a kill, the same command continues.
+in a part of one class. In a class whose scores stand out, pictures are then
+compared with those of the other classes, and more of them flagged. What is
+flagged is left out (or replaced by a PNG with Algorithm 1's noise, or only
+reported). The rest is copied byte for byte. The input is never changed. After a
+kill, the same command continues.
 
 With `--tasks` several processes share the classes, with `--executor=slurm` on a
 cluster; the output is, byte for byte, that of one process on such a machine.
@@ -72,7 +74,12 @@ _VISIBLE = flags.DEFINE_enum(
   "What 'perturb' does with pictures that have a visible trigger.",
 )
 _THRESHOLD = flags.DEFINE_float(
-  'threshold', None, 'Higher probabilities of poison are flagged.', 0, 1
+  'threshold',
+  None,
+  'Higher probabilities of poison are flagged, also in classes that stand out, '
+  'which get no lower threshold then.',
+  0,
+  1,
 )
 _FPR = flags.DEFINE_float(
   'fpr',

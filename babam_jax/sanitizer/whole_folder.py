@@ -26,8 +26,8 @@ class SanitizedFolder(NamedTuple):
     flagged: the number of files taken for poison.
     unjudged: files that could not be judged and so are not in the output: path
       below the input, and why.
-    threshold: pictures with a higher probability of poison were flagged; None
-      if no PIRM was asked.
+    threshold: pictures with a higher probability of poison were flagged, and in
+      suspicious classes perhaps more; None if no PIRM was asked.
     fpr: the false-positive rate that the threshold follows from; None if the
       threshold was given, or the PIRM has no scores of clean pictures.
     rate_holds: False if the scores of most pictures, or flags that are spread
@@ -36,8 +36,8 @@ class SanitizedFolder(NamedTuple):
     why_rate_fails: why not, in one line; or ''.
     look_first: the classes to look at first: suspicious ones, and those in
       which something recurs.
-    suspicious_classes: those in which more pictures score high than chance
-      explains, the most suspicious one first.
+    suspicious_classes: those with more flags than chance explains, or with
+      higher scores than the others, the most suspicious one first.
     recurring: what recurs in a part of one class and in no other.
     scores: `scores.csv`: a line for each file.
     summary: `summary.json`: settings and counts.
@@ -76,8 +76,10 @@ def sanitize_folder(
 ) -> SanitizedFolder:
   """Makes a folder that can be trained on from one that nobody should trust.
 
-  Every picture is scored by a PIRM; flagged ones are left out, or replaced by
-  a PNG with Algorithm 1's noise, the rest is copied byte for byte. The input is
+  Every picture is scored by a PIRM; in a class whose scores stand out, pictures
+  are then compared with those of the other classes. Flagged ones are left out,
+  or replaced by a PNG with Algorithm 1's noise, the rest is copied byte for
+  byte. The input is
   never changed. After a kill, the same call continues; once all is done, it
   finds that.
 
@@ -93,7 +95,8 @@ def sanitize_folder(
     visible: what 'perturb' does with pictures that have a visible trigger:
       'drop'; 'noise', as for all others; 'local_noise', where the trigger is;
       or 'inpaint', which paints over that place.
-    threshold: pictures with a higher probability of poison are flagged.
+    threshold: pictures with a higher probability of poison are flagged, also in
+      classes that stand out.
     fpr: instead of a threshold, the share that may be flagged of the clean
       pictures held out when the PIRM was trained. By default it is 0.01; for a
       PIRM without their scores the threshold is 0.5.
