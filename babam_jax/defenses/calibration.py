@@ -150,29 +150,14 @@ def threshold(
       f'that `{invocation.line("pirm")}` has trained. Give {prefix}threshold '
       'instead.'
     )
-  value = conformal(calibration.clean, fpr)
-  if value is None:
+  place = int(fpr * (count + 1))  # from the highest
+  if not 1 <= place <= count:
     raise errors.UserError(
       f'{prefix}fpr: found {fpr}, expected {1 / (count + 1):.2g} to '
       f'{1 - 1 / (count + 1):.6g}: there are the scores of {count} clean '
       'pictures. Choose another one, or use more pictures.'
     )
-  return value
-
-
-def conformal(clean: Float[np.ndarray, ' n'], fpr: float) -> float | None:
-  """The lowest threshold that keeps a rate for a further clean picture.
-
-  Args:
-    clean: scores of clean pictures, from low to high.
-    fpr: the rate.
-
-  Returns:
-    The threshold; None if they are too few for such a rate, or for so high a
-    one.
-  """
-  place = int(fpr * (len(clean) + 1))  # from the highest
-  return float(clean[-place]) if 1 <= place <= len(clean) else None
+  return float(calibration.clean[count - place])
 
 
 class Bin(NamedTuple):

@@ -14,7 +14,7 @@ from scipy import stats
 
 from babam_jax.sanitizer.folder_scores import FolderScores, log_odds
 
-NAMED = 0.001  # a class with a lower p-value, corrected, is named
+NAMED = 0.01  # a class with a lower p-value, corrected, is named
 # Where a quarter of many classes has flags like one in twenty clean ones, it is
 # the pictures that are different, not an attacker who has one victim.
 _UNLIKELY, _SPREAD, _FEWEST = 0.05, 0.25, 8

@@ -4,7 +4,7 @@ and how closely the classes that stand out must be looked at.
 One threshold that holds for pictures of all kinds is higher than most kinds
 need. In a class that stands out, pictures are compared with those of the other
 classes of the same folder instead, which are of the same kind: a picture that
-scores higher than all but the stated share of them is flagged, unless its score
+scores as high as only the stated share of them do is flagged, unless its score
 is ordinary for clean pictures of other kinds.
 """
 
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from babam_jax.defenses import calibration
 from babam_jax.sanitizer import bulk, class_verdict
 from babam_jax.sanitizer.folder_scores import FolderScores
 
@@ -112,9 +111,8 @@ def _closer(
   """The threshold for the named classes, from the scores of all others."""
   if not named.any():
     return None
-  others = np.sort(scores.values[~named[scores.classes]])
-  found = calibration.conformal(others, fpr)
-  if found is None:
+  others = scores.values[~named[scores.classes]]
+  if fpr * (len(others) + 1) < 1:
     return None
-  found = max(found, lowest)
+  found = max(float(np.quantile(others, 1 - fpr)), lowest)
   return found if found < highest else None
