@@ -27,6 +27,7 @@ from babam_jax import cpu, seeds
 from babam_jax.attacks import collision, poison_set
 from babam_jax.models import heads, networks
 from babam_jax.models.pretrained import weights
+from babam_jax.progress import say
 from babam_jax.training import optimizer, parallel, recognizer, train
 from benchmarks import crafting, timing
 
@@ -86,7 +87,7 @@ def _compared(
   return found | {'ratio': round(medians[0] / medians[1], 3)}
 
 
-def _crafting(model: str) -> float:
+def _crafting(model: str) -> Callable[[], float]:
   """Image-iterations per second in the embedding, between two pairings."""
   surrogate = poison_set.SurrogateCollision(
     model=model, tap='embedding', pretrained='none'
@@ -97,11 +98,15 @@ def _crafting(model: str) -> float:
   side = networks.ARCHITECTURES[model].trained_on
   shape = (2, _CRAFTED, side, side, 3)
   targets, sources = rng.integers(0, 256, shape, np.uint8)
-  ticks: list[float] = []
-  crafter.craft(
-    targets, sources, on_steps=lambda *_: ticks.append(time.perf_counter())
-  )
-  return _CRAFTED / statistics.median(np.diff(ticks))
+
+  def rate() -> float:
+    ticks: list[float] = []
+    crafter.craft(
+      targets, sources, on_steps=lambda *_: ticks.append(time.perf_counter())
+    )
+    return _CRAFTED / statistics.median(np.diff(ticks))
+
+  return rate
 
 
 class Head:
@@ -161,7 +166,7 @@ def _head(model: str) -> Callable[[], float]:
 def _beside_torch(model: str) -> dict[str, Any]:
   """Crafting and a head, ours and PyTorch's in turn."""
   work = {
-    'crafting': (functools.partial(_crafting, model), _CRAFTED, _ITERATIONS),
+    'crafting': (_crafting(model), _CRAFTED, _ITERATIONS),
     'head': (_head(model), _LEARNED, _STEPS),
   }
   found = {}
@@ -182,6 +187,7 @@ def _beside_torch(model: str) -> dict[str, Any]:
     if rates['theirs']:
       medians = [statistics.median(x) for x in rates.values()]
       found[name]['ratio'] = round(medians[0] / medians[1], 3)
+  say(f'{model}: {found}')
   return found
 
 

@@ -81,7 +81,7 @@ def _peer_versions() -> dict[str, str]:
   program = (
     'import importlib.metadata as m, json; print(json.dumps({"peer " + x: '
     'm.version(x) for x in ("torch", "torchvision", '
-    '"adversarial-robustness-toolbox")}))'
+    '"adversarial-robustness-toolbox") if any(m.distributions(name=x))}))'
   )
   return peer('-c', program)
 
