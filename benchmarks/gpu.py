@@ -170,10 +170,10 @@ def own_gradients() -> dict[str, Any]:
     sides = (1, window, window, 1), (1, stride, stride, 1)
     return lax.reduce_window(x, -jnp.inf, lax.max, *sides, 'VALID')
 
-  def plain_stem(x, kernel):
-    pads, layout = ((2, 2), (2, 2)), ('NHWC', 'HWIO', 'NHWC')
+  def plain_stem(x, kernel, stride, padding):
+    pads, layout = ((padding, padding),) * 2, ('NHWC', 'HWIO', 'NHWC')
     return lax.conv_general_dilated(
-      x, kernel, (4, 4), pads, dimension_numbers=layout
+      x, kernel, (stride, stride), pads, dimension_numbers=layout
     )
 
   key = jax.random.key(0)
@@ -183,7 +183,7 @@ def own_gradients() -> dict[str, Any]:
     ('pool', (1008, 55, 55, 64), layers.max_pool, plain_pool, (3, 2)),
     ('second pool', (1008, 27, 27, 192), layers.max_pool, plain_pool, (3, 2)),
     ("VGG's pool", (256, 112, 112, 64), layers.max_pool, plain_pool, (2, 2)),
-    ('stem', (480, 224, 224, 3), layers.alexnet_stem, plain_stem, (kernel,)),
+    ('stem', (480, 224, 224, 3), layers.strided, plain_stem, (kernel, 4, 2)),
   ):
     x = jax.random.normal(key, shape)
     found[name] = {}

@@ -32,7 +32,7 @@ def _conv(width: int, size: int) -> Callable[[Array], Array]:
 
 
 def _stem(x: Array) -> Array:
-  return layers.alexnet_stem(x, jnp.full((11, 11, 3, 64), 0.01))
+  return layers.strided(x, jnp.full((11, 11, 3, 64), 0.01), 4, 2)
 
 
 def _pool(x: Array) -> Array:

@@ -55,22 +55,29 @@ def test_padded_max_pool_is_flaxs(rng, height, width):
 
 
 @pytest.mark.parametrize('height,width', [(63, 63), (64, 70), (97, 66)])
-def test_alexnet_stem_is_the_plain_convolution(rng, height, width):
+@pytest.mark.parametrize(
+  'size,stride,padding', [(11, 4, 2), (7, 2, 0), (3, 2, 1), (4, 2, 0)]
+)
+def test_strided_is_the_plain_convolution(
+  rng, height, width, size, stride, padding
+):
   x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
-  kernel = rng.normal(size=(11, 11, 3, 4)).astype(np.float32)
+  kernel = rng.normal(size=(size, size, 3, 4)).astype(np.float32)
 
   def plain(x, kernel):
     return lax.conv_general_dilated(
       x,
       kernel,
-      (4, 4),
-      ((2, 2), (2, 2)),
+      (stride, stride),
+      ((padding, padding), (padding, padding)),
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
 
   expected, expected_back = jax.vjp(plain, x, kernel)
   found, back = jax.vjp(
-    layers.alexnet_stem, jnp.asarray(x), jnp.asarray(kernel)
+    lambda x, kernel: layers.strided(x, kernel, stride, padding),
+    jnp.asarray(x),
+    jnp.asarray(kernel),
   )
   np.testing.assert_allclose(found, expected, atol=1e-4)
   gradient = rng.normal(size=expected.shape).astype(np.float32)

@@ -83,8 +83,7 @@ class Trunk(nn.Module):
   ) -> dict[str, Float[Array, 'n _']]:
     x = layers.resized(images, _SIZE)
     x = (x * 255 - jnp.array(_MEAN)) / _SCALE
-    he = nn.initializers.he_normal()
-    x = nn.Conv(32, (7, 7), 2, 'VALID', kernel_init=he, name='conv1')(x)
+    x = layers.Stem(32, 7, 2, 0, name='conv1')(x)
     x = layers.max_pool(nn.relu(x), 3, 2)
     taps = {}
     for tap, (width, halves, plain) in _FOLDED.items():

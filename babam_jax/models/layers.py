@@ -104,70 +104,94 @@ def _max_pool_backward(window, stride, saved, gradient):
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
-@jax.custom_vjp
-def alexnet_stem(
-  x: Float[Array, 'n h w 3'], kernel: Float[Array, '11 11 3 c']
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def strided(
+  x: Float[Array, 'n h w 3'],
+  kernel: Float[Array, 'k k 3 c'],
+  stride: int,
+  padding: int,
 ) -> Float[Array, 'n i j c']:
-  """AlexNet's first convolution: 11x11, stride 4, padding 2.
+  """A convolution of pictures with strides, as networks begin with.
 
   Forward is the plain convolution. Backward goes through the same layer
-  written as a 3x3 convolution on 4x4 blocks of pixels, six times faster.
+  written as a convolution without strides on blocks of pixels: on a CPU, up to
+  three times faster where the kernel is large.
   """
   return lax.conv_general_dilated(
-    x, kernel, (4, 4), ((2, 2), (2, 2)), dimension_numbers=_CONV_LAYOUT
+    x,
+    kernel,
+    (stride, stride),
+    ((padding, padding), (padding, padding)),
+    dimension_numbers=_CONV_LAYOUT,
   )
 
 
-def _alexnet_stem_on_blocks(x, kernel):
-  """The same function as `alexnet_stem`, by space-to-depth."""
+def _strided_on_blocks(x, kernel, stride, padding):
+  """The same function as `strided`, by space-to-depth."""
   count, height, width, channels = x.shape
-  rows, columns = ((size - 7) // 4 + 1 for size in (height, width))
-  blocks_high, blocks_wide = rows + 2, columns + 2
+  size = -(-len(kernel) // stride)  # of the kernel, in blocks
+  high, wide = (
+    (side + 2 * padding - len(kernel)) // stride + size
+    for side in (height, width)
+  )
   x = lax.pad(
     x,
     jnp.zeros((), x.dtype),
     (
       (0, 0, 0),
-      (2, 4 * blocks_high - height - 2, 0),
-      (2, 4 * blocks_wide - width - 2, 0),
+      (padding, stride * high - height - padding, 0),
+      (padding, stride * wide - width - padding, 0),
       (0, 0, 0),
     ),
   )
-  x = x.reshape(count, blocks_high, 4, blocks_wide, 4, channels)
+  x = x.reshape(count, high, stride, wide, stride, channels)
   x = x.transpose(0, 1, 3, 2, 4, 5)
-  x = x.reshape(count, blocks_high, blocks_wide, 16 * channels)
-  kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-  kernel = kernel.reshape(3, 4, 3, 4, channels, -1)
+  x = x.reshape(count, high, wide, stride**2 * channels)
+  missing = (0, size * stride - len(kernel))
+  kernel = jnp.pad(kernel, (missing, missing, (0, 0), (0, 0)))
+  kernel = kernel.reshape(size, stride, size, stride, channels, -1)
   kernel = kernel.transpose(0, 2, 1, 3, 4, 5)
-  kernel = kernel.reshape(3, 3, 16 * channels, -1)
+  kernel = kernel.reshape(size, size, stride**2 * channels, -1)
   return lax.conv_general_dilated(
     x, kernel, (1, 1), 'VALID', dimension_numbers=_CONV_LAYOUT
   )
 
 
-def _alexnet_stem_forward(x, kernel):
-  return alexnet_stem(x, kernel), (x, kernel)
+def _strided_forward(x, kernel, stride, padding):
+  return strided(x, kernel, stride, padding), (x, kernel)
 
 
-def _alexnet_stem_backward(saved, gradient):
-  return jax.vjp(_alexnet_stem_on_blocks, *saved)[1](gradient)
+def _strided_backward(stride, padding, saved, gradient):
+  def on_blocks(x, kernel):
+    return _strided_on_blocks(x, kernel, stride, padding)
+
+  return jax.vjp(on_blocks, *saved)[1](gradient)
 
 
-alexnet_stem.defvjp(_alexnet_stem_forward, _alexnet_stem_backward)
+strided.defvjp(_strided_forward, _strided_backward)
 
 
-class AlexNetStem(nn.Module):
-  """`alexnet_stem` with its parameters."""
+class Stem(nn.Module):
+  """`strided` with its parameters.
 
-  features: int = 64
+  Attributes:
+    features: output channels.
+    size: of the kernel, a side.
+    stride: in both directions.
+    padding: zeros on each side.
+  """
+
+  features: int
+  size: int
+  stride: int
+  padding: int
 
   @nn.compact
   def __call__(self, x: Float[Array, 'n h w 3']) -> Float[Array, 'n i j c']:
-    kernel = self.param(
-      'kernel', nn.initializers.he_normal(), (11, 11, 3, self.features)
-    )
+    shape = (self.size, self.size, 3, self.features)
+    kernel = self.param('kernel', nn.initializers.he_normal(), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return alexnet_stem(x, kernel) + bias
+    return strided(x, kernel, self.stride, self.padding) + bias
 
 
 def conv(
