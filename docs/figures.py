@@ -156,9 +156,9 @@ def _folders() -> Line:
     sum(row[key] for row in found['clean']) for key in ('classes', 'named')
   )
   return Line(
-    "the same in one class of a folder, ten poisons against dlib's face network, "
-    'eps 8; 4; against a network of a family that it never met, eps 8; classes '
-    f'named by mistake, of {classes:,}',
+    "the same in one class of a folder, ten poisons against dlib's face "
+    'network, eps 8; 4; against a network of a family that it never met, '
+    f'eps 8; classes named by mistake, of {classes:,}',
     f'{_percent(*(100 * row[kind, 10] for kind in kinds))}; {named}',
     '',
     'sanitize/folders.md',
