@@ -17,7 +17,7 @@ from babam_jax.sanitizer.names import path_of, printable
 
 _CLASSES_SHOWN = 100
 _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
-_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'p-value', 'a closer look')
+_SUSPECT_HEADER = ('class', 'judged', 'flagged', 'closer', 'p-value')
 _SUSPECT_NOTE = (
   'Poison is made for one victim, whose class it fills. In these classes more '
   'pictures score high than chance explains, if at most {rate} of clean '
@@ -28,9 +28,9 @@ _SUSPECT_NOTE = (
   'ones, can stand out, too: look at them.'
 )
 _CLOSER_NOTE = (
-  ' A closer look flags more of them: those that score above {threshold:.3g}, '
-  'as few pictures of the other classes do. In a class that is honest, and '
-  'merely unlike the others, these may be many.'
+  ' A closer look has flagged more of them ("closer"): those that score above '
+  '{threshold:.3g}, as hardly any picture of the other classes does. In a '
+  'class that is honest, and merely unlike the others, these may be many.'
 )
 _PUBLIC = (
   'Judged by the PIRM {pirm!r}, which comes with babam_jax: whoever wants to '
@@ -181,8 +181,8 @@ def _class_sections(found: dict[str, Any]) -> list[report.Section]:
         one['class'],
         str(one['judged']),
         str(one['flagged']),
-        f'{one["p_value"]:.1e}',
         str(one['flagged_closer']),
+        f'{one["p_value"]:.1e}',
       )
       for one in suspects[:_CLASSES_SHOWN]
     ]
