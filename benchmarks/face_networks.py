@@ -147,7 +147,7 @@ class Head:
       rows = slice(first, first + _LEARNED)
       batch = (self._inputs[rows], self._labels[rows], self._weights)
       self._state, metrics = self._update(
-        self._state, *self._rest, jax.tree.map(parallel.shard, batch)
+        self._state, *self._rest, parallel.shard(batch)
       )
     return metrics
 

@@ -71,7 +71,7 @@ class Ours:
     self._update = update
     self._rest = (
       *parallel.replicate((network.frozen, seeds.jax_key(0, 'benchmark'))),
-      jax.tree.map(parallel.shard, batch_rows),
+      parallel.shard(batch_rows),
     )
 
   def training(self):

@@ -122,9 +122,7 @@ class Issba(LearnedTrigger):
         bits = rng.integers(0, 2, (rows, self.hidden_bits)).astype(np.float32)
         rounding = rng.uniform(-_ROUNDING, _ROUNDING, crops.shape)
         progress = number / self.hiding_steps
-        batch = tuple(
-          map(parallel.shard, (crops, bits, rounding.astype(np.float32)))
-        )
+        batch = parallel.shard((crops, bits, rounding.astype(np.float32)))
         state, found = step(state, np.float32(progress), batch)
         bar.update()
         wrong, change = (float(np.mean(one)) for one in jax.device_get(found))

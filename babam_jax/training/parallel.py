@@ -9,6 +9,7 @@ asked for; to move to `jax.shard_map`, change this file alone.
 """
 
 import collections
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -179,6 +180,7 @@ def pad_rows(
   )
 
 
+@functools.cache
 def _sharding(*axes: str) -> NamedSharding:
   """The sharding that pmap expects; others it would convert in each call."""
   mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
@@ -190,22 +192,33 @@ def replicate(tree: PyTree) -> PyTree:
   return jax.device_put(tree, _sharding())
 
 
-def shard(x: Shaped[np.ndarray, ' n *d']) -> Shaped[Array, 'devices m *d']:
+def shard(tree: PyTree[np.ndarray]) -> PyTree[Array]:
   """Splits the rows among the devices; a process keeps those of its devices.
+
+  Args:
+    tree: arrays [n, ...], all of which are put at once: for each by itself, a
+      small step of training would wait as long as it computes.
+
+  Returns:
+    Arrays [devices, m, ...].
 
   Raises:
     ValueError: the rows do not divide evenly (pmap would silently leave
       devices out).
   """
-  per_device, rest = divmod(len(x), num_devices())
-  if rest or not per_device:
-    raise ValueError(
-      f'{len(x)} rows do not divide among {num_devices()} devices.'
-    )
   here = jax.local_device_count()
   first = process_id() * here
-  x = x.reshape(num_devices(), per_device, *x.shape[1:])[first : first + here]
-  return jax.device_put(x, _sharding(AXIS))
+
+  def of_devices(x: np.ndarray) -> np.ndarray:
+    per_device, rest = divmod(len(x), num_devices())
+    if rest or not per_device:
+      raise ValueError(
+        f'{len(x)} rows do not divide among {num_devices()} devices.'
+      )
+    by_device = x.reshape(num_devices(), per_device, *x.shape[1:])
+    return by_device[first : first + here]
+
+  return jax.device_put(jax.tree.map(of_devices, tree), _sharding(AXIS))
 
 
 def shard_padded(
@@ -214,7 +227,7 @@ def shard_padded(
   """Pads to `rows` and shards, with weights: 1 for rows, 0 for padding."""
   weights = np.zeros(rows, np.float32)
   weights[: len(x)] = 1
-  return shard(pad_rows(x, rows)), shard(weights)
+  return shard((pad_rows(x, rows), weights))
 
 
 def unshard(
@@ -294,7 +307,7 @@ def map_batches(
 
   for batch in batches:
     here = slice(batch[0], batch[-1] + 1)
-    sharded = (shard(pad_rows(x[here], size)) for x in rows)
+    sharded = shard(tuple(pad_rows(x[here], size) for x in rows))
     begun.append((batch, fn(shared, *sharded)))
     if len(begun) > ahead:
       finish()

@@ -216,9 +216,7 @@ def fit(
         units, spec.batch_size, padded_size, seed, epoch
       ):
         batch = (inputs[rows], labels[rows], weights)
-        state, step_metrics = update(
-          state, frozen, key, jax.tree.map(parallel.shard, batch)
-        )
+        state, step_metrics = update(state, frozen, key, parallel.shard(batch))
         metrics.append(step_metrics)
         bar.update()
       history.append(_epoch_record(metrics, (epoch + 1) * steps))
