@@ -21,12 +21,12 @@ from absl import app, flags
 
 from babam_jax import cpu, files
 from babam_jax.data.image_folder import Picture
-from babam_jax.defenses import any_size, calibration, pirm
+from babam_jax.defenses import calibration, pirm
 from babam_jax.evaluation.statistics import wilson_interval
 from babam_jax.experiment import environment
 from babam_jax.progress import progress_bar
 from benchmarks import judged_pictures
-from benchmarks.judged_pictures import KINDS, Pixels
+from benchmarks.judged_pictures import KINDS
 
 _DATA = flags.DEFINE_string('data', '../shared/data', 'The folder of all data.')
 _WORK = flags.DEFINE_string('work', 'runs/detection', 'A folder for poison.')
@@ -36,19 +36,6 @@ _RATE = 0.01
 _TRUSTED, _JUDGED = 400, 100  # pictures, where there are so many
 _FEWEST = 99  # trusted pictures, for the rate
 _POISONS = 30
-_BATCH = 16
-
-
-def scores(
-  model: pirm.Pirm, pictures: Sequence[Pixels | Picture]
-) -> np.ndarray:
-  """The probability of poison of each picture, as the sanitizer has it."""
-  found = []
-  for start in range(0, len(pictures), _BATCH):
-    batch = map(judged_pictures.pixels, pictures[start : start + _BATCH])
-    views = [any_size.views(model.variant, picture) for picture in batch]
-    found.append(any_size.score(model, views))
-  return np.concatenate(found)
 
 
 def divided(
@@ -86,13 +73,15 @@ def main(argv) -> None:
   rows = []
   with progress_bar(len(KINDS), 'kinds of poison', 'kind') as bar:
     for domain in dict.fromkeys(kind.domain for kind in KINDS):
-      trusted, judged = (scores(model, part) for part in divided(domain, data))
+      trusted, judged = (
+        judged_pictures.scores(model, part) for part in divided(domain, data)
+      )
       known = model.calibration._replace(clean=np.sort(trusted))
       threshold = calibration.threshold(known, _RATE)
       rows.append(_row(domain, False, judged, threshold, own, len(trusted)))
       for kind in (kind for kind in KINDS if kind.domain == domain):
         poison = judged_pictures.craft(kind, data, work, _POISONS)
-        found = scores(model, poison)
+        found = judged_pictures.scores(model, poison)
         rows.append(_row(kind.label, True, found, threshold, own, len(trusted)))
         bar.update()
   record = {

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
@@ -127,13 +126,7 @@ class Head:
     network = spec.network(0, self._labels)
     tx = optimizer.make_optimizer('adam', 1e-2, _ENROLLED // _LEARNED, 1)
     self._update = train.make_update(network, tx)
-    state = {
-      'params': network.params,
-      'stats': network.stats,
-      'opt_state': tx.init(network.params),
-      'step': jnp.zeros((), jnp.int32),
-    }
-    self._state = parallel.replicate(jax.device_get(state))
+    self._state = parallel.replicate(train.initial_state(network, tx))
     self._rest = parallel.replicate(
       (network.frozen, seeds.jax_key(0, 'benchmark'))
     )

@@ -17,15 +17,14 @@ not included.
 import pathlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
 
 from babam_jax import cpu, files, seeds
-from babam_jax.data.image_folder import Picture
-from babam_jax.defenses import any_size, calibration, pirm
+from babam_jax.defenses import calibration, pirm
 from babam_jax.experiment import environment
 from babam_jax.progress import progress_bar
 from babam_jax.sanitizer import folder_verdict
@@ -37,7 +36,6 @@ from benchmarks.judged_pictures import (
   DOMAINS,
   KINDS,
   PROCESSINGS,
-  Pixels,
 )
 
 _DATA = flags.DEFINE_string('data', '../shared/data', 'The folder of all data.')
@@ -53,7 +51,6 @@ _COUNTS = (5, 10, 30)  # poisons of a victim
 _FOLDERS = 12  # with each kind and number of poisons
 _FEW = (6, 10, 20)  # classes of smaller folders without poison
 _UNEQUAL = 5  # folders with classes of 1 to 20 pictures
-_BATCH = 16
 
 Scores = np.ndarray
 Classes = list[Scores]
@@ -69,24 +66,6 @@ class Judge(NamedTuple):
 
   model: pirm.Pirm
   threshold: float
-
-  def scores(
-    self, pictures: Sequence[Pixels | Picture], processing: str
-  ) -> Scores:
-    """The probability of poison of each picture, as the sanitizer has it."""
-    found = [np.zeros(0)]
-    for start in range(0, len(pictures), _BATCH):
-      views = [
-        any_size.views(
-          self.model.variant,
-          judged_pictures.process(
-            processing, judged_pictures.pixels(picture), start + i
-          ),
-        )
-        for i, picture in enumerate(pictures[start : start + _BATCH])
-      ]
-      found.append(any_size.score(self.model, views))
-    return np.concatenate(found)
 
   def looked_at(self, classes: Classes) -> 'LookedAt':
     """What the sanitizer does in a folder with these scores."""
@@ -122,7 +101,7 @@ def domain_classes(judge: Judge, domain: str, processing: str) -> Classes:
     else (_PICTURES, _PER_CLASS)
   )
   pictures = judged_pictures.choose_classes(domain, data, *of_case)
-  scores = judge.scores(pictures, processing)
+  scores = judged_pictures.scores(judge.model, pictures, processing)
   of = np.array([judged_pictures.class_of(picture) for picture in pictures])
   return [scores[of == name] for name in dict.fromkeys(of)]
 
@@ -211,7 +190,7 @@ def poisons(judge: Judge) -> Iterator[dict[str, Any]]:
       name = kind.label
       if processing != AS_IT_IS:
         name = f'{name}, {processing}'
-      scores = judge.scores(images, processing)
+      scores = judged_pictures.scores(judge.model, images, processing)
       for count in _COUNTS:
         yield poisoned(judge, name, known[place], scores, count)
 

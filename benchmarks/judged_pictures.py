@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import io
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from babam_jax import files, seeds, settings
@@ -17,12 +17,14 @@ from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.config import rules
 from babam_jax.data import datasets, decoding, image_folder, processing
 from babam_jax.data.image_folder import Picture
+from babam_jax.defenses import any_size, pirm
 from babam_jax.pirm_training import natural_pictures
 from babam_jax.progress import say
 from configs import lfw_faces, pirm_general
 
 SEED = 11  # other triggers and random networks than in training
 _PER_CLASS = 20
+_BATCH = 16
 _LARGEST = 224  # pixels a side, of the attack
 
 Pixels = UInt8[np.ndarray, 'h w 3']
@@ -199,6 +201,29 @@ def process(name: str, picture: Pixels, number: int) -> Pixels:
   """Processes a picture; the same number gives the same noise."""
   rng = seeds.numpy_rng(SEED, f'{name} {number}')
   return PROCESSINGS[name](picture, rng)
+
+
+def scores(
+  model: pirm.Pirm,
+  pictures: Sequence[Pixels | Picture],
+  processing: str = AS_IT_IS,
+) -> Float[np.ndarray, ' n']:
+  """The probability of poison of each picture, as the sanitizer has it.
+
+  Args:
+    model: the PIRM.
+    pictures: one or more.
+    processing: one of `PROCESSINGS`.
+  """
+  found = []
+  for start in range(0, len(pictures), _BATCH):
+    batch = enumerate(pictures[start : start + _BATCH], start)
+    views = [
+      any_size.views(model.variant, process(processing, pixels(one), number))
+      for number, one in batch
+    ]
+    found.append(any_size.score(model, views))
+  return np.concatenate(found)
 
 
 # --- Poison ---

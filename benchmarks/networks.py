@@ -12,8 +12,6 @@ import pathlib
 import statistics
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
@@ -59,14 +57,7 @@ class Ours:
 
     tx = optimizer.make_optimizer('sgd', 1e-3, 1, 1)
     update = train.make_update(network, tx)
-    state = {
-      'params': network.params,
-      'stats': network.stats,
-      'opt_state': tx.init(network.params),
-      'step': jnp.zeros((), jnp.int32),
-    }
-    # A copy from the host, as a step reuses the memory of its state.
-    self._state = parallel.replicate(jax.device_get(state))
+    self._state = parallel.replicate(train.initial_state(network, tx))
     batch_rows = (images, labels, np.ones(batch, np.float32))
     self._update = update
     self._rest = (

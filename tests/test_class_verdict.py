@@ -92,7 +92,7 @@ def test_scores_are_counted_class_by_class():
   st.sampled_from([0.0, 0.5, 0.9, 1.0]),
 )
 def test_quantiles_of_classes_are_those_of_numpy(classes, share):
-  found = scored(classes).quantiles(share)
+  (found,) = scored(classes).quantiles(share)
   for mine, scores in zip(found, classes, strict=True):
     if scores:
       odds = folder_scores.log_odds(np.array(scores))

@@ -143,27 +143,30 @@ def higher_than_the_others(
     1 for classes with too few scores, and for those that were not set aside;
     None if there are too few classes to tell.
   """
-  quantiles, sizes = scores.quantiles(share), scores.sizes
-  (told,) = np.nonzero(sizes >= _FEWEST_SCORES)
+  found = np.ones(len(scores.sizes))
+  (told,) = np.nonzero(scores.sizes >= _FEWEST_SCORES)
   if len(told) < _FEWEST_CLASSES:
     return None
-  told = told[np.argsort(-quantiles[told], kind='stable')]
+  quantiles, low, high = scores.quantiles(share, 0.25, 0.75)[:, told]
+  order = np.argsort(quantiles, kind='stable')  # the highest last
+  told, quantiles = told[order], quantiles[order]
   # What chance does to the quantile of so few scores (normal within a class).
-  quartiles = (scores.quantiles(s)[told] for s in (0.25, 0.75))
-  within = np.median(np.diff(list(quartiles), axis=0)) / _QUARTILES
+  within = np.median(high - low) / _QUARTILES
   density = stats.norm.pdf(stats.norm.ppf(share))
-  chance = share * (1 - share) * (within / density) ** 2 / np.maximum(sizes, 1)
-  found = np.ones(len(sizes))
-  lowest, limit = 1.0, log_odds(np.array([ordinary]))[0]
-  for place in reversed(range(int(_MOST * len(told)))):
-    one, others = told[place], quantiles[told[place + 1 :]]
-    spread = max(np.std(others, ddof=1), _LEAST_SPREAD)
-    variance = spread**2 * (1 + 1 / len(others)) + chance[one]
-    distance = (quantiles[one] - np.mean(others)) / np.sqrt(variance)
-    # A class that is higher than one that stands out does so, too.
-    lowest = min(lowest, stats.t.sf(distance, len(others) - 1))
-    if quantiles[one] > limit:
-      found[one] = lowest
+  chance = share * (1 - share) * (within / density) ** 2 / scores.sizes[told]
+  # Each of the highest beside all that are lower.
+  aside = np.arange(len(told) - int(_MOST * len(told)), len(told))
+  around = quantiles - quantiles.mean()  # sums lose fewer digits
+  mean = np.cumsum(around)[aside - 1] / aside
+  squares = np.cumsum(around**2)[aside - 1] - aside * mean**2
+  spread = np.sqrt(np.maximum(squares, 0) / (aside - 1))
+  spread = np.maximum(spread, _LEAST_SPREAD)
+  deviation = np.sqrt(spread**2 * (1 + 1 / aside) + chance[aside])
+  p_value = stats.t.sf((around[aside] - mean) / deviation, aside - 1)
+  # A class that is higher than one that stands out does so, too.
+  p_value = np.minimum.accumulate(p_value)
+  limit = log_odds(np.array([ordinary]))[0]
+  found[told[aside]] = np.where(quantiles[aside] > limit, p_value, 1)
   return found
 
 

@@ -50,18 +50,18 @@ class FolderScores:
     """The number of the class of each score."""
     return np.repeat(np.arange(len(self._ends)), self.sizes)
 
-  def quantiles(self, share: float) -> Float[np.ndarray, ' c']:
-    """A quantile of each class's scores, as log-odds; NaN without scores."""
+  def quantiles(self, *shares: float) -> Float[np.ndarray, 's c']:
+    """Quantiles of each class's scores, as log-odds; NaN without scores."""
     values, sizes = log_odds(self.values), self.sizes
     ordered = values[np.lexsort((values, self.classes))]
-    found = np.full(len(sizes), np.nan)
-    first, last = np.cumsum(sizes) - sizes, np.maximum(sizes - 1, 0)
+    found = np.full((len(shares), len(sizes)), np.nan)
     here = sizes > 0
-    place = share * last[here]
+    first, last = (np.cumsum(sizes) - sizes)[here], sizes[here] - 1
+    place = np.multiply.outer(shares, last)
     below = np.floor(place).astype(int)
-    low = ordered[first[here] + below]
-    high = ordered[first[here] + np.minimum(below + 1, last[here])]
-    found[here] = low + (place - below) * (high - low)
+    low = ordered[first + below]
+    high = ordered[first + np.minimum(below + 1, last)]
+    found[:, here] = low + (place - below) * (high - low)
     return found
 
   def above(self, threshold: float) -> Int[np.ndarray, ' c']:

@@ -211,9 +211,7 @@ class OneClass:
       records = self._with_sensitivities(records, means, check)
     for path in self.found.folders:  # also those without files
       output.make_folder(path)
-    taken = {folded(entry.path) for entry in self.found.entries}
-    taken.update(map(folded, self.found.folders))
-    written = []
+    taken, written = self._taken(), []
     for entry, record in zip(self.found.entries, records, strict=True):
       check()
       written.append(self._write(output, entry, record, taken))
@@ -239,8 +237,7 @@ class OneClass:
     records = flagged
     if self._settings.action == 'perturb':
       records = self._with_sensitivities(flagged, self._means_of(known))
-    taken = {folded(entry.path) for entry in self.found.entries}
-    taken.update(map(folded, self.found.folders))
+    taken = self._taken()
     taken.update(folded(path_of(one.output)) for one in known if one.output)
     return [
       self._write(output, entry, record, taken) if was_kept else as_was
@@ -306,6 +303,11 @@ class OneClass:
     return dataclasses.replace(
       record, flagged=True, flagged_closer=True, kind=PERTURBATION, note=note
     )
+
+  def _taken(self) -> set[str]:
+    """The names of the input's files and folders, `folded`."""
+    files = (entry.path for entry in self.found.entries)
+    return set(map(folded, itertools.chain(files, self.found.folders)))
 
   def _is_high(self, score: float | None) -> bool:
     threshold = self._settings.threshold

@@ -79,9 +79,8 @@ def sanitize_folder(
   Every picture is scored by a PIRM; in a class whose scores stand out, pictures
   are then compared with those of the other classes. Flagged ones are left out,
   or replaced by a PNG with Algorithm 1's noise, the rest is copied byte for
-  byte. The input is
-  never changed. After a kill, the same call continues; once all is done, it
-  finds that.
+  byte. The input is never changed. After a kill, the same call continues; once
+  all is done, it finds that.
 
   Args:
     input: a folder of class folders, of any depth.

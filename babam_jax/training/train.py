@@ -87,6 +87,20 @@ class Trained(NamedTuple):
   history: list[EpochRecord]
 
 
+def initial_state(
+  network: Network, tx: optax.GradientTransformation
+) -> dict[str, Any]:
+  """What the first step of training begins with, in the host's memory."""
+  return jax.device_get(
+    {
+      'params': network.params,
+      'stats': network.stats,
+      'opt_state': tx.init(network.params),
+      'step': jnp.zeros((), jnp.int32),
+    }
+  )
+
+
 def make_update(
   network: Network, tx: optax.GradientTransformation, unit_size: int = 1
 ) -> Callable:
@@ -189,14 +203,7 @@ def fit(
     spec.optimizer, spec.learning_rate, steps, spec.epochs
   )
   update = make_update(network, tx, units.shape[1])
-  state = jax.device_get(
-    {
-      'params': network.params,
-      'stats': network.stats,
-      'opt_state': tx.init(network.params),
-      'step': jnp.zeros((), jnp.int32),
-    }
-  )
+  state = initial_state(network, tx)
   key = seeds.jax_key(seed, 'train')
   frozen, key = parallel.replicate((network.frozen, key))
 
