@@ -20,12 +20,12 @@ _CLASS_HEADER = ('class', 'files', 'flagged', 'flagged %', 'not judged')
 _SUSPECT_HEADER = ('class', 'judged', 'flagged', 'closer', 'p-value')
 _SUSPECT_NOTE = (
   'Poison is made for one victim, whose class it fills. In these classes more '
-  'pictures score high than chance explains, if at most {rate} of clean '
-  'pictures are flagged at once and classes differ as the others do: the '
-  'p-value is the probability of so many flags, or of so high scores, in a '
-  f'clean class (named below {class_verdict.NAMED:g}, corrected for the number '
-  'of classes). Pictures unlike all others of the folder, such as very noisy '
-  'ones, can stand out, too: look at them.'
+  'pictures score high than chance explains. The p-value is the probability '
+  'that a clean class has so many flags, if at most {rate} of clean pictures '
+  'get one at once, or so high scores, if it is like the others (named below '
+  f'{class_verdict.NAMED:g}, corrected for the number of classes). Pictures '
+  'unlike all others of the folder, such as very noisy ones, can stand out, '
+  'too: look at them.'
 )
 _CLOSER_NOTE = (
   ' A closer look has flagged more of them ("closer"): those that score above '
