@@ -6,12 +6,11 @@ crafting in the embedding and training of a head, beside PyTorch.
 
 All run on all cores, in turn. dlib and ONNX Runtime as they come; PyTorch, for
 which `--peer` is an interpreter that has it, in plain descent steps, while ours
-are those of the default optimizer, which do more. One training step of a head
-takes a batch of embeddings from memory.
+are those of the default optimizer, which do more. A head trains on embeddings
+from memory, as enrolment does.
 """
 
 import functools
-import itertools
 import pathlib
 import statistics
 import time
@@ -27,7 +26,13 @@ from babam_jax.attacks import collision, poison_set
 from babam_jax.models import heads, networks
 from babam_jax.models.pretrained import weights
 from babam_jax.progress import say
-from babam_jax.training import optimizer, parallel, recognizer, train
+from babam_jax.training import (
+  batches,
+  optimizer,
+  parallel,
+  recognizer,
+  train,
+)
 from benchmarks import crafting, timing
 
 _ONNX = flags.DEFINE_string('onnx', None, 'A file of MobileFaceNet.')
@@ -35,7 +40,7 @@ _BATCH = 32
 _ROUNDS, _REPEATS = 5, 3
 _SCRIPT = pathlib.Path(__file__).parent / 'peers' / 'face_torch.py'
 _CRAFTED, _ITERATIONS = 48, 12
-_LEARNED, _STEPS, _ENROLLED = 32, 200, 1024
+_LEARNED, _EPOCHS, _ENROLLED = 32, 8, 1024
 _CLASSES = 12
 
 
@@ -130,18 +135,20 @@ class Head:
     self._rest = parallel.replicate(
       (network.frozen, seeds.jax_key(0, 'benchmark'))
     )
-    self._weights = np.ones(_LEARNED, np.float32)
-    self._places = itertools.cycle(range(0, _ENROLLED, _LEARNED))
 
-  def steps(self, count: int) -> Any:
-    """Some training steps."""
+  def epochs(self, count: int) -> Any:
+    """Some passes over the embeddings, as `train.fit` makes them."""
+    units, steps = np.arange(_ENROLLED)[:, None], _ENROLLED // _LEARNED
+    calls = batches.num_calls(self._inputs, steps, _LEARNED)
     metrics = None
-    for first in itertools.islice(self._places, count):
-      rows = slice(first, first + _LEARNED)
-      batch = (self._inputs[rows], self._labels[rows], self._weights)
-      self._state, metrics = self._update(
-        self._state, *self._rest, parallel.shard(batch)
-      )
+    for epoch in range(count):
+      for rows, real in batches.epoch_batches(
+        units, _LEARNED, _LEARNED, 0, epoch, calls
+      ):
+        batch = (self._inputs[rows], self._labels[rows], real)
+        self._state, metrics = self._update(
+          self._state, *self._rest, parallel.shard(batch, axis=1)
+        )
     return metrics
 
 
@@ -150,8 +157,8 @@ def _head(model: str) -> Callable[[], float]:
   learning = Head(model)
 
   def rate() -> float:
-    (seconds,) = timing.seconds(lambda: learning.steps(_STEPS), 1)
-    return _LEARNED * _STEPS / seconds
+    (seconds,) = timing.seconds(lambda: learning.epochs(_EPOCHS), 1)
+    return _ENROLLED * _EPOCHS / seconds
 
   return rate
 
@@ -160,7 +167,7 @@ def _beside_torch(model: str) -> dict[str, Any]:
   """Crafting and a head, ours and PyTorch's in turn."""
   work = {
     'crafting': (_crafting(model), _CRAFTED, _ITERATIONS),
-    'head': (_head(model), _LEARNED, _STEPS),
+    'head': (_head(model), _LEARNED, _ENROLLED // _LEARNED * _EPOCHS),
   }
   found = {}
   for name, (ours, batch, repeats) in work.items():

@@ -58,11 +58,12 @@ class Ours:
     tx = optimizer.make_optimizer('sgd', 1e-3, 1, 1)
     update = train.make_update(network, tx)
     self._state = parallel.replicate(train.initial_state(network, tx))
-    batch_rows = (images, labels, np.ones(batch, np.float32))
+    rows = (images, labels, np.ones(batch, np.float32))
+    one_step = tuple(x[None] for x in rows)
     self._update = update
     self._rest = (
       *parallel.replicate((network.frozen, seeds.jax_key(0, 'benchmark'))),
-      parallel.shard(batch_rows),
+      parallel.shard(one_step, axis=1),
     )
 
   def training(self):

@@ -125,16 +125,30 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     fit(tmp_path, network)
 
 
-def test_every_epoch_visits_every_row_once():
+@pytest.mark.parametrize('calls', [1, 2, 3])
+def test_every_epoch_visits_every_row_once(calls):
+  """The order is the same, whatever the number of calls."""
+  units, orders = np.arange(10)[:, None], []
   for epoch in range(3):
-    seen = [
-      row
-      for rows, weights in batches.epoch_batches(
-        np.arange(10)[:, None], 4, 6, 0, epoch
-      )
-      for row in rows[weights > 0]
-    ]
-    assert sorted(seen) == list(range(10))
+    parts = list(batches.epoch_batches(units, 4, 6, 0, epoch, calls))
+    rows = np.concatenate([part.rows for part in parts])
+    weights = np.concatenate([part.weights for part in parts])
+    assert len(parts) == calls and rows.shape == weights.shape == (3, 6)
+    assert weights.sum(1).tolist() == [4, 4, 2]
+    orders.append(rows[weights > 0].tolist())
+    assert sorted(orders[-1]) == list(range(10))
+  expected = [
+    batch.rows[batch.weights > 0].tolist()
+    for batch in batches.epoch_batches(units, 4, 6, 0, 0, 3)
+  ]
+  assert orders[0] == sum(expected, []) and orders[0] != orders[1]
+
+
+def test_small_steps_are_made_in_one_call():
+  """Embeddings by the epoch, pictures step by step."""
+  embeddings = np.zeros((1000, 128), np.float32)
+  assert batches.num_calls(embeddings, 32, 32) == 1
+  assert batches.num_calls(np.zeros((2, 150, 150, 3), np.uint8), 32, 32) == 32
 
 
 def test_units_stay_together():
@@ -142,7 +156,7 @@ def test_units_stay_together():
   found = np.concatenate(
     [
       rows[weights > 0].reshape(-1, 2)
-      for rows, weights in batches.epoch_batches(units, 4, 6, 0, 0)
+      for rows, weights in batches.epoch_batches(units, 4, 6, 0, 0, 3)
     ]
   )
   assert sorted(map(tuple, found)) == sorted(map(tuple, units))

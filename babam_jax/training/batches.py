@@ -1,29 +1,48 @@
 """The order in which training sees its examples."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, Shaped
 
 from babam_jax import seeds
 
+# Steps as small as those of a linear layer take less time than to ask a device
+# for them; larger ones gain nothing, and their copies would take memory.
+_BYTES_AT_ONCE = 1 << 20
 
-class Batch(NamedTuple):
-  """Row numbers of one step; a ragged last batch is padded and masked.
+
+class Batches(NamedTuple):
+  """Row numbers of some steps; a ragged last batch is padded and masked.
 
   Attributes:
     rows: indices into the training set.
     weights: 1 for a real row, 0 for padding.
   """
 
-  rows: Int[np.ndarray, ' b']
-  weights: Float32[np.ndarray, ' b']
+  rows: Int[np.ndarray, 's b']
+  weights: Float32[np.ndarray, 's b']
 
 
 def num_batches(num_rows: int, batch_size: int) -> int:
   """Steps per epoch, the ragged last one included."""
   return -(-num_rows // batch_size)
+
+
+def num_calls(
+  inputs: Shaped[np.ndarray, ' n *d'], steps: int, batch_size: int
+) -> int:
+  """In how many calls of a device an epoch's steps are made.
+
+  Args:
+    inputs: the training set.
+    steps: those of an epoch.
+    batch_size: rows per step.
+  """
+  size = inputs[:1].nbytes * batch_size
+  return math.ceil(steps / max(1, _BYTES_AT_ONCE // size))
 
 
 def epoch_batches(
@@ -32,7 +51,8 @@ def epoch_batches(
   padded_size: int,
   seed: int,
   epoch: int,
-) -> Iterator[Batch]:
+  calls: int,
+) -> Iterator[Batches]:
   """One pass over all units in an order that depends on seed and epoch only.
 
   Args:
@@ -41,12 +61,14 @@ def epoch_batches(
     padded_size: rows per batch with padding, the same for all batches.
     seed: the seed of this training run.
     epoch: the number of the pass.
+    calls: in how many parts of nearly equal length the steps come.
   """
   order = seeds.numpy_rng(seed, f'epoch/{epoch}').permutation(len(units))
   order = units[order].ravel()
-  for start in range(0, len(order), batch_size):
-    rows = order[start : start + batch_size]
-    padding = np.zeros(padded_size - len(rows), rows.dtype)
-    weights = np.zeros(padded_size, np.float32)
-    weights[: len(rows)] = 1
-    yield Batch(np.concatenate([rows, padding]), weights)
+  steps = num_batches(len(order), batch_size)
+  place = np.arange(padded_size)
+  number = np.arange(steps)[:, None] * batch_size + place
+  real = (place < batch_size) & (number < len(order))
+  rows = np.where(real, order[np.minimum(number, len(order) - 1)], 0)
+  for part in np.array_split(np.arange(steps), calls):
+    yield Batches(rows[part], real[part].astype(np.float32))

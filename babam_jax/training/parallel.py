@@ -192,15 +192,16 @@ def replicate(tree: PyTree) -> PyTree:
   return jax.device_put(tree, _sharding())
 
 
-def shard(tree: PyTree[np.ndarray]) -> PyTree[Array]:
+def shard(tree: PyTree[np.ndarray], axis: int = 0) -> PyTree[Array]:
   """Splits the rows among the devices; a process keeps those of its devices.
 
   Args:
     tree: arrays [n, ...], all of which are put at once: for each by itself, a
       small step of training would wait as long as it computes.
+    axis: the axis of the rows; 1 for the batches [s, n, ...] of several steps.
 
   Returns:
-    Arrays [devices, m, ...].
+    Arrays [devices, m, ...], or [devices, s, m, ...].
 
   Raises:
     ValueError: the rows do not divide evenly (pmap would silently leave
@@ -210,13 +211,14 @@ def shard(tree: PyTree[np.ndarray]) -> PyTree[Array]:
   first = process_id() * here
 
   def of_devices(x: np.ndarray) -> np.ndarray:
-    per_device, rest = divmod(len(x), num_devices())
+    per_device, rest = divmod(x.shape[axis], num_devices())
     if rest or not per_device:
       raise ValueError(
-        f'{len(x)} rows do not divide among {num_devices()} devices.'
+        f'{x.shape[axis]} rows do not divide among {num_devices()} devices.'
       )
-    by_device = x.reshape(num_devices(), per_device, *x.shape[1:])
-    return by_device[first : first + here]
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    split = x.reshape(*before, num_devices(), per_device, *after)
+    return np.moveaxis(split, axis, 0)[first : first + here]
 
   return jax.device_put(jax.tree.map(of_devices, tree), _sharding(AXIS))
 

@@ -104,8 +104,9 @@ def initial_state(
 def make_update(
   network: Network, tx: optax.GradientTransformation, unit_size: int = 1
 ) -> Callable:
-  """`(state, frozen, key, batch) -> (state, metrics)` over all devices.
+  """`(state, frozen, key, steps) -> (state, metrics)` over all devices.
 
+  `steps` are the batches of some steps, [s, rows, ...]; so are the metrics [s].
   The rows of a unit are given the same key.
   """
 
@@ -143,12 +144,17 @@ def make_update(
     }
     return state, {'loss': loss * total, 'hits': hits, 'rows': total}
 
-  return parallel.mapped_update(update, num_shared=2)
+  def updates(state, frozen, key, steps):
+    return lax.scan(
+      lambda state, batch: update(state, frozen, key, batch), state, steps
+    )
+
+  return parallel.mapped_update(updates, num_shared=2)
 
 
 def _epoch_record(metrics: list[dict[str, Any]], step: int) -> EpochRecord:
   """The metrics of an epoch and its steps; stops at a non-finite loss."""
-  found = jax.tree.map(lambda *x: np.asarray(jax.device_get(x)), *metrics)
+  found = jax.tree.map(lambda *x: np.concatenate(jax.device_get(x)), *metrics)
   rows = found['rows']
   record = {
     'step': step,
@@ -198,6 +204,7 @@ def fit(
   if units is None:
     units = np.arange(len(labels))[:, None]
   steps = batches.num_batches(units.size, spec.batch_size)
+  calls = batches.num_calls(inputs, steps, spec.batch_size)
   padded_size = parallel.round_up(min(spec.batch_size, units.size))
   tx = optimizer.make_optimizer(
     spec.optimizer, spec.learning_rate, steps, spec.epochs
@@ -220,12 +227,14 @@ def fit(
     for epoch in range(done.epoch, spec.epochs):
       metrics = []
       for rows, weights in batches.epoch_batches(
-        units, spec.batch_size, padded_size, seed, epoch
+        units, spec.batch_size, padded_size, seed, epoch, calls
       ):
         batch = (inputs[rows], labels[rows], weights)
-        state, step_metrics = update(state, frozen, key, parallel.shard(batch))
+        state, step_metrics = update(
+          state, frozen, key, parallel.shard(batch, axis=1)
+        )
         metrics.append(step_metrics)
-        bar.update()
+        bar.update(len(rows))
       history.append(_epoch_record(metrics, (epoch + 1) * steps))
       on_epoch(history[-1])
       if (epoch + 1) % spec.checkpoint_every == 0 and epoch + 1 < spec.epochs:
