@@ -93,6 +93,7 @@ def test_two_processes_give_what_one_gives(faces, alone, tmp_path):
   check_same(tmp_path, alone)
 
 
+@pytest.mark.slow
 def test_two_killed_processes_continue(faces, alone, tmp_path):
   processes = start(faces, tmp_path)
   deadline = time.monotonic() + 120

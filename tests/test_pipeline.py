@@ -241,6 +241,7 @@ def test_kill_dash_nine_at_any_moment(undisturbed, faces, tmp_path):
   assert results(finished) == results(undisturbed[1])
 
 
+@pytest.mark.slow
 def test_eight_devices_agree_with_one(undisturbed, faces, tmp_path):
   """36 to 60 rows on 8 devices: every batch is ragged.
 

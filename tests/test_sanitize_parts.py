@@ -279,6 +279,7 @@ def requeue(job, environment, seconds=60):
     time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_cluster_shares_a_folder(slurm, untrusted, alone, tmp_path):
   """A process is killed, a job requeued."""
   root = tmp_path / 'out'

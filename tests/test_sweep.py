@@ -441,6 +441,7 @@ def test_a_disturbed_sweep_on_slurm(slurm, undisturbed, natural, tmp_path):
   assert len(list(store.glob('model-protected-*'))) == 2 * len(ids)  # and locks
 
 
+@pytest.mark.slow
 def test_canceled_jobs_can_be_resumed(slurm, undisturbed, natural, tmp_path):
   """And jobs may have two processes each."""
   config = tmp_path / 'two.py'
@@ -490,6 +491,7 @@ def get_config():
 TABLE = ('config.json', 'metrics.json', 'table.md', 'report.html')
 
 
+@pytest.mark.slow
 def test_a_study_on_slurm_makes_the_same_table(slurm, faces, tmp_path):
   people = shutil.copytree(faces, tmp_path / 'people')
   (people / 'person0').rename(people / 'Ann  Lee')

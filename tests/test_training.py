@@ -290,6 +290,7 @@ def test_auxiliary_loss_counts_four_tenths(tmp_path):
   assert float(trained.params['w']) == pytest.approx(0.5 * 0.4, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_unfrozen_resnet_learns_and_moves_its_statistics(rng, tmp_path):
   images = np.zeros((12, 32, 32, 3), np.uint8)
   labels = np.arange(12, dtype=np.int32) % 2

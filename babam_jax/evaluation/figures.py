@@ -19,6 +19,7 @@ _COLORS = {
   'pirm': '#555555',
 }
 _MAGNIFICATION = 8  # times the difference of target and poison
+_GAP = 12  # to a picture's side, the gap to the next is one to this
 _IN_A_LEGEND = 4  # curves; for more, the legend is below the plots
 
 Picture = UInt8[np.ndarray, 'h w 3']
@@ -29,23 +30,25 @@ def _picture_grid(
   columns: Sequence[tuple[str, UInt8[np.ndarray, '_ h w 3']]],
   row_titles: Sequence[str] = (),
 ) -> Figure:
+  """Pictures of equal size, as one image: axes of their own take seconds."""
   rows = max(len(pictures) for _, pictures in columns)
-  figure, axes = subplots(
-    rows,
-    len(columns),
-    figsize=(1.75 * len(columns), 1.75 * rows + 0.35),
-    squeeze=False,
-  )
-  for ax in axes.flat:
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_frame_on(False)
-  for column, (title, pictures) in enumerate(columns):
-    axes[0, column].set_title(title, fontsize=10)
+  height, width = columns[0][1].shape[1:3]
+  # From the corner of one picture to that of the next.
+  down, across = height + height // _GAP, width + width // _GAP
+  grid = np.full((rows * down, len(columns) * across, 3), 255, np.uint8)
+  for column, (_, pictures) in enumerate(columns):
     for row, picture in enumerate(pictures):
-      axes[row, column].imshow(picture)
-  for row, title in enumerate(row_titles):
-    axes[row, 0].set_ylabel(title, fontsize=10)
+      top, left = row * down, column * across
+      grid[top : top + height, left : left + width] = picture
+  figsize = (1.75 * len(columns), 1.75 * rows * height / width + 0.35)
+  figure, ax = subplots(figsize=figsize)
+  ax.imshow(grid)
+  ax.set_frame_on(False)
+  ax.tick_params(length=0, labelsize=10, labeltop=True, labelbottom=False)
+  middles = np.arange(len(columns)) * across + width / 2
+  ax.set_xticks(middles, [title for title, _ in columns])
+  middles = np.arange(len(row_titles)) * down + height / 2
+  ax.set_yticks(middles, row_titles, rotation=90, va='center')
   return figure
 
 

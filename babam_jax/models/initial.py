@@ -64,8 +64,7 @@ def variables(
 
 def trunk(model: str, pretrained: str, seed: int) -> tuple[PyTree, Origin]:
   """The trunk's variables alone, the same as in `variables`."""
-  random = functools.partial(networks.random_trunk, model)
-  return _graft(model, random, pretrained, seed)
+  return _graft(model, _random_trunk(model), pretrained, seed)
 
 
 def origin(
@@ -80,6 +79,9 @@ def origin(
   return _pretrained(model, random, pretrained)[1]
 
 
+# The same functions for the same arguments: a run trains several models of a
+# kind, and what draws them is compiled once.
+@functools.cache
 def _random(
   model: str, num_classes: int, width: int, head_kind: str
 ) -> Callable[[Array], PyTree]:
@@ -87,6 +89,12 @@ def _random(
   return functools.partial(
     networks.random_variables, model, num_classes, width, head_kind=head_kind
   )
+
+
+@functools.cache
+def _random_trunk(model: str) -> Callable[[Array], PyTree]:
+  """The function that draws the trunk's variables from a key."""
+  return functools.partial(networks.random_trunk, model)
 
 
 def _graft(
@@ -102,8 +110,9 @@ def _graft(
   """
   key = seeds.jax_key(seed, 'init')
   found, origin = _pretrained(model, random, pretrained)
-  names = list(_shapes(random))
-  drawn = _only(random, [name for name in names if name not in found], key)
+  names = tuple(_shapes(random))
+  missing = tuple(name for name in names if name not in found)
+  drawn = _only(random, missing)(key) if missing else {}
   merged = {name: (found | drawn)[name] for name in names}
   tree = flax.traverse_util.unflatten_dict(merged, sep='/')
   return {'batch_stats': {}} | tree, origin
@@ -136,16 +145,18 @@ def _pretrained(
   return taken, Origin(model, found.source, found.sha256, layers, others)
 
 
+@functools.cache
 def _shapes(random: Callable[[Array], PyTree]) -> dict[str, tuple[int, ...]]:
   """The shapes of all variables by name."""
   found = _flat(jax.eval_shape(random, jax.random.key(0)))
   return {name: variable.shape for name, variable in found.items()}
 
 
+@functools.cache
 def _only(
-  random: Callable[[Array], PyTree], names: list[str], key: Array
-) -> dict[str, Array]:
-  """Some of the random variables: the compiler leaves out all others.
+  random: Callable[[Array], PyTree], names: tuple[str, ...]
+) -> Callable[[Array], dict[str, Array]]:
+  """Draws some of the random variables: the compiler leaves out all others.
 
   To draw the dense layers of VGG16 takes seconds.
   """
@@ -154,7 +165,7 @@ def _only(
     drawn = _flat(random(key))
     return {name: drawn[name] for name in names}
 
-  return jax.jit(some)(key) if names else {}
+  return jax.jit(some)
 
 
 def _flat(tree: PyTree) -> dict[str, Any]:
