@@ -109,11 +109,7 @@ def _matrix(surrogates=('AlexNet', 'dlib', 'MobileFaceNet')):
 
 
 def _pairs():
-  pairs = [('Colin_Powell as George_W_Bush', {})]
-  for source, target in headline.RING:
-    sets = {'scenario.source': source, 'scenario.target': target}
-    pairs.append((f'{source} as {target}', sets | headline.FEWER))
-  for panel, sets in pairs:
+  for panel, sets in headline.PAIRS:
     for label, treated in _TREATMENTS:
       yield Row(label, sets | treated, panel=panel)
 

@@ -4,15 +4,18 @@
     --config.data.root=DIR
   python -m launch.main --config=configs/bench_treatments.py:faces ...
   python -m launch.main --config=configs/bench_treatments.py:filters ...
+  python -m launch.main --config=configs/bench_treatments.py:pairs ...
 
 93 pictures of the victim are poisoned; 5, 10, 20 or all clean ones are
 left beside them, on a frozen AlexNet (the default), or on dlib's face network,
 attacked by a stranger (`faces`). `filters`: which filters, with 10 clean ones
-left; one seed. The others have three.
+left; one seed. `pairs`: the headline's five pairs of people, with its poison.
+The others have three seeds.
 """
 
 from babam_jax.config.rows import Row
-from configs import bench_lfw, lfw_faces, paper
+from configs import bench_lfw, lfw_faces, lfw_multiclass, paper
+from configs.paper import headline
 
 _LEFT = (5, 10, 20, 0)
 
@@ -40,6 +43,10 @@ _FILTERS = {
   'median 5 x 5': ({'median': 2.0},),
   'noise 25': ({'noise': 25.0},),
   'non-local means 10, noise 10': ({'non_local_means': 10.0}, {'noise': 10.0}),
+}
+_OF_PAIRS = _TREATMENTS | {
+  'Algorithm 1, epsilon 0.005': _by('noise', epsilon=0.005),
+  'constant noise': _by('noise', distance='constant'),
 }
 # A change of one gray level in one step: what the pictures are without poison.
 _NEVER_POISONED = {
@@ -80,13 +87,27 @@ def _by_filter():
       yield Row(label, few | chosen, panel=panel)
 
 
+def _by_pair():
+  for panel, sets in headline.PAIRS:
+    for label, treated in _OF_PAIRS.items():
+      yield Row(label, sets | treated, panel=panel)
+
+
+_VARIANTS = {
+  'alexnet': (bench_lfw.base, _by_treatment),
+  'faces': (lfw_faces.get_config, _by_treatment),
+  'filters': (bench_lfw.base, _by_filter),
+  'pairs': (lfw_multiclass.get_config, _by_pair),
+}
+
+
 def get_config(variant='alexnet'):
-  paper.check_variant(variant, ('alexnet', 'faces', 'filters'))
-  config = lfw_faces.get_config() if variant == 'faces' else bench_lfw.base()
+  paper.check_variant(variant, tuple(_VARIANTS))
+  base, rows = _VARIANTS[variant]
+  config = base()
   config.scenario.trusted_fraction = 0.0
   config.evaluation.positions = 5
-  rows = _by_filter() if variant == 'filters' else _by_treatment()
-  config.study.rows = tuple(rows)
+  config.study.rows = tuple(rows())
   config.study.tradeoff = ('ASR %', 'victim recognized %')
   config.study.columns = _COLUMNS
   config.study.note = _NOTE

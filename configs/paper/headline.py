@@ -19,7 +19,19 @@ RING = (
   ('Gerhard_Schroeder', 'Donald_Rumsfeld'),
   ('George_W_Bush', 'Gerhard_Schroeder'),
 )
-FEWER = {'scenario.poison_images': 70, 'scenario.test_images': 25}
+_FEWER = {'scenario.poison_images': 70, 'scenario.test_images': 25}
+# Who attacks whom, and the fields that say so.
+PAIRS = (
+  ('Colin_Powell as George_W_Bush', {}),
+  *(
+    (
+      f'{source} as {target}',
+      {'scenario.source': source, 'scenario.target': target, **_FEWER},
+    )
+    for source, target in RING
+  ),
+)
+_PAPER = {'malicious ASR %': 100.0, 'PIRM accuracy %': 99.15}
 
 
 def get_config():
@@ -40,18 +52,8 @@ def get_config():
     ('accuracy drop %', 'accuracy_drop'),
     ('PIRM accuracy %', 'pirm.training_set.accuracy'),
   )
-  config.study.rows = (
-    Row(
-      'Colin_Powell as George_W_Bush',
-      paper={'malicious ASR %': 100.0, 'PIRM accuracy %': 99.15},
-    ),
-    *(
-      Row(
-        f'{source} as {target}',
-        {'scenario.source': source, 'scenario.target': target, **FEWER},
-      )
-      for source, target in RING
-    ),
+  config.study.rows = tuple(
+    Row(pair, sets, paper={} if sets else _PAPER) for pair, sets in PAIRS
   )
   config.study.repeats = paper.SEEDS
   config.study.pooled = True
