@@ -17,6 +17,7 @@ from babam_jax.sanitizer import (
   one_class,
   order,
   output,
+  output_files,
   sanitize,
   whole_folder,
 )
@@ -186,11 +187,16 @@ def killed_at(method, before):
 @pytest.mark.parametrize(
   'action,owner,name,before',
   [
-    ('perturb', output.Output, 'write_png', 2),  # two are flagged at once
-    ('perturb', output.Output, 'write_png', 6),
+    (
+      'perturb',
+      output_files.OutputFiles,
+      'write_png',
+      2,
+    ),  # two are flagged at once
+    ('perturb', output_files.OutputFiles, 'write_png', 6),
     ('perturb', one_class.OneClass, 'remove_kept', 0),
-    ('drop', output.Output, 'remove', 0),
-    ('drop', output.Output, 'remove', 3),
+    ('drop', output_files.OutputFiles, 'remove', 0),
+    ('drop', output_files.OutputFiles, 'remove', 3),
     ('drop', findings, 'summary', 0),
   ],
 )

@@ -30,6 +30,7 @@ from babam_jax.sanitizer import (
   names,
   one_class,
   output,
+  output_files,
   picture,
   report,
   room,
@@ -743,13 +744,13 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
   source = tmp_path / 'in'
   faces(source / 'ann', 3)
   chosen = one_class.Settings('perturb', 'drop', 1.0, 0.01, False, 0)
-  copy = output.Output.copy
+  copy = output_files.OutputFiles.copy
 
   def changed_before(self, path, link):
     faces(source / 'ann', 3, seed=9)
     copy(self, path, link)
 
-  monkeypatch.setattr(output.Output, 'copy', changed_before)
+  monkeypatch.setattr(output_files.OutputFiles, 'copy', changed_before)
   model = pirm.load(pirm.SHIPPED['general'])
   out = output.Output(source, tmp_path / 'out', {})
   inventory = folder.inventory(source)

@@ -210,7 +210,7 @@ class OneClass:
       means = self._means.means()
       records = self._with_sensitivities(records, means, check)
     for path in self.found.folders:  # also those without files
-      output.make_folder(path)
+      output.files.make_folder(path)
     taken, written = self._taken(), []
     for entry, record in zip(self.found.entries, records, strict=True):
       check()
@@ -256,7 +256,7 @@ class OneClass:
     for entry, record in zip(self.found.entries, records, strict=True):
       moved = record.output != record.path
       if record.flagged_closer and record.action != 'reported' and moved:
-        output.remove(entry.path)
+        output.files.remove(entry.path)
 
   def check_unchanged(self) -> None:
     """Checks that what was copied is what was judged.
@@ -386,7 +386,7 @@ class OneClass:
     if not record.judged:
       return record
     if not record.flagged:
-      output.copy(entry.path, settings.link)
+      output.files.copy(entry.path, settings.link)
       return dataclasses.replace(record, action='kept', output=record.path)
     change = _change(record, settings)
     if change == by_kind.DROP:
@@ -413,7 +413,7 @@ class OneClass:
         np.broadcast_to(noised, read.pixels.shape),
         np.array(record.place),
       )
-    output.write_png(path, noised[:, :, 0] if read.gray else noised)
+    output.files.write_png(path, noised[:, :, 0] if read.gray else noised)
     return dataclasses.replace(
       record,
       sensitivity=sensitivity,

@@ -1,5 +1,5 @@
-"""The sanitized folder while it is being made: no file is half written, and
-finished work is not repeated."""
+"""The sanitized folder while it is being made: finished work is not repeated,
+and no two processes do the same."""
 
 import contextlib
 import dataclasses
@@ -9,18 +9,14 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
-
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 
 from babam_jax import errors, files, locks
 from babam_jax.progress import say
 from babam_jax.sanitizer.folder import Group, Inventory, Part
 from babam_jax.sanitizer.names import folded, path_of, printable
+from babam_jax.sanitizer.output_files import OutputFiles
 from babam_jax.sanitizer.record import Record
 
 _STATE = '.sanitize-unfinished'
@@ -28,7 +24,6 @@ _SETTINGS = 'settings.json'
 _INVENTORY = 'inventory.json'
 _CLASSES = 'classes'  # a folder: a file for each that is done
 _DONE = '.json'
-_TEMPORARY = 'unfinished'
 _LOCK = 'lock'
 _PART_LOCK, _PART_LOCKS = 'part-{}-of-{}.lock', 'part-*.lock'
 # A part whose machine has died: network disks keep its lock for a while.
@@ -46,6 +41,10 @@ class Output:
   A class is done when its records are in the folder's state; a run that was
   killed begins with the first class that is not. Several processes may fill
   one folder, each a part of its classes, before one has it for itself.
+
+  Attributes:
+    root: the folder.
+    files: writes the files of the classes.
   """
 
   def __init__(
@@ -71,6 +70,7 @@ class Output:
     self._source, self.root = source, root
     self._state = root / _STATE
     self._settings, self._part = settings, part
+    self.files = OutputFiles(source, root, self._state)
     self._fingerprints: dict[str, str] = {}
     self._made = [one for one in (root, *root.parents) if not one.exists()]
     _check_places(source, root)
@@ -302,64 +302,6 @@ class Output:
   def _journal(self, class_name: str) -> pathlib.Path:
     digest = hashlib.sha256(os.fsencode(class_name)).hexdigest()
     return self._state / _CLASSES / f'{digest[:32]}{_DONE}'
-
-  def make_folder(self, path: pathlib.PurePosixPath) -> None:
-    """Makes a folder, as in the input."""
-    (self.root / path).mkdir(parents=True, exist_ok=True)
-
-  def copy(self, path: pathlib.PurePosixPath, link: bool) -> None:
-    """Copies a file of the input, byte for byte, or links it."""
-    temporary = self._temporary()
-    source = self._source / path
-    if link:
-      self._link(source.resolve(), temporary)
-    else:
-      shutil.copyfile(source, temporary)
-      # Its times; some disks, as those of cameras, refuse the rest.
-      with contextlib.suppress(OSError):
-        shutil.copystat(source, temporary)
-    self._place(temporary, path)
-
-  def _link(self, source: pathlib.Path, path: pathlib.Path) -> None:
-    try:
-      os.link(source, path)
-    except OSError as error:
-      raise errors.UserError(
-        f'--link: {source} cannot be linked to {self.root} ({error.strerror}); '
-        'expected two folders of one file system that has hard links. Give '
-        'the command without --link, and another output.'
-      ) from None
-
-  def write_png(
-    self, path: pathlib.PurePosixPath, pixels: UInt8[np.ndarray, 'h w *c']
-  ) -> None:
-    """Writes a picture without loss."""
-    temporary = self._temporary()
-    Image.fromarray(pixels).save(temporary, 'PNG')
-    self._place(temporary, path)
-
-  def remove(self, path: pathlib.PurePosixPath) -> None:
-    """Removes a file that was written, if it is still there."""
-    (self.root / path).unlink(missing_ok=True)
-
-  def _temporary(self) -> pathlib.Path:
-    # A short name: the picture's own may have the greatest length.
-    own = f'{socket.gethostname()}-{os.getpid()}'  # several may fill a folder
-    path = self._state / f'{_TEMPORARY}-{own}'
-    path.unlink(missing_ok=True)
-    return path
-
-  def _place(
-    self, temporary: pathlib.Path, path: pathlib.PurePosixPath
-  ) -> None:
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-      os.fsync(descriptor)
-    finally:
-      os.close(descriptor)
-    final = self.root / path
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(temporary, final)
 
   def __enter__(self) -> 'Output':
     return self
