@@ -56,13 +56,14 @@ def test_padded_max_pool_is_flaxs(rng, height, width):
 
 @pytest.mark.parametrize('height,width', [(63, 63), (64, 70), (97, 66)])
 @pytest.mark.parametrize(
-  'size,stride,padding', [(11, 4, 2), (7, 2, 0), (3, 2, 1), (4, 2, 0)]
+  'size,stride,padding,channels',
+  [(11, 4, 2, 3), (7, 2, 0, 3), (3, 2, 1, 3), (4, 2, 0, 3), (3, 2, 0, 8)],
 )
 def test_strided_is_the_plain_convolution(
-  rng, height, width, size, stride, padding
+  rng, height, width, size, stride, padding, channels
 ):
-  x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
-  kernel = rng.normal(size=(size, size, 3, 4)).astype(np.float32)
+  x = rng.normal(size=(2, height, width, channels)).astype(np.float32)
+  kernel = rng.normal(size=(size, size, channels, 4)).astype(np.float32)
 
   def plain(x, kernel):
     return lax.conv_general_dilated(
@@ -83,6 +84,18 @@ def test_strided_is_the_plain_convolution(
   gradient = rng.normal(size=expected.shape).astype(np.float32)
   for a, b in zip(back(gradient), expected_back(gradient), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+@pytest.mark.parametrize('height,width', [(6, 6), (7, 13), (3, 2)])
+def test_average_pool_2x2(rng, height, width):
+  x = jnp.asarray(rng.normal(size=(2, height, width, 5)).astype(np.float32))
+  expected, expected_back = jax.vjp(lambda x: nn.avg_pool(x, (2, 2), (2, 2)), x)
+  found, back = jax.vjp(layers.average_pool_2x2, x)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  gradient = rng.normal(size=found.shape).astype(np.float32)
+  np.testing.assert_allclose(
+    back(gradient)[0], expected_back(gradient)[0], atol=1e-6
+  )
 
 
 @pytest.mark.parametrize('height,width', [(6, 6), (7, 13), (3, 2), (1, 1)])

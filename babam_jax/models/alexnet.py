@@ -20,7 +20,7 @@ class Trunk(nn.Module):
     training: layers.Training | None = None,
   ) -> dict[str, Float[Array, 'n 9216']]:
     x = layers.normalize(images)
-    x = nn.relu(layers.Stem(64, 11, 4, 2, name='conv1')(x))
+    x = nn.relu(layers.Strided(64, 11, 4, 2, name='conv1')(x))
     x = layers.max_pool(x, 3, 2)
     x = nn.relu(nn.Conv(192, (5, 5), padding=2, name='conv2')(x))
     x = layers.max_pool(x, 3, 2)

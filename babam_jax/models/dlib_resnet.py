@@ -41,18 +41,19 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'n h w c']) -> Float[Array, 'n i j d']:
-    stride, padding = (2, 'VALID') if self.halves else (1, 'SAME')
     linear = nn.initializers.variance_scaling(
       self.gain, 'fan_in', 'truncated_normal'
     )
-    he = nn.initializers.he_normal()
-    y = nn.Conv(
-      self.width, (3, 3), stride, padding, kernel_init=he, name='conv1'
-    )(x)
+    if self.halves:
+      y = layers.Strided(self.width, 3, 2, 0, name='conv1')(x)
+      shortcut = layers.average_pool_2x2(x)
+    else:
+      he = nn.initializers.he_normal()
+      y = nn.Conv(self.width, (3, 3), kernel_init=he, name='conv1')(x)
+      shortcut = x
     y = nn.Conv(self.width, (3, 3), kernel_init=linear, name='conv2')(
       nn.relu(y)
     )
-    shortcut = nn.avg_pool(x, (2, 2), (2, 2)) if self.halves else x
     return nn.relu(_sum(y, shortcut))
 
 
@@ -83,7 +84,7 @@ class Trunk(nn.Module):
   ) -> dict[str, Float[Array, 'n _']]:
     x = layers.resized(images, _SIZE)
     x = (x * 255 - jnp.array(_MEAN)) / _SCALE
-    x = layers.Stem(32, 7, 2, 0, name='conv1')(x)
+    x = layers.Strided(32, 7, 2, 0, name='conv1')(x)
     x = layers.max_pool(nn.relu(x), 3, 2)
     taps = {}
     for tap, (width, halves, plain) in _FOLDED.items():

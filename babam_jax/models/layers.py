@@ -106,12 +106,12 @@ _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def strided(
-  x: Float[Array, 'n h w 3'],
-  kernel: Float[Array, 'k k 3 c'],
+  x: Float[Array, 'n h w d'],
+  kernel: Float[Array, 'k k d c'],
   stride: int,
   padding: int,
 ) -> Float[Array, 'n i j c']:
-  """A convolution of pictures with strides, as networks begin with.
+  """A convolution with strides.
 
   Forward is the plain convolution. Backward goes through the same layer
   written as a convolution without strides on blocks of pixels: on a CPU, up to
@@ -171,7 +171,7 @@ def _strided_backward(stride, padding, saved, gradient):
 strided.defvjp(_strided_forward, _strided_backward)
 
 
-class Stem(nn.Module):
+class Strided(nn.Module):
   """`strided` with its parameters.
 
   Attributes:
@@ -187,8 +187,8 @@ class Stem(nn.Module):
   padding: int
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'n h w 3']) -> Float[Array, 'n i j c']:
-    shape = (self.size, self.size, 3, self.features)
+  def __call__(self, x: Float[Array, 'n h w d']) -> Float[Array, 'n i j c']:
+    shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param('kernel', nn.initializers.he_normal(), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     return strided(x, kernel, self.stride, self.padding) + bias
@@ -213,6 +213,20 @@ def conv(
   """
   sides = tuple((size, size) for size in padding)
   return nn.Conv(width, kernel, stride, sides, use_bias=False, name=name)
+
+
+def average_pool_2x2(x: Float[Array, 'n h w c']) -> Float[Array, 'n i j c']:
+  """The means of squares side by side; an odd last row or column is left out.
+
+  Sums of slices: on a CPU the gradient of XLA's own window takes longer.
+  """
+  count, high, wide, channels = x.shape
+  high, wide = high // 2, wide // 2
+  squares = x[:, : 2 * high, : 2 * wide]
+  squares = squares.reshape(count, high, 2, wide, 2, channels)
+  above, below = squares[:, :, 0], squares[:, :, 1]
+  rows = above + below
+  return (rows[:, :, :, 0] + rows[:, :, :, 1]) / 4
 
 
 def average_pool_3x3(x: Float[Array, 'n h w c']) -> Float[Array, 'n h w c']:
