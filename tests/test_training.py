@@ -148,7 +148,25 @@ def test_small_steps_are_made_in_one_call():
   """Embeddings by the epoch, pictures step by step."""
   embeddings = np.zeros((1000, 128), np.float32)
   assert batches.num_calls(embeddings, 32, 32) == 1
-  assert batches.num_calls(np.zeros((2, 150, 150, 3), np.uint8), 32, 32) == 32
+  assert batches.num_calls(np.zeros((2, 8, 8, 3), np.uint8), 32, 32) == 32
+
+
+def test_one_step_is_no_loop():
+  """A CPU takes minutes for convolutions in a loop, even of one step."""
+  network, tx = linear_network(), optimizer.make_optimizer('sgd', 0.1, 4, 1)
+  update, key = train.make_update(network, tx), jax.random.key(0)
+  inputs, labels = separable(16)
+
+  def program(steps):
+    batch = (inputs, labels, np.ones(16, np.float32))
+    many = jax.tree.map(lambda x: np.stack([x] * steps), batch)
+    state = train.initial_state(network, tx)
+    made = jax.make_jaxpr(update)(
+      state, network.frozen, key, parallel.shard(many, axis=1)
+    )
+    return str(made)
+
+  assert 'scan' in program(2) and 'scan' not in program(1)
 
 
 def test_units_stay_together():
