@@ -306,6 +306,7 @@ def test_a_cluster_shares_a_folder(slurm, untrusted, alone, tmp_path):
   assert_same(root, alone)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_refuses(slurm, untrusted, tmp_path):
   root = tmp_path / 'out'
   line = command(untrusted, root, '--executor=slurm')
