@@ -132,7 +132,7 @@ class Head:
     tx = optimizer.make_optimizer('adam', 1e-2, _ENROLLED // _LEARNED, 1)
     self._update = train.make_update(network, tx)
     self._state = parallel.replicate(train.initial_state(network, tx))
-    self._rest = parallel.replicate(
+    self._shared = parallel.replicate(
       (network.frozen, seeds.jax_key(0, 'benchmark'))
     )
 
@@ -142,13 +142,11 @@ class Head:
     calls = batches.num_calls(self._inputs, steps, _LEARNED)
     metrics = None
     for epoch in range(count):
-      for rows, real in batches.epoch_batches(
-        units, _LEARNED, _LEARNED, 0, epoch, calls
-      ):
-        batch = (self._inputs[rows], self._labels[rows], real)
-        self._state, metrics = self._update(
-          self._state, *self._rest, parallel.shard(batch, axis=1)
-        )
+      order = batches.epoch_batches(units, _LEARNED, _LEARNED, 0, epoch, calls)
+      examples = (self._inputs, self._labels)
+      self._state, metrics = train.run_epoch(
+        self._update, self._state, self._shared, examples, order
+      )
     return metrics
 
 

@@ -187,12 +187,8 @@ def killed_at(method, before):
 @pytest.mark.parametrize(
   'action,owner,name,before',
   [
-    (
-      'perturb',
-      output_files.OutputFiles,
-      'write_png',
-      2,
-    ),  # two are flagged at once
+    # Two are flagged at once.
+    ('perturb', output_files.OutputFiles, 'write_png', 2),
     ('perturb', output_files.OutputFiles, 'write_png', 6),
     ('perturb', one_class.OneClass, 'remove_kept', 0),
     ('drop', output_files.OutputFiles, 'remove', 0),

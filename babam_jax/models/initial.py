@@ -156,7 +156,8 @@ def _shapes(random: Callable[[Array], PyTree]) -> dict[str, tuple[int, ...]]:
 def _only(
   random: Callable[[Array], PyTree], names: tuple[str, ...]
 ) -> Callable[[Array], dict[str, Array]]:
-  """Draws some of the random variables: the compiler leaves out all others.
+  """The function that draws some of the random variables from a key: the
+  compiler leaves out all others.
 
   To draw the dense layers of VGG16 takes seconds.
   """

@@ -3,7 +3,7 @@ and config node only."""
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -175,6 +175,34 @@ def _epoch_record(metrics: list[dict[str, Any]], step: int) -> EpochRecord:
   return record
 
 
+def run_epoch(
+  update: Callable,
+  state: PyTree,
+  shared: tuple[PyTree, PyTree],
+  examples: tuple[np.ndarray, np.ndarray],
+  order: Iterable[batches.Batches],
+  on_steps: Callable[[int], object] = lambda count: None,
+) -> tuple[PyTree, list[dict[str, Any]]]:
+  """Trains on batches; returns the state, and the metrics of each call.
+
+  Args:
+    update: as `make_update` made it; it reuses the memory of the state.
+    state: the state before.
+    shared: what does not train, and the key, on all devices.
+    examples: inputs and labels.
+    order: the rows of the steps of each call.
+    on_steps: called with how many steps were begun.
+  """
+  inputs, labels = examples
+  metrics = []
+  for rows, weights in order:
+    batch = (inputs[rows], labels[rows], weights)
+    state, found = update(state, *shared, parallel.shard(batch, axis=1))
+    metrics.append(found)
+    on_steps(len(rows))
+  return state, metrics
+
+
 def fit(
   network: Network,
   inputs: Shaped[np.ndarray, ' n *d'],
@@ -216,7 +244,7 @@ def fit(
   update = make_update(network, tx, units.shape[1])
   state = initial_state(network, tx)
   key = seeds.jax_key(seed, 'train')
-  frozen, key = parallel.replicate((network.frozen, key))
+  shared = parallel.replicate((network.frozen, key))
 
   with (
     Checkpoints(folder) as checkpoints,
@@ -229,16 +257,12 @@ def fit(
     bar.update(done.epoch * steps)
 
     for epoch in range(done.epoch, spec.epochs):
-      metrics = []
-      for rows, weights in batches.epoch_batches(
+      order = batches.epoch_batches(
         units, spec.batch_size, padded_size, seed, epoch, calls
-      ):
-        batch = (inputs[rows], labels[rows], weights)
-        state, step_metrics = update(
-          state, frozen, key, parallel.shard(batch, axis=1)
-        )
-        metrics.append(step_metrics)
-        bar.update(len(rows))
+      )
+      state, metrics = run_epoch(
+        update, state, shared, (inputs, labels), order, bar.update
+      )
       history.append(_epoch_record(metrics, (epoch + 1) * steps))
       on_epoch(history[-1])
       if (epoch + 1) % spec.checkpoint_every == 0 and epoch + 1 < spec.epochs:
