@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import optimize
 
 Distances = Float[np.ndarray, 'n n']
 Pairs = Int[np.ndarray, ' n']
@@ -16,6 +15,8 @@ Pairs = Int[np.ndarray, ' n']
 
 def hungarian(distances: Distances) -> Pairs:
   """One to one, with the least total distance."""
+  from scipy import optimize  # a fifth of a second, for those that pair
+
   return optimize.linear_sum_assignment(distances)[1]
 
 

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int32
-from sklearn import cluster, decomposition, exceptions
 
 from babam_jax import seeds
 from babam_jax.data.examples import Examples
@@ -44,6 +43,8 @@ def detect(
     Scores from -1 to 1: how much nearer a picture is to the center of the
     smaller cluster than to that of the larger one.
   """
+  from sklearn import cluster  # loaded where it is needed: it takes long
+
   scores = np.zeros(len(labels))
   flags = np.zeros(len(labels), bool)
   state = seeds.child_seed(seed, 'activation clustering') % 2**32
@@ -71,6 +72,8 @@ def _components(
   """Independent components; None where all activations are the same."""
   if not np.ptp(activations, axis=0).any():
     return None
+  from sklearn import decomposition, exceptions
+
   largest = min(dimensions, len(activations) - 1, activations.shape[1])
   principal = decomposition.PCA(largest, svd_solver='full')
   reduced = principal.fit_transform(activations.astype(np.float64))

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
-from sklearn import linear_model
 
 from babam_jax import errors, invocation
 from babam_jax.defenses import grain
@@ -57,6 +56,9 @@ def fit(
     evidence: that of pictures that did not train the PIRM.
     poisoned: the ground truth, with both values in it.
   """
+  # Only what trains a PIRM loads it, which takes most of a second.
+  from sklearn import linear_model
+
   # Standardized, so that the search begins near its end.
   center, spread = float(np.mean(evidence)), float(np.std(evidence)) or 1.0
   scaled = (np.asarray(evidence, np.float64) - center) / spread

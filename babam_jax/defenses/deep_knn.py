@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int32
-from sklearn.neighbors import NearestNeighbors
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Detector, Need, Verdict
@@ -34,8 +33,10 @@ def detect(
     Scores from -1 to 1: the share of votes for the strongest other label less
     that for the picture's own. Pictures whose own label loses are flagged.
   """
+  from sklearn import neighbors as nearby  # here, as it takes long to load
+
   count = min(neighbors, len(labels) - 1)
-  tree = NearestNeighbors(n_neighbors=count).fit(activations)
+  tree = nearby.NearestNeighbors(n_neighbors=count).fit(activations)
   nearest = tree.kneighbors(return_distance=False)  # none is its own
   classes = labels.max() + 1
   sizes = np.maximum(np.bincount(labels, minlength=classes), 1)

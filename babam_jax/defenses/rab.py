@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped, UInt8
-from scipy import stats
+from scipy import special
 
 from babam_jax import files, seeds
 from babam_jax.data.examples import Examples
@@ -89,7 +89,7 @@ def certify(
   upper = np.clip(ranked[:, -2] + slack, 0, 1)
   sure = lower > upper
   radius = np.zeros(len(probabilities))
-  difference = stats.norm.ppf(lower[sure]) - stats.norm.ppf(upper[sure])
+  difference = special.ndtri(lower[sure]) - special.ndtri(upper[sure])
   radius[sure] = sigma / 2 * difference
   return probabilities.argmax(1), radius
 

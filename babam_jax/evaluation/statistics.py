@@ -1,13 +1,15 @@
-"""Intervals and curves."""
+"""Intervals and curves.
+
+scikit-learn takes most of a second to load, so what needs it loads it.
+"""
 
 import warnings
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
-from sklearn import exceptions, metrics
+from scipy import special
 
-_Z95 = stats.norm.ppf(0.975)
+_Z95 = special.ndtri(0.975)
 
 
 def wilson_interval(rate: float, count: int) -> tuple[float, float]:
@@ -31,6 +33,8 @@ def auroc(
   """Area under the ROC curve; ties count half. NaN if a class is empty."""
   if positive.all() or not positive.any():
     return float('nan')
+  from sklearn import metrics
+
   return float(metrics.roc_auc_score(positive, scores))
 
 
@@ -41,6 +45,8 @@ def roc_curve(
 
   The rate of an empty class is 0 everywhere.
   """
+  from sklearn import exceptions, metrics
+
   with warnings.catch_warnings():
     warnings.simplefilter('ignore', exceptions.UndefinedMetricWarning)
     fpr, tpr, _ = metrics.roc_curve(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 
 from babam_jax.sanitizer.folder_scores import FolderScores, log_odds
 
@@ -38,7 +38,7 @@ def highest_rate(threshold: float, clean: Float[np.ndarray, ' n']) -> float:
   above = int((clean > threshold).sum())
   if above == len(clean):
     return 1.0
-  return float(stats.beta.ppf(_CONFIDENCE, above + 1, len(clean) - above))
+  return float(special.betaincinv(above + 1, len(clean) - above, _CONFIDENCE))
 
 
 class Verdicts(NamedTuple):
@@ -96,7 +96,7 @@ def p_values(
     judged: how many have a score.
     rate: the share of clean pictures that are.
   """
-  return stats.binom.sf(above - 1, judged, rate)
+  return special.bdtrc(above - 1, judged, rate)
 
 
 def beside_the_others(
@@ -119,6 +119,8 @@ def beside_the_others(
   spread = (excess.sum() - excess) / max(1, len(judged) - 2)
   alike = np.clip((spread - 1) / max(1.0, judged.mean() - 1), 1e-6, 0.95)
   parts = share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike
+  from scipy import stats  # half a second, for folders that are unlike ours
+
   return stats.betabinom.sf(above - 1, judged, *parts)
 
 
@@ -152,7 +154,7 @@ def higher_than_the_others(
   told, quantiles = told[order], quantiles[order]
   # What chance does to the quantile of so few scores (normal within a class).
   within = np.median(high - low) / _QUARTILES
-  density = stats.norm.pdf(stats.norm.ppf(share))
+  density = np.exp(-(special.ndtri(share) ** 2) / 2) / np.sqrt(2 * np.pi)
   chance = share * (1 - share) * (within / density) ** 2 / scores.sizes[told]
   # Each of the highest beside all that are lower.
   aside = np.arange(len(told) - int(_MOST * len(told)), len(told))
@@ -162,7 +164,7 @@ def higher_than_the_others(
   spread = np.sqrt(np.maximum(squares, 0) / (aside - 1))
   spread = np.maximum(spread, _LEAST_SPREAD)
   deviation = np.sqrt(spread**2 * (1 + 1 / aside) + chance[aside])
-  p_value = stats.t.sf((around[aside] - mean) / deviation, aside - 1)
+  p_value = special.stdtr(aside - 1, (mean - around[aside]) / deviation)
   # A class that is higher than one that stands out does so, too.
   p_value = np.minimum.accumulate(p_value)
   limit = log_odds(np.array([ordinary]))[0]
