@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from babam_jax import cpu
 from babam_jax.data.examples import Examples
+from babam_jax.evaluation import report
 
 cpu.configure()  # as the commands do, so that tests compute as they do
 
@@ -51,6 +52,12 @@ SMALL_RUN = {
   # Four steps make no poison that the PIRM would know.
   'defense.detector': 'oracle',
 }
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+  """Reports have empty pictures: to draw them takes longer than many a run."""
+  monkeypatch.setattr(report, '_as_png', lambda figure: b'')
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

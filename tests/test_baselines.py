@@ -342,6 +342,7 @@ def test_rap_refuses_patched_inputs(backdoored):
 # --- Repairs ---
 
 
+@pytest.mark.slow
 def test_neural_cleanse_names_the_target(backdoored):
   """Its patch is less than half as large as those of others. The index is not
   asked for: a median of so few sizes is no firm ground."""
@@ -566,6 +567,7 @@ def test_flare_is_the_least_likely_activation(rng):
   assert found.shape == (150, 2)
 
 
+@pytest.mark.slow
 def test_flare_parts_a_dense_minority():
   pytest.importorskip('hdbscan')
   pytest.importorskip('umap')

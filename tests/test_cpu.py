@@ -100,6 +100,7 @@ np.savez(sys.argv[1], logits=found, gradient=gradient)
 """
 
 
+@pytest.mark.slow
 def test_neither_setting_changes_results(tmp_path):
   found = []
   for number, environment in enumerate(

@@ -21,6 +21,7 @@ from babam_jax.experiment import pipeline
 from babam_jax.runs import plan
 from configs import adaptive_lfw, bench_lfw, common
 
+pytestmark = pytest.mark.usefixtures('undrawn')
 DEFENSES = sorted(
   path.stem for path in (REPOSITORY / 'configs' / 'defenses').glob('[a-z]*.py')
 )
@@ -54,7 +55,14 @@ def run(faces, tmp_path_factory):
   return run_with
 
 
-@pytest.mark.parametrize('name', DEFENSES)
+@pytest.mark.parametrize(
+  'name',
+  # What FLARE divides with takes twenty seconds to compile.
+  [
+    pytest.param(x, marks=[pytest.mark.slow] if x == 'flare' else [])
+    for x in DEFENSES
+  ],
+)
 def test_every_defense_runs(run, name):
   fields = importlib.import_module(f'configs.defenses.{name}').FIELDS
   small = {field: x for field, x in SMALL.items() if field in fields}
@@ -167,6 +175,7 @@ def test_every_attack_runs(run, kind):
     assert found['poison']['linf'] > 0
 
 
+@pytest.mark.slow
 def test_a_killed_sleeper_agent_ends_with_the_same_poison(
   run, tmp_path, monkeypatch
 ):
@@ -195,6 +204,7 @@ def test_a_killed_sleeper_agent_ends_with_the_same_poison(
   )
 
 
+@pytest.mark.slow
 def test_a_killed_neural_cleanse_keeps_its_patches(run, tmp_path, monkeypatch):
   fields = importlib.import_module('configs.defenses.neural_cleanse').FIELDS
   changes = {**fields, 'models': ('malicious', 'protected')}

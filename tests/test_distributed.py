@@ -88,6 +88,7 @@ def check_same(folder, alone):
   assert not [name for name in left if name.endswith(('.scratch', '.output'))]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(faces, alone, tmp_path):
   finish(start(faces, tmp_path))
   check_same(tmp_path, alone)

@@ -69,7 +69,9 @@ def test_weights_are_found_where_the_package_has_them():
   assert len(origin.pretrained) == 30
 
 
-@pytest.mark.parametrize('size', [150, 112, 224])
+@pytest.mark.parametrize(
+  'size', [150, *(pytest.param(x, marks=pytest.mark.slow) for x in (112, 224))]
+)
 def test_random_taps_keep_their_size_and_gradients_reach(rng, size):
   params = networks.random_trunk(MODEL, jax.random.key(0))['params']['trunk']
   images = rng.random((2, size, size, 3)).astype(np.float32)

@@ -254,6 +254,7 @@ def test_few_clean_pictures_of_the_target_are_left():
   assert len(few['train']) == len(every['train']) - 4
 
 
+@pytest.mark.usefixtures('undrawn')
 @pytest.mark.parametrize('head', ['cosine', 'nearest_mean'])
 def test_a_stranger_counts_in_the_attack_alone(faces, tmp_path, head):
   config = common.get_config()

@@ -74,7 +74,9 @@ def test_depthwise_convolution_and_its_gradients(rng, height, width, stride):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize('size', [112, 64, 150])
+@pytest.mark.parametrize(
+  'size', [112, 64, pytest.param(150, marks=pytest.mark.slow)]
+)
 def test_the_gradient_reaches_the_whole_picture(variables, rng, size):
   """At all sizes: pictures are resized in the trunk."""
   images = rng.random((1, size, size, 3)).astype(np.float32)

@@ -167,6 +167,7 @@ def test_noise_on_the_whole_class_of_the_victim(undisturbed, faces, tmp_path):
   assert extreme.min() > 0.3 and np.ptp(extreme) < 0.25
 
 
+@pytest.mark.slow
 def test_binary_task_shares_the_poison(undisturbed, faces, tmp_path):
   folder, metrics = undisturbed
   found = run(
@@ -205,6 +206,7 @@ def test_the_pirm_flags_by_itself(undisturbed, faces, tmp_path):
   assert len(noised['ids']) == np.sum(scores > threshold)
 
 
+@pytest.mark.slow
 def test_an_unfrozen_model_trains_on_pictures(undisturbed, faces, tmp_path):
   folder, _ = undisturbed
   changes = {'recognizer.frozen': 'none', 'recognizer.epochs': 1}
@@ -283,7 +285,7 @@ def slow(*values):
     slow('resnet18', {'recognizer.frozen': 'none', 'recognizer.epochs': 1}),
     slow('vgg11_bn', {'recognizer.frozen': 'all_but_last'}),
     slow('inception_v3', {'recognizer.epochs': 2, 'evaluation.positions': 1}),
-    ('vgg16', {'attack.model': 'resnet18', 'attack.tap': 'layer3'}),
+    slow('vgg16', {'attack.model': 'resnet18', 'attack.tap': 'layer3'}),
   ],
 )
 def test_other_networks(faces, tmp_path, model, changes):

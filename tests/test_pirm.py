@@ -183,6 +183,7 @@ np.savez(folder / 'trained.npz', **arrays)
 """
 
 
+@pytest.mark.slow
 def test_training_on_eight_devices_is_training_on_one(tmp_path):
   found = []
   for devices in (1, 8):

@@ -90,6 +90,7 @@ def test_parts_are_dealt_by_bytes(sizes, count):
     assert one.groups == [group for group in groups if group in one.groups]
 
 
+@pytest.mark.slow
 def test_parts_started_by_another_scheduler(untrusted, alone, tmp_path):
   """In any order, side by side, one of them twice."""
   root = tmp_path / 'out'
@@ -186,6 +187,7 @@ def test_processes_share_a_folder(untrusted, alone, tmp_path):
   assert 'is finished' in tell(line, status=3)
 
 
+@pytest.mark.slow
 def test_a_part_waits_for_who_has_the_folder(untrusted, alone, tmp_path):
   """And finds that all is done."""
   root = tmp_path / 'out'
@@ -201,6 +203,7 @@ def test_a_part_waits_for_who_has_the_folder(untrusted, alone, tmp_path):
   assert not state.exists()
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_told(untrusted, alone, tmp_path):
   """What it leaves is done all the same."""
   root = tmp_path / 'out'
@@ -214,7 +217,10 @@ def test_a_part_that_fails_is_told(untrusted, alone, tmp_path):
   assert_same(root, alone)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number',
+  [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT],
+)
 def test_who_ends_the_command_ends_its_parts(
   number, untrusted, alone, tmp_path
 ):

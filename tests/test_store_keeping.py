@@ -213,6 +213,7 @@ def work(root, number, log):
     assert (artifact.arrays('value')['value'] == value).all()
 
 
+@pytest.mark.slow
 def test_many_writers_and_readers_under_kills(tmp_path):
   """Sixteen processes, killed at random: nothing torn, nothing twice."""
   hammer(tmp_path, processes=16, kills=60)

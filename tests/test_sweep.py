@@ -232,8 +232,8 @@ def sweep_command(workdir, store, natural, *arguments, config=None):
     'attack.passes': 3,
     'attack.trigger_size': 16,
     'recognizer.width': 64,
-    'recognizer.epochs': 100,
-    'recognizer.checkpoint_every': 5,
+    'recognizer.epochs': 40,
+    'recognizer.checkpoint_every': 2,
     'evaluation.positions': 3,
     'defense.pirm.checkpoint': 'train',
     'defense.pirm.threshold': 0.0,  # all are flagged
@@ -532,6 +532,7 @@ def test_refused_options_are_told(slurm, natural, tmp_path):
   assert '--slurm: sbatch refused' in tell(command, env=slurm, status=2)
 
 
+@pytest.mark.slow
 def test_canceling_a_sweep_on_this_machine(undisturbed, natural, tmp_path):
   workdir = tmp_path / 'sweep'
   command = sweep_command(workdir, undisturbed / 'store', natural)

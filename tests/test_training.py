@@ -400,6 +400,7 @@ def test_inception_resizes_pictures_to_299():
   assert recognizer.as_input('resnet18', images).shape == (1, 80, 90, 3)
 
 
+@pytest.mark.slow
 def test_random_trunk_is_the_same_alone_and_in_the_model():
   for model in ('alexnet', 'resnet18'):
     alone, _ = initial.trunk(model, 'none', 3)

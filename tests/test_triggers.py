@@ -241,6 +241,7 @@ def test_narcissus_finds_the_pattern_of_its_model(rng, monkeypatch):
   np.testing.assert_array_equal(crafted.shown, shown)
 
 
+@pytest.mark.slow
 def test_issba_hides_what_can_be_read(rng):
   known = tiny_knowledge(rng, size=72)
   pictures = known.training_set.images

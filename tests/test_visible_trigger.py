@@ -120,6 +120,7 @@ def test_the_place_of_a_pattern_is_told(clean):
     assert abs((left + right) / 2 - column - 12) <= 6
 
 
+@pytest.mark.slow
 def test_pictures_that_came_later_are_judged_by_what_recurred(clean):
   """Of a large class some are looked at first; what is found in these is then
   looked for in all others."""

@@ -124,5 +124,12 @@ def _template(name: str) -> jinja2.Template:
 
 def _as_png(figure: Figure) -> bytes:
   buffer = io.BytesIO()
-  figure.savefig(buffer, format='png', dpi=110, metadata={'Software': None})
+  figure.savefig(
+    buffer,
+    format='png',
+    dpi=110,
+    metadata={'Software': None},
+    # A tenth more bytes than by default, in half the time.
+    pil_kwargs={'compress_level': 3},
+  )
   return buffer.getvalue()

@@ -158,6 +158,7 @@ DISTURBANCES = {
 MANY = {'sanitize': 8, 'artifacts gc': 4, 'run': 4, 'pirm': 3, 'sweep': 2}
 
 
+@pytest.mark.slow
 def test_the_sanitizer_is_disturbed(tmp_path, record_property):
   record_property('disturbances', _campaign(tmp_path, 'sanitize', 1))
 

@@ -29,6 +29,7 @@ def _each(place):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name,kills', _each(0))
 def test_kills(tmp_path, name, kills, record_property):
   record_property('kills', _campaign(tmp_path, CASES[name], kills))
