@@ -58,7 +58,13 @@ class Peer(NamedTuple):
 
 
 # A module's tests run network by network: each is set up once.
-@pytest.fixture(scope='module', params=synthetic.SIZES)
+@pytest.fixture(
+  scope='module',
+  params=[
+    pytest.param(x, marks=[pytest.mark.slow] if x == 'inception_v3' else [])
+    for x in synthetic.SIZES
+  ],
+)
 def peer(request):
   model = request.param
   leaves = conversion._leaves(model, 5, 'full').values()

@@ -171,7 +171,8 @@ def test_a_job_is_tried_twice(
   assert len(events(folder)) == 2 * starts * (1 if done else 2)
 
 
-def test_running_waiting_and_stopped_jobs(tmp_path):
+def test_running_waiting_and_stopped_jobs(tmp_path, monkeypatch):
+  monkeypatch.setattr(job, '_LOCK_SECONDS', 0.1)
   one = plan.Run('one', tmp_path / 'one', ConfigDict(), {}, Row('one'))
 
   def found():
