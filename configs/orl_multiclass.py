@@ -15,6 +15,7 @@ def get_config():
   config.scenario.test_images = 3
   config.scenario.test_fraction = 0.3
   config.attack.passes = 15
+  config.attack.iterations = 40  # a hundred make no stronger attack here
   config.attack.batch_size = 60
   config.recognizer.width = 1024
   # With the poison, the target's class is ten times as large as others.
