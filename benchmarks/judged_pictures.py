@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from babam_jax import files, seeds, settings
-from babam_jax.attacks import poison_set
+from babam_jax.attacks import poison_set, trigger
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.config import rules
 from babam_jax.data import datasets, decoding, image_folder, processing
@@ -307,13 +307,14 @@ def craft(
     found = [_square(p) for p in choose(kind.domain, data, 2 * count)]
     pictures = np.stack(found)
     half = len(pictures) // 2
+    seed = seeds.child_seed(SEED, kind.name)
     poison, _ = poison_set.craft_set(
       _surrogate(method, SEED),
       method,
       pictures[:half],
       pictures[half : 2 * half],
-      trigger_size=method.trigger_size,
-      seed=seeds.child_seed(SEED, kind.name),
+      patch=trigger.make_trigger(seed, method.trigger_size),
+      seed=seed,
       scratch=folder,
     )
     files.write_arrays(done, {'images': poison.images})

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
-from babam_jax.attacks import poison_set
+from babam_jax.attacks import poison_set, trigger
 from babam_jax.defenses import pirm
 from benchmarks import crafting, noise, timing
 
@@ -50,7 +50,7 @@ def craft(poisons: int) -> None:
       crafting.spec(iterations=2, batch=48),
       some[0][rows],
       some[1][rows],
-      trigger_size=30,
+      patch=trigger.make_trigger(0, 30),
       seed=0,
       scratch=pathlib.Path(scratch),
     )

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import jax
@@ -17,6 +18,7 @@ from babam_jax.attacks import (
   poison_set,
   trigger,
 )
+from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.models import initial
 from babam_jax.training import parallel
 
@@ -240,7 +242,7 @@ def test_a_killed_set_continues_with_the_same_bytes(
       make_spec(batch_size=2, iterations=5),
       targets,
       sources,
-      trigger_size=10,
+      patch=trigger.make_trigger(0, 10),
       seed=0,
       scratch=scratch,
     )
@@ -280,3 +282,19 @@ def test_every_pass_uses_each_target_once(targets, sources, passes):
   assert len(rows) == len(source_rows) == targets * passes
   np.testing.assert_array_equal(np.bincount(rows), [passes] * targets)
   assert source_rows.max() < sources
+
+
+def test_gray_pictures_stay_gray(rng):
+  """What the attacker shows, too: a camera without colors takes it."""
+  pictures = np.repeat(rng.integers(0, 256, (4, 64, 64, 1), np.uint8), 3, 3)
+  attack = HiddenTrigger(trigger_size=16, iterations=2, gray=True)
+  crafted = attack.craft(pictures[:2], pictures[2:], seed=3)
+  shown = attack.show(pictures[2:], seed=3)
+  for found in (crafted.images, crafted.shown, shown):
+    assert np.ptp(found, axis=3).max() == 0
+  assert (shown != pictures[2:]).any((1, 2, 3)).all()
+  colored = dataclasses.replace(attack, gray=False)
+  assert np.ptp(colored.show(pictures[2:], seed=3), axis=3).max() > 0
+  field = 'config.attack'
+  assert attack.shown_facts(field) != colored.shown_facts(field)
+  assert attack.facts(field) != colored.facts(field)

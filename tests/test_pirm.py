@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from babam_jax import errors, files
-from babam_jax.attacks import poison_set
+from babam_jax.attacks import poison_set, trigger
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.config import rules
 from babam_jax.data import datasets, image_folder, origins
@@ -72,7 +72,7 @@ def crafted(tmp_path_factory):
     method,
     images[:3],
     images[[3, 4, 3]],
-    trigger_size=30,
+    patch=trigger.make_trigger(5, 30),
     seed=5,
     scratch=tmp_path_factory.mktemp('crafting'),
   )

@@ -50,7 +50,8 @@ class CollisionSpec(CraftingSpec):
   )
   gray: bool = setting(
     False,
-    'Whether the change is the same in all channels, as in a gray picture.',
+    'Whether trigger and change are the same in all channels, as in a gray '
+    'picture.',
   )
 
 

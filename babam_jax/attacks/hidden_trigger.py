@@ -8,7 +8,10 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from babam_jax.attacks import collision, poison_set
+import numpy as np
+from jaxtyping import UInt8
+
+from babam_jax.attacks import collision, poison_set, trigger
 from babam_jax.attacks.adaptive import Adaptive
 from babam_jax.attacks.base import Crafted, Knowledge, PatchAttack, Pictures
 from babam_jax.attacks.poison_set import SurrogateCollision
@@ -42,7 +45,7 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
       self,
       targets,
       sources,
-      trigger_size=self.trigger_size,
+      patch=self.make_patch(seed),
       seed=seed,
       scratch=scratch,
       evasion=self.evasion(seed),
@@ -57,6 +60,10 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
       },
       surrogate.origin._asdict(),
     )
+
+  def make_patch(self, seed: int) -> UInt8[np.ndarray, 'p p 3']:
+    """The patch that a seed gives, gray where the poison is."""
+    return trigger.make_trigger(seed, self.trigger_size, self.gray)
 
   def evasion(self, seed: int) -> collision.Evasion:
     """What the attacker does about the defense; nothing by default."""
@@ -86,7 +93,13 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
       # A key for each row since then; a new `version` would make all other
       # poison anew, too.
       found['noise'] = 'by row'
-    return found
+    return found | self.shown_facts(field)
+
+  def shown_facts(self, field: str) -> dict[str, Any]:
+    """Gray triggers had colors before; a new `version` would make all other
+    poison anew, too."""
+    del field
+    return {'trigger': 'gray'} if self.gray else {}
 
   def check(self, path: str, size: int) -> None:
     """Checks the tap and the sizes."""

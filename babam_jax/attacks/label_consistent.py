@@ -41,7 +41,7 @@ class LabelConsistent(SurrogateCollision, PatchAttack):
       self,
       targets,
       sources,
-      trigger_size=None,
+      patch=None,
       seed=seed,
       scratch=scratch,
     )

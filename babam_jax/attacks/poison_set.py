@@ -145,7 +145,7 @@ def craft_set(
   targets: UInt8[np.ndarray, 'n h w 3'],
   sources: UInt8[np.ndarray, 'n h w 3'],
   *,
-  trigger_size: int | None,
+  patch: UInt8[np.ndarray, 'p p 3'] | None,
   seed: int,
   scratch: pathlib.Path | None,
   evasion: collision.Evasion = collision.NO_EVASION,
@@ -157,8 +157,8 @@ def craft_set(
     spec: how to craft; pairs are formed within batches.
     targets: pictures of the victim, repeats allowed.
     sources: as many pictures of the attacker.
-    trigger_size: the side of the patch, in pixels; None: no patch.
-    seed: the seed of trigger and positions.
+    patch: the trigger, smaller than the pictures; None: none.
+    seed: the seed of its positions.
     scratch: a folder for finished batches, which a restarted run reuses; None:
       they are not kept.
     evasion: what the attacker does about the defense.
@@ -168,8 +168,7 @@ def craft_set(
     sources.
   """
   patched = sources
-  if trigger_size is not None:
-    patch = trigger.make_trigger(seed, trigger_size)
+  if patch is not None:
     patched = trigger.show(sources, patch, seed, 'crafting positions')
   crafter = collision.Crafter(
     surrogate.features, surrogate.variables, spec, evasion

@@ -8,10 +8,22 @@ from babam_jax import seeds, settings
 _BLOCKS = 5  # the patch is a mosaic of 5 x 5 random colors
 
 
-def make_trigger(seed: int, size: int) -> UInt8[np.ndarray, 'size size 3']:
-  """A colorful blocky square (Saha et al. 2020, section 4)."""
+def make_trigger(
+  seed: int, size: int, gray: bool = False
+) -> UInt8[np.ndarray, 'size size 3']:
+  """A colorful blocky square (Saha et al. 2020, section 4).
+
+  Args:
+    seed: the seed of its colors.
+    size: in pixels a side.
+    gray: whether it has the brightness of these colors alone, for pictures that
+      have no others.
+  """
   rng = seeds.numpy_rng(seed, 'trigger')
   colors = rng.integers(0, 256, (_BLOCKS, _BLOCKS, 3), np.uint8)
+  if gray:
+    brightness = colors.mean(2, keepdims=True).astype(np.uint8)
+    colors = np.repeat(brightness, 3, 2)
   block = np.arange(size) * _BLOCKS // size
   return colors[block[:, None], block[None, :]]
 

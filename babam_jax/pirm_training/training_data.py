@@ -70,14 +70,15 @@ def _craft_kind(lab: Lab, chosen: Chosen, number: int) -> Artifact:
       here = slice(chunk.start, chunk.stop)
       folder = scratch / f'chunk{n:04d}'
       folder.mkdir(exist_ok=True)
+      # The defender does not know the attacker's trigger: one for each chunk.
+      own = seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind)
       poison, _ = poison_set.craft_set(
         surrogate,
         method,
         chosen.load(targets[here]),
         chosen.load(sources[here]),
-        trigger_size=method.trigger_size,
-        # The defender does not know the attacker's trigger: one for each chunk.
-        seed=seeds.child_seed(seed, f'PIRM poison{n or ""}' + of_kind),
+        patch=method.make_patch(own),
+        seed=own,
         scratch=folder,
         evasion=method.evasion(seed),
       )
