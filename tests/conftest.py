@@ -13,6 +13,7 @@ import http.server
 import pathlib
 import threading
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ from babam_jax import cpu
 from babam_jax.data.examples import Examples
 from babam_jax.evaluation import report
 
+# A first example may wait for a library to load, or for another's work.
+hypothesis.settings.register_profile('patient', deadline=None)
+hypothesis.settings.load_profile('patient')
 cpu.configure()  # as the commands do, so that tests compute as they do
 
 REPOSITORY = pathlib.Path(__file__).parents[1]

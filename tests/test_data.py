@@ -387,6 +387,17 @@ def test_split_follows_the_seed():
   assert ids(split().parts['test']) != ids(split(seed=1).parts['test'])
 
 
+@pytest.mark.parametrize('fraction', [0.1, 0.9])
+def test_who_has_a_single_picture_is_known_by_it(fraction):
+  few = [
+    Picture('', f'{n}/{i}.jpg', str(n), bytes) for n in (1, 2) for i in range(n)
+  ]
+  found = split(lfw_pictures() + few, min_images=1, test_fraction=fraction)
+  for part, people in (('train', ['1', '2']), ('test', ['2'])):
+    here = sorted(p.class_name for p in found.parts[part] if p in few)
+    assert here == people
+
+
 def test_trusted_pictures_come_from_training_alone():
   whole, found = split(), split(trusted_fraction=0.1)
   for part in ('test', 'poison_targets', 'poison_sources'):

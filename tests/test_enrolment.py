@@ -17,8 +17,8 @@ from babam_jax import errors
 from babam_jax.config import overrides, rules
 from babam_jax.data import image_folder, scenario
 from babam_jax.defenses import calibration, pirm
-from babam_jax.evaluation import verification
-from babam_jax.experiment import pipeline
+from babam_jax.evaluation import metrics, verification
+from babam_jax.experiment import judging, pipeline
 from babam_jax.models import heads, initial, networks
 from babam_jax.training import recognizer, train
 from configs import bench_faces, common, lfw_faces
@@ -126,20 +126,71 @@ def test_verification_counts_pairs(rng):
   likeness = rng.uniform(0, 0.5, (200, 5))
   likeness[np.arange(200), labels] += 0.4
   patched, unpatched = np.array([0.9, 0.8, 0.1]), np.array([0.1, 0.2])
-  found = verification.judge(likeness, labels, patched, unpatched)
+  nobody = np.zeros(200, bool)
+  found = verification.judge(likeness, labels, nobody, 1, patched, unpatched)
   assert found['pairs'] == {'true': 200, 'false': 800}
   false = likeness[np.arange(5) != labels[:, None]]
   true = likeness[np.arange(200), labels]
   for name, rate in verification.FALSE_ACCEPTS.items():
     at = found[name]
-    assert (false > at['threshold']).mean() == pytest.approx(rate, abs=1 / 800)
+    if rate * 800 < 1:
+      assert at == dict.fromkeys(at)
+      continue
+    assert (false > at['threshold']).sum() == int(rate * 800)
+    assert at['far'] == int(rate * 800) / 800
     assert at['tar'] == (true > at['threshold']).mean()
     assert (
       at['accepted'] == pytest.approx(2 / 3) and at['accepted_unpatched'] == 0
     )
   assert verification.equal_error_rate(true, np.zeros(0)) is None
-  alone = verification.judge(likeness[:, :1], labels * 0, patched, unpatched)
+  alone = verification.judge(
+    likeness[:, :1], labels * 0, nobody, 0, patched, unpatched
+  )
   assert alone['at_far_1e-2']['tar'] is alone['at_far_1e-2']['accepted'] is None
+
+
+def test_the_attacker_does_not_raise_the_threshold(rng):
+  """His pictures with the victim's template are no claims that choose it."""
+  labels = np.repeat(np.arange(12), 35)
+  likeness = rng.uniform(0, 0.5, (420, 12))
+  likeness[np.arange(420), labels] += 0.3
+  attacker = labels == 3
+  before = verification.judge(
+    likeness, labels, attacker, 5, likeness[attacker, 5], likeness[attacker, 5]
+  )
+  likeness[attacker, 5] = 0.9  # the attack works without the trigger, too
+  found = verification.judge(
+    likeness, labels, attacker, 5, likeness[attacker, 5], likeness[attacker, 5]
+  )
+  assert found['pairs']['false'] == 420 * 11 - 35
+  for name in verification.FALSE_ACCEPTS:
+    assert found[name]['threshold'] == before[name]['threshold']
+    assert found[name]['accepted'] == found[name]['accepted_unpatched'] == 1
+    assert before[name]['accepted'] < 0.1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 2500), st.sampled_from([1, 3]))
+def test_no_threshold_lets_more_pass_than_stated(seed, falses, digits):
+  rng = np.random.default_rng(seed)
+  likeness = np.stack([rng.random(falses).round(digits), np.ones(falses)], 1)
+  labels, one = np.ones(falses, int), np.ones(1)
+  nobody = np.zeros(falses, bool)
+  found = verification.judge(likeness, labels, nobody, 0, one, one)
+  for name, rate in verification.FALSE_ACCEPTS.items():
+    far = found[name]['far']
+    assert (far is None) == (falses * rate < 1 - 1e-9)
+    assert far is None or far <= rate
+
+
+def test_nobody_is_taken_for_one_without_training_pictures(rng):
+  logits = rng.normal(size=(50, 4))
+  logits[:, 2] += 100
+  said = metrics.answers_of(logits, np.array([0, 1, 3]))
+  assert set(said) == {0, 1, 3}
+  others = logits.copy()
+  others[:, 2] = -np.inf
+  np.testing.assert_array_equal(said, others.argmax(1))
 
 
 # Boxes.
@@ -316,8 +367,8 @@ def test_refused_inputs_are_accepted_by_nobody(faces, tmp_path):
   found = pipeline.run(config, tmp_path / 'run', tmp_path / 'store', 'test')
   judged = found['models']['protected']
   assert judged['asr'] == 0 and judged['accuracy'] == 0
-  at = judged['verification']['at_far_1e-2']
-  assert at['tar'] == at['accepted'] == 0
+  cosines = judging._unless_refused(np.ones((2, 3)), np.array([True, False]))
+  np.testing.assert_array_equal(cosines, [[-1] * 3, [1] * 3])
 
 
 def test_nothing_trains_with_means():

@@ -52,6 +52,9 @@ def test_auroc_is_the_share_of_ordered_pairs(case):
     assert np.isnan(found)
 
 
+ALL = np.arange(3)
+
+
 def one_hot(labels, classes=3):
   return np.eye(classes)[labels]
 
@@ -59,10 +62,10 @@ def one_hot(labels, classes=3):
 def test_model_metrics_by_hand():
   found = metrics.model_metrics(
     metrics.Answers(
-      test=metrics.answers_of(one_hot([0, 1, 2, 2, 1])),
+      test=metrics.answers_of(one_hot([0, 1, 2, 2, 1]), ALL),
       labels=np.array([0, 1, 2, 0, 2]),
-      patched=metrics.answers_of(one_hot([2, 2, 1, 2, 0, 2])),
-      unpatched=metrics.answers_of(one_hot([1, 2])),
+      patched=metrics.answers_of(one_hot([2, 2, 1, 2, 0, 2]), ALL),
+      unpatched=metrics.answers_of(one_hot([1, 2]), ALL),
       source=1,
       target=2,
     )
@@ -78,7 +81,9 @@ def test_model_metrics_by_hand():
 
 
 def test_what_is_refused_is_taken_for_nobody():
-  said = metrics.answers_of(one_hot([2, 2, 1]), np.array([True, False, False]))
+  said = metrics.answers_of(
+    one_hot([2, 2, 1]), ALL, np.array([True, False, False])
+  )
   assert said.tolist() == [-1, 2, 1]
 
 

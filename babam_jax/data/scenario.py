@@ -205,6 +205,7 @@ def split(
       rest = members[held:]
     else:
       tests = max(1, round(len(members) * chosen.test_fraction))
+      tests = min(tests, max(0, len(members) - 1))  # one to be known by
       parts['test'] += members[:tests]
       rest = members[tests:]
     if name == source and not chosen.enrolled:

@@ -94,15 +94,19 @@ MODEL_METRICS: dict[str, Metric] = {
 
 
 def answers_of(
-  logits: Logits, refused: Bool[np.ndarray, ' n'] | None = None
+  logits: Logits,
+  enrolled: Int[np.ndarray, ' e'],
+  refused: Bool[np.ndarray, ' n'] | None = None,
 ) -> Classes:
   """The class that each picture is taken for; -1 where it is refused.
 
   Args:
     logits: those of the pictures.
+    enrolled: the classes that are answers: nobody is taken for one without
+      training pictures, such as a stranger's.
     refused: which of the pictures an input check refuses; None: none.
   """
-  classes = logits.argmax(1)
+  classes = enrolled[logits[:, enrolled].argmax(1)]
   return classes if refused is None else np.where(refused, _REFUSED, classes)
 
 

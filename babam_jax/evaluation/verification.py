@@ -2,13 +2,15 @@
 
 A picture is compared with the template of the claimed person; it is accepted
 above a threshold, which is chosen by how many false claims may pass. Pairs are
-of all test pictures with all people's templates.
+of all test pictures with all people's templates; those of the attacker with the
+victim's template are judged, and choose no threshold: the attack would hide
+itself.
 """
 
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 # The rates at which thresholds are chosen, by their names in `metrics.json`.
 FALSE_ACCEPTS = {'at_far_1e-2': 0.01, 'at_far_1e-3': 0.001}
@@ -19,6 +21,8 @@ Likeness = Float[np.ndarray, 'n c']
 def judge(
   likeness: Likeness,
   labels: Int[np.ndarray, ' n'],
+  is_attacker: Bool[np.ndarray, ' n'],
+  target: int,
   patched: Float[np.ndarray, ' k'],
   unpatched: Float[np.ndarray, ' m'],
 ) -> dict[str, Any]:
@@ -27,6 +31,8 @@ def judge(
   Args:
     likeness: of the test pictures with the templates of all classes.
     labels: the true classes of the test pictures.
+    is_attacker: which test pictures show the attacker, if he is enrolled.
+    target: the victim's class.
     patched: the likeness of the attacker's pictures with the trigger with the
       victim's template.
     unpatched: that of the same pictures without it. An input that is refused
@@ -34,25 +40,36 @@ def judge(
 
   Returns:
     `pairs`, true and false ones; `eer`; for each of `FALSE_ACCEPTS`:
-    `threshold`, `tar` (true claims that pass), `accepted` (the patched
-    attacker who passes as the victim), `accepted_unpatched`; None where there
-    are no false pairs.
+    `threshold`, `far` (false claims that pass it: the rate or less), `tar`
+    (true claims that pass), `accepted` (the patched attacker who passes as the
+    victim), `accepted_unpatched`; None where there are too few false pairs for
+    one to pass.
   """
   is_true = np.arange(likeness.shape[1]) == labels[:, None]
-  true, false = likeness[is_true], likeness[~is_true]
+  is_false = ~is_true
+  is_false[is_attacker, target] = False
+  true, false = likeness[is_true], likeness[is_false]
   found: dict[str, Any] = {
     'pairs': {'true': len(true), 'false': len(false)},
     'eer': equal_error_rate(true, false),
   }
   for name, rate in FALSE_ACCEPTS.items():
-    threshold = float(np.quantile(false, 1 - rate)) if len(false) else None
+    threshold = _threshold(false, rate)
     found[name] = {
       'threshold': threshold,
+      'far': _accepted(false, threshold),
       'tar': _accepted(true, threshold),
       'accepted': _accepted(patched, threshold),
       'accepted_unpatched': _accepted(unpatched, threshold),
     }
   return found
+
+
+def _threshold(false: Float[np.ndarray, ' n'], rate: float) -> float | None:
+  """The least that no more than a share of false claims lie above; None where
+  that share is less than one claim."""
+  passing = int(rate * len(false) + 1e-9)
+  return float(np.sort(false)[-1 - passing]) if passing else None
 
 
 def _accepted(

@@ -40,13 +40,14 @@ def judge_model(
   if refused is not None:
     flags = refused.verdict.flags
     refused_test, refused_shown = flags[: refused.clean], flags[refused.clean :]
-  said = metrics.answers_of(predicted, refused_test)
+  enrolled = np.union1d(data.train.examples.labels, data.scenario.target_label)
+  said = metrics.answers_of(predicted, enrolled, refused_test)
   is_source = np.isin(test.ids, data.scenario.source_test.ids)
   is_known = ~is_source | data.scenario.enrolled
   answers = metrics.Answers(
     said[is_known],
     test.labels[is_known],
-    metrics.answers_of(patched, refused_shown),
+    metrics.answers_of(patched, enrolled, refused_shown),
     said[is_source],
     data.scenario.source_label,
     data.scenario.target_label,
@@ -69,6 +70,8 @@ def judge_model(
     found['verification'] = verification.judge(
       likeness[np.ix_(is_known, people)],
       np.searchsorted(people, labels),
+      is_source[is_known],
+      int(np.searchsorted(people, target)),
       of_shown[:, target],
       likeness[is_source, target],
     )
