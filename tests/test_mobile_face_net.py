@@ -14,6 +14,7 @@ from PIL import Image
 
 from babam_jax import errors
 from babam_jax.models import initial, layers, mobile_face_net, networks
+from babam_jax.models.architecture import FileLayer
 from babam_jax.models.pretrained import onnx_file
 from babam_jax.models.pretrained import weights as pretrained_weights
 
@@ -21,6 +22,7 @@ onnx = pytest.importorskip('onnx')
 reference = pytest.importorskip('onnx.reference')
 
 MODEL = 'mobile_face_net'
+LAYERS = {x.name: x for x in networks.ARCHITECTURES[MODEL].file_layers}
 SHARED = REPOSITORY.parent / 'shared' / 'data'
 FILE = SHARED / 'models' / 'mobilefacenet.onnx'
 FACES = SHARED / 'faces' / 'aligned112'
@@ -157,7 +159,7 @@ def test_the_command_makes_the_weights_available(cache):
 def nodes_of(variables):
   """The arrays of a trunk as an ONNX file has them, by node."""
   nodes = []
-  for layer in networks.ARCHITECTURES[MODEL].file_layers:
+  for layer in LAYERS:
     arrays = variables['params']['trunk']
     for name in layer.split('/'):
       arrays = arrays[name]
@@ -172,22 +174,45 @@ def nodes_of(variables):
   return nodes
 
 
+def attributes_of(layer):
+  """Those of a convolution."""
+  _, _, stride, padding, groups = layer
+  return {
+    'strides': [stride] * 2, 'pads': [padding] * 4, 'group': groups
+  }  # fmt: skip
+
+
 def graph_of(nodes):
-  """A model with these nodes, which need not fit each other."""
-  graph = onnx.GraphProto()
-  for layer, kind, arrays in nodes:
-    names = [f'{layer} {i}' for i in range(len(arrays))]
-    inputs = ['x', *names]
-    graph.node.append(onnx.helper.make_node(kind, inputs, ['x'], name=layer))
-    for name, array in zip(names, arrays, strict=True):
+  """A model with these nodes, connected as ours are; others follow the last."""
+  graph, make = onnx.GraphProto(), onnx.helper.make_node
+  graph.input.append(onnx.helper.make_empty_tensor_value_info('pictures'))
+  last = 'pictures'
+  for name, kind, arrays in nodes:
+    layer = LAYERS.get(name, FileLayer(name, (last,)))
+    taken, *others = layer.takes or ('pictures',)
+    for other in others:
+      added = f'{taken} + {other}'
+      if added not in {x.output[0] for x in graph.node}:
+        graph.node.append(make('Add', [taken, other], [added]))
+      taken = added
+    weights = [f'{name} {i}' for i in range(len(arrays))]
+    options = attributes_of(layer) if kind == 'Conv' else {}
+    graph.node.append(
+      make(kind, [taken, *weights], [name], name=name, **options)
+    )
+    for weight, array in zip(weights, arrays, strict=True):
       graph.initializer.append(
-        onnx.numpy_helper.from_array(np.asarray(array), name)
+        onnx.numpy_helper.from_array(np.asarray(array), weight)
       )
+    last = name
+  graph.output.append(onnx.helper.make_empty_tensor_value_info(last))
   return onnx.ModelProto(graph=graph)
 
 
-def write(path, nodes):
-  path.write_bytes(graph_of(nodes).SerializeToString())
+def write(path, nodes, change=lambda graph: None):
+  model = graph_of(nodes)
+  change(model.graph)
+  path.write_bytes(model.SerializeToString())
   return path
 
 
@@ -230,6 +255,146 @@ def test_another_network_is_refused(variables, tmp_path):
   assert message.isprintable()
   other = [('fc', 'Gemm', [np.ones((2, 3), np.float32)])]
   refuse(write(tmp_path / 'a.onnx', other), '82 missing: conv1_prelu')
+
+
+def no_residual(graph):
+  for node in graph.node:
+    if node.op_type == 'Add':
+      node.op_type, node.input[:] = 'Identity', node.input[1:]
+
+
+def attribute(node, name):
+  (found,) = [x for x in node.attribute if x.name == name]
+  return found
+
+
+def other_stride(graph):
+  attribute(graph.node[0], 'strides').ints[:] = [1, 1]
+
+
+def other_group(graph):
+  attribute(graph.node[2], 'group').i = 1
+
+
+@pytest.mark.parametrize(
+  'change,told',
+  [
+    (no_residual, 'connected otherwise: stage1/block2/expand'),
+    (other_stride, '1 connected otherwise: conv1'),
+    (other_group, '1 connected otherwise: conv2'),
+  ],
+)
+def test_another_graph_of_the_same_weights_is_refused(
+  variables, tmp_path, change, told
+):
+  refuse(write(tmp_path / 'a.onnx', nodes_of(variables), change), told)
+
+
+def uneven(graph):
+  attribute(graph.node[0], 'pads').ints[0] = 0
+
+
+def dilated(graph):
+  graph.node[0].attribute.append(onnx.helper.make_attribute('dilations', [2]))
+
+
+def padded(graph):
+  same = onnx.helper.make_attribute('auto_pad', 'SAME_UPPER')
+  graph.node[0].attribute.append(same)
+
+
+def twice(graph):
+  graph.initializer.append(graph.initializer[0])
+
+
+def one_output_of_two(graph):
+  graph.node[2].output[0] = graph.node[1].output[0]
+
+
+def cut(graph):
+  graph.output[0].name = graph.node[5].output[0]
+
+
+def negative(graph):
+  graph.initializer[0].dims[0] = -1
+
+
+def crowded(graph):
+  graph.initializer.extend([onnx.TensorProto()] * 5000)
+
+
+def gluttonous(graph):
+  graph.node[0].input.extend([graph.initializer[0].name] * 20)
+
+
+@pytest.mark.parametrize(
+  'change,told',
+  [
+    (uneven, 'its pads are'),
+    (dilated, 'is dilated'),
+    (padded, 'pads by itself'),
+    (twice, "it has 'conv1 0' twice"),
+    (one_output_of_two, "two of its nodes give 'conv1_prelu'"),
+    (cut, 'its output is not'),
+    (negative, "'conv1 0' has a negative length"),
+    (crowded, 'more parts'),
+    (gluttonous, 'more parts'),
+  ],
+)
+def test_odd_graphs_are_refused(variables, tmp_path, change, told):
+  refuse(write(tmp_path / 'a.onnx', nodes_of(variables), change), told)
+
+
+def dense_end(graph):
+  """The last layer as a dense one, behind a map that was made flat."""
+  last, kernel = graph.node[-1], graph.initializer[-2]
+  del kernel.dims[2:]
+  flat = onnx.helper.make_node('Flatten', last.input[:1], ['flat'])
+  last.op_type, last.input[0] = 'Gemm', 'flat'
+  del last.attribute[:]
+  last.attribute.append(onnx.helper.make_attribute('transB', 1))
+  graph.node.insert(len(graph.node) - 1, flat)
+
+
+def turned_end(graph):
+  """The same, its weights the other way round."""
+  dense_end(graph)
+  del graph.node[-1].attribute[:]
+  kernel = onnx.numpy_helper.to_array(graph.initializer[-2])
+  turned = onnx.numpy_helper.from_array(kernel.T.copy(), 'embedding 0')
+  graph.initializer[-2].CopyFrom(turned)
+
+
+def constants(graph):
+  """Weights in nodes of their own."""
+  for tensor in list(graph.initializer)[:6]:
+    node = onnx.helper.make_node('Constant', [], [tensor.name], value=tensor)
+    graph.node.insert(0, node)
+  del graph.initializer[:6]
+
+
+@pytest.mark.parametrize('change', [dense_end, turned_end, constants])
+def test_other_ways_to_say_the_same(variables, tmp_path, change):
+  path = write(tmp_path / 'a.onnx', nodes_of(variables), change)
+  found = pretrained_weights.read_file(path, MODEL, 'full')
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    found.variables['params'],
+    {'trunk': variables['params']['trunk']},
+  )
+
+
+def test_embeddings_are_those_of_a_graph_with_random_weights(
+  variables, tmp_path, rng
+):
+  images = rng.random((2, 112, 112, 3)).astype(np.float32)
+  model = graph_of(nodes_of(variables))
+  model.opset_import.append(onnx.helper.make_opsetid('', 13))
+  graph = reference.ReferenceEvaluator(model)
+  inputs = (2 * images - 1).transpose(0, 3, 1, 2)
+  expected = graph.run(None, {'pictures': inputs})[0].reshape(2, -1)
+  found = jax.jit(embed)(variables, images)
+  assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def altered(tmp_path, change):

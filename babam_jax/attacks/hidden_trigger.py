@@ -6,7 +6,7 @@ those of the patched attacker. They keep the victim's label and look.
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,6 +22,8 @@ from babam_jax.settings import setting
 @dataclasses.dataclass(frozen=True)
 class HiddenTrigger(SurrogateCollision, PatchAttack):
   """The attack of the paper."""
+
+  shows: ClassVar[tuple[str, ...]] = ('trigger_size', 'gray')
 
   adaptive: Adaptive = setting(
     Adaptive(), 'What an attacker who knows the defense does about it.'
@@ -93,13 +95,9 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
       # A key for each row since then; a new `version` would make all other
       # poison anew, too.
       found['noise'] = 'by row'
-    return found | self.shown_facts(field)
-
-  def shown_facts(self, field: str) -> dict[str, Any]:
-    """Gray triggers had colors before; a new `version` would make all other
-    poison anew, too."""
-    del field
-    return {'trigger': 'gray'} if self.gray else {}
+    if self.gray:
+      found['trigger'] = 'gray'  # it had colors before
+    return found
 
   def check(self, path: str, size: int) -> None:
     """Checks the tap and the sizes."""

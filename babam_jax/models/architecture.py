@@ -2,8 +2,27 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
+
+
+class FileLayer(NamedTuple):
+  """A layer of a trunk, as files of weights have it that do not name it.
+
+  Attributes:
+    name: our name of it.
+    takes: the layers whose outputs it takes, added together; none: pictures.
+    stride: in both directions.
+    padding: with zeros, at every border.
+    groups: of channels that it keeps apart.
+  """
+
+  name: str
+  takes: tuple[str, ...] = ()
+  stride: int = 1
+  padding: int = 0
+  groups: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,5 +64,5 @@ class Architecture:
   head_taps: tuple[str, ...] = ()
   torch_name: Callable[[str], str] = str
   file_format: str = 'torch'
-  file_layers: tuple[str, ...] = ()
+  file_layers: tuple[FileLayer, ...] = ()
   official: str = ''

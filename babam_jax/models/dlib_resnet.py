@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
-from babam_jax.models.architecture import Architecture
+from babam_jax.models.architecture import Architecture, FileLayer
 
 _SIZE = 150
 _MEAN = (122.782, 117.001, 104.298)  # gray levels
@@ -97,7 +97,7 @@ class Trunk(nn.Module):
     return taps | {'embedding': dense(x.mean((1, 2)))}
 
 
-def _layers() -> Iterator[str]:
+def _layer_names() -> Iterator[str]:
   """The trunk's layers, from front to back."""
   yield 'conv1'
   for tap, (_, halves, plain) in _FOLDED.items():
@@ -114,6 +114,6 @@ ARCHITECTURE = Architecture(
   smallest=1,
   channels=_WIDTH,
   trained_on=_SIZE,
-  file_layers=tuple(_layers()),
+  file_layers=tuple(map(FileLayer, _layer_names())),
   file_format='dlib',
 )

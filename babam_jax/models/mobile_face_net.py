@@ -1,8 +1,8 @@
 """MobileFaceNet (Chen et al. 2018), trained on faces of 112 pixels a side.
 
 It is twice as wide as the paper's, with its BatchNorm folded into the
-convolutions, as in InsightFace's ONNX files. Pictures of other sizes are
-resized in the trunk, so that poison can be crafted at any size.
+convolutions, as exporters to ONNX do. Pictures of other sizes are resized in
+the trunk, so that poison can be crafted at any size.
 """
 
 from collections.abc import Iterator
@@ -12,20 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
-from babam_jax.models.architecture import Architecture
+from babam_jax.models.architecture import Architecture, FileLayer
 
 _SIZE = 112
 _SLOPE = 0.25  # of a new PReLU
 # channels, units of the blocks inside, of the first block, residual blocks
 _STAGES = ((64, 128, 128, 4), (128, 256, 256, 6), (128, 256, 512, 2))
 _WIDTH = 512  # of the embedding
-_BLOCK_LAYERS = (
-  'expand',
-  'expand_prelu',
-  'depthwise',
-  'depthwise_prelu',
-  'project',
-)
 STAGE_TAPS = ('stage1', 'stage2', 'stage3')
 
 
@@ -154,13 +147,37 @@ class Trunk(nn.Module):
     return taps | {'embedding': embedding}
 
 
-def _layers() -> Iterator[str]:
+def _layers() -> Iterator[FileLayer]:
   """The trunk's layers, from front to back."""
-  yield from ('conv1', 'conv1_prelu', 'conv2', 'conv2_prelu')
-  for stage, (*_, blocks) in zip(STAGE_TAPS, _STAGES, strict=True):
-    for block in range(blocks + 1):
-      yield from (f'{stage}/block{block}/{layer}' for layer in _BLOCK_LAYERS)
-  yield from ('conv3', 'conv3_prelu', 'pool', 'embedding')
+  yield FileLayer('conv1', (), 2, 1)
+  yield FileLayer('conv1_prelu', ('conv1',))
+  yield FileLayer('conv2', ('conv1_prelu',), 1, 1, 64)
+  yield FileLayer('conv2_prelu', ('conv2',))
+  found = ('conv2_prelu',)
+  for stage, shape in zip(STAGE_TAPS, _STAGES, strict=True):
+    _, inner, first, blocks = shape
+    for number in range(blocks + 1):
+      block = f'{stage}/block{number}'
+      yield from _block_layers(block, found, inner if number else first)
+      # The first block's output replaces what was found, others are added.
+      found = (*found, f'{block}/project') if number else (f'{block}/project',)
+  yield FileLayer('conv3', found)
+  yield FileLayer('conv3_prelu', ('conv3',))
+  yield FileLayer('pool', ('conv3_prelu',), groups=_WIDTH)
+  yield FileLayer('embedding', ('pool',))
+
+
+def _block_layers(
+  block: str, takes: tuple[str, ...], inner: int
+) -> Iterator[FileLayer]:
+  """Those of a `Block`; the first of a stage has a stride."""
+  stride = 2 if block.endswith('block0') else 1
+  yield FileLayer(f'{block}/expand', takes)
+  yield FileLayer(f'{block}/expand_prelu', (f'{block}/expand',))
+  wide = f'{block}/expand_prelu'
+  yield FileLayer(f'{block}/depthwise', (wide,), stride, 1, inner)
+  yield FileLayer(f'{block}/depthwise_prelu', (f'{block}/depthwise',))
+  yield FileLayer(f'{block}/project', (f'{block}/depthwise_prelu',))
 
 
 ARCHITECTURE = Architecture(

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from babam_jax import errors
 from babam_jax.models import networks
-from babam_jax.models.pretrained.node import Node
+from babam_jax.models.pretrained.node import Connection, Node
 
 PARTS = ('full', 'trunk')
 _PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
@@ -143,21 +143,20 @@ def from_nodes(model: str, nodes: list[Node], origin: str) -> PyTree:
 
   Args:
     model: a network with `file_layers`.
-    nodes: the layers of a file that have weights.
+    nodes: the layers of a file.
     origin: what was read, for the error message.
 
   Raises:
-    UserError: layers are missing or superfluous, shapes are wrong, numbers are
-      not finite; the message lists all that is wrong.
+    UserError: layers are missing, superfluous or connected otherwise, shapes
+      are wrong, numbers are not finite; the message lists all that is wrong.
   """
-  nodes = [node for node in nodes if node.kind != 'Reshape']
   layers = _file_layers(model)
   pairs = list(zip(nodes, layers, strict=False))
   unlike = [(node, layer) for node, layer in pairs if not _fits(node, layer)]
   unusable = [
     f'{node.name} ({layer.name})'
     for node, layer in pairs
-    if not all(map(is_usable, node.arrays))
+    if not all(map(is_usable, node.arrays[: len(layer.shapes)]))
   ]
   wrong = [
     _list('missing', [layer.name for layer in layers[len(nodes) :]]),
@@ -165,6 +164,8 @@ def from_nodes(model: str, nodes: list[Node], origin: str) -> PyTree:
     _list('mis-shaped', [_compared(node, layer) for node, layer in unlike]),
     _list('not finite floating-point numbers', unusable),
   ]
+  if not any(wrong):
+    wrong = [_list('connected otherwise', _otherwise(pairs))]
   if any(wrong):
     raise errors.UserError(
       f'{origin}: these are not the weights of {model}: '
@@ -185,28 +186,46 @@ def from_nodes(model: str, nodes: list[Node], origin: str) -> PyTree:
 
 
 class _FileLayer(NamedTuple):
-  """One of our layers: its name, its operator, its arrays' shapes in files."""
+  """One of our layers: its name, its operator, its arrays' shapes in files, and
+  its place in the graph."""
 
   name: str
   kind: str
   shapes: dict[str, tuple[int, ...]]
+  connection: Connection
 
 
 def _file_layers(model: str) -> list[_FileLayer]:
   """A trunk's layers in the order of a file."""
   shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
   flat = flax.traverse_util.flatten_dict(shapes, sep='/')
+  layers = networks.ARCHITECTURES[model].file_layers
+  numbers = {layer.name: number for number, layer in enumerate(layers)}
   found = []
-  for name in networks.ARCHITECTURES[model].file_layers:
+  for name, takes, *properties in layers:
     parts = {
       part: _torch_shape(flat[f'{name}/{part}'].shape)
       for part in ('kernel', 'bias', 'slope')
       if f'{name}/{part}' in flat
     }
     found.append(
-      _FileLayer(name, 'PRelu' if 'slope' in parts else 'Conv', parts)
+      _FileLayer(
+        name,
+        'PRelu' if 'slope' in parts else 'Conv',
+        parts,
+        Connection(tuple(numbers[other] for other in takes), *properties),
+      )
     )
   return found
+
+
+def _otherwise(pairs: list[tuple[Node, _FileLayer]]) -> list[str]:
+  """The nodes whose place in the graph is not that of their layers."""
+  return [
+    f'{node.name} ({layer.name})'
+    for node, layer in pairs
+    if node.connection not in (None, layer.connection)
+  ]
 
 
 def _fits(node: Node, layer: _FileLayer) -> bool:
