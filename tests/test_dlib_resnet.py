@@ -257,6 +257,10 @@ def test_shapes_that_do_not_fit_are_refused(rng, tmp_path):
 
   for count in (1, 2):
     refuse(path, written(with_biases(count), affine(gamma, beta)), 'fit')
+  whole, many = written(conv(rng.normal(size=(3, 2, 3, 3)), gamma)), 4_000_000
+  huge = whole.replace(alias(1, 3, 1, 1), alias(0, many, many, many))
+  assert huge != whole
+  refuse(path, huge + bytes(many), 'a shape in it is broken')
   flat = dense(rng.normal(size=(4, 2))).replace(
     alias(4, 2, 1, 1), alias(2, 2, 2, 1)
   )

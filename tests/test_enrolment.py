@@ -217,7 +217,16 @@ def test_a_box_is_cut_out_and_black_outside(tmp_path, rng):
 
 
 @pytest.mark.parametrize(
-  'box', [(0, 0, 1), (0, 0, 0, 1), (0, 0, 1, 9), (-2, 0, 1, 1)]
+  'box',
+  [
+    (0, 0, 1),
+    (0, 0, 0, 1),
+    (0, 0, 1, 9),
+    (-2, 0, 1, 1),
+    (2, 2, 0.5, 0.5),
+    (0, -0.5, 1, 0.5),
+    (0, 0, 1e-4, 1e-4),
+  ],
 )
 def test_boxes_that_are_none(box):
   config = lfw_faces.get_config()

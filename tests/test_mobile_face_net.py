@@ -234,6 +234,20 @@ def test_a_file_with_our_weights_is_read_exactly(variables, tmp_path):
   )
 
 
+def test_the_latest_conversion_counts(variables, tmp_path, cache):
+  """Such files have no head: both parts are the same."""
+  for number, part in enumerate(('trunk', 'full', 'trunk')):
+    nodes = nodes_of(variables)
+    nodes[0][2][1] = np.full(64, number, np.float32)
+    path = write(tmp_path / f'{number}.onnx', nodes)
+    found = pretrained_weights.read_file(path, MODEL, part)
+    pretrained_weights.store(found)
+    for asked in ('trunk', 'full'):
+      assert pretrained_weights.fingerprint(MODEL, asked) == found.sha256
+    listed = list(pretrained_weights.cached())
+    assert len(listed) == 1 and listed[0][:2] == (MODEL, 'full')
+
+
 def test_all_mistakes_are_told_at_once(variables, tmp_path):
   nodes = nodes_of(variables)
   (name, kind, (slope,)) = nodes[1]

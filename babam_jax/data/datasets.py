@@ -24,6 +24,7 @@ _LFW_URL = 'https://ndownloader.figshare.com/files/5976018'
 _LFW_SHA256 = '055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0'
 
 _ROOT_FIELD = 'config.data.root'
+_LEAST_OF_A_BOX = 0.01  # of the picture's side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,14 +75,24 @@ class DataSettings:
       UserError: it is none, or far from the picture.
     """
     found = self.box
-    is_box = len(found) == 4 and min(found[2:]) > 0
-    if found and not (is_box and all(-1 <= x <= 2 for x in found)):
+    if not found:
+      return
+    is_box = len(found) == 4 and all(-1 <= x <= 2 for x in found)
+    if not is_box or not _shows_some(*found):
       refuse(
         f'{path}.box',
         found,
-        'left, top, width and height as shares of the picture, none farther '
-        'from it than its size',
+        'left, top, width and height as shares of the picture, a hundredth of '
+        'it or more on each side, and nothing farther from it than its size',
       )
+
+
+def _shows_some(left: float, top: float, width: float, height: float) -> bool:
+  """Whether a part of the picture is in a box, shares of its size."""
+  return all(
+    min(1, start + size) - max(0, start) >= _LEAST_OF_A_BOX
+    for start, size in ((left, width), (top, height))
+  )
 
 
 def _orl(root: str) -> list[Picture]:

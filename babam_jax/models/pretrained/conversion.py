@@ -270,7 +270,8 @@ def is_usable(array: np.ndarray, is_variance: bool = False) -> bool:
   """Whether an array holds finite floating-point numbers."""
   if array.dtype not in _DTYPES:
     return False
-  array = array.astype(np.float32, copy=False)
+  with np.errstate(over='ignore'):  # infinite, then, and told below
+    array = array.astype(np.float32, copy=False)
   return bool(np.isfinite(array).all()) and not (
     is_variance and bool((array < 0).any())
   )

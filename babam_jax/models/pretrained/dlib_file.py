@@ -104,9 +104,11 @@ class _Bytes:
     return letter == b'1'
 
   def shape(self) -> list[int]:
-    """Four lengths, none negative and none beyond the file."""
+    """Four lengths, none negative, and together not beyond the file: beside a
+    length of 0, too, or NumPy would count more than it can."""
     found = self.integers(4)
-    if min(found) < 0 or max(found) > len(self._content):
+    size = math.prod(max(1, length) for length in found)
+    if min(found) < 0 or size > len(self._content):
       raise RefusedError('a shape in it is broken')
     return found
 

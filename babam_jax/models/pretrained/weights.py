@@ -220,6 +220,8 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
 
 
 def _cached_path(model: str, part: str) -> pathlib.Path:
+  if networks.ARCHITECTURES[model].file_format in _READERS:
+    part = 'full'  # such files have no head: both parts are the same
   return download.cache_folder() / 'weights' / f'{model}_{part}.npz'
 
 
@@ -262,8 +264,9 @@ def _read_meta(path: pathlib.Path) -> dict[str, str]:
 def cached() -> Iterator[tuple[str, str, str]]:
   """(model, part, description) of everything in the cache."""
   for model in networks.ARCHITECTURES:
-    for part in conversion.PARTS:
-      path = _cached_path(model, part)
+    parts = reversed(conversion.PARTS)
+    known = {_cached_path(model, part): part for part in parts}
+    for path, part in known.items():
       if path.is_file():
         try:
           meta = _read_meta(path)
