@@ -60,6 +60,8 @@ def test_templates_are_the_means_of_unit_embeddings(rng):
     expected = unit(embeddings) @ unit(template)
     np.testing.assert_allclose(found[:, person], expected, atol=1e-5)
   assert (found[:, 1] == 0).all()
+  assert 'head/templates' not in model.origin.random
+  assert 'head/templates' in enrolled(heads.COSINE).origin.random
 
 
 @pytest.mark.parametrize('model', networks.ARCHITECTURES)

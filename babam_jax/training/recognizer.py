@@ -78,9 +78,13 @@ class Recognizer:
   @property
   def origin(self) -> initial.Origin:
     """Where its initial variables come from."""
-    return initial.origin(
+    found = initial.origin(
       self.model, self.num_classes, self.width, self.pretrained, self.head
     )
+    if self.head == heads.NEAREST_MEAN:  # its templates are means
+      random = [x for x in found.random if x != f'head/{heads.TEMPLATES}']
+      return found._replace(random=random)
+    return found
 
   def network(self, seed: int, labels: Int32[np.ndarray, ' n']) -> Network:
     """What `train.fit` trains, on a training set with these labels."""
