@@ -277,6 +277,7 @@ def test_deep_knn_against_plain_loops(count, neighbors, seed):
 # --- Checks of inputs ---
 
 
+@pytest.mark.slow
 def test_strip_refuses_patched_inputs(backdoored):
   def entropies(images):
     return strip.entropies(

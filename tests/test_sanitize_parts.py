@@ -217,10 +217,8 @@ def test_a_part_that_fails_is_told(untrusted, alone, tmp_path):
   assert_same(root, alone)
 
 
-@pytest.mark.parametrize(
-  'number',
-  [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_who_ends_the_command_ends_its_parts(
   number, untrusted, alone, tmp_path
 ):
