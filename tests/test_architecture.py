@@ -1,5 +1,7 @@
 import ast
 import importlib
+import subprocess
+import sys
 import types
 
 import jaxtyping
@@ -105,3 +107,20 @@ def test_what_benchmarks_use_is_there():
           assert hasattr(module, node.attr), f'{path}:{node.lineno}'
           checked += 1
   assert checked > 100
+
+
+def test_what_takes_long_to_load_waits_until_it_is_needed():
+  """Together they take more than a second, at the start of every command."""
+  rare = {'sklearn', 'scipy.stats', 'scipy.optimize'}
+  code = (
+    'import sys, babam_jax.experiment.pipeline, babam_jax.cli.sanitize; '
+    f'print(sorted({rare!r} & set(sys.modules)))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.strip() == '[]'
