@@ -9,7 +9,7 @@
 `enrolment`: what tells people apart, and whether the attacker is one of them;
 dlib's network. `budget`: from 1 to 16 gray levels, dlib's network and
 MobileFaceNet. `matrix`: poison from AlexNet and from these two against these
-two; `vgg16`: poison from VGG16, one seed, as it takes an hour. `pairs`: five
+two; `vgg16`: poison from VGG16, one seed, as it takes long. `pairs`: five
 pairs of people, dlib's network. The others have three seeds. MobileFaceNet's
 weights come from an ONNX file of yours (`configs/lfw_faces.py`).
 """
@@ -41,7 +41,7 @@ _SURROGATES = {
   'VGG16': {
     'attack.model': 'vgg16',
     'attack.batch_size': 16,
-    'attack.iterations': 30,  # each takes as long as ten of AlexNet's
+    'attack.iterations': 30,  # of some seconds each
   }
   | _IMAGENET,
   'dlib': lfw_faces.surrogate(_DLIB),

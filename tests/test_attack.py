@@ -19,6 +19,7 @@ from babam_jax.attacks import (
   trigger,
 )
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
+from babam_jax.attacks.label_consistent import LabelConsistent
 from babam_jax.models import initial
 from babam_jax.training import parallel
 
@@ -284,10 +285,11 @@ def test_every_pass_uses_each_target_once(targets, sources, passes):
   assert source_rows.max() < sources
 
 
-def test_gray_pictures_stay_gray(rng):
+@pytest.mark.parametrize('kind', [HiddenTrigger, LabelConsistent])
+def test_gray_pictures_stay_gray(rng, kind):
   """What the attacker shows, too: a camera without colors takes it."""
   pictures = np.repeat(rng.integers(0, 256, (4, 64, 64, 1), np.uint8), 3, 3)
-  attack = HiddenTrigger(trigger_size=16, iterations=2, gray=True)
+  attack = kind(trigger_size=16, iterations=2, gray=True)
   crafted = attack.craft(pictures[:2], pictures[2:], seed=3)
   shown = attack.show(pictures[2:], seed=3)
   for found in (crafted.images, crafted.shown, shown):

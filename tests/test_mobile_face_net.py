@@ -14,7 +14,6 @@ from PIL import Image
 
 from babam_jax import errors
 from babam_jax.models import initial, layers, mobile_face_net, networks
-from babam_jax.models.architecture import FileLayer
 from babam_jax.models.pretrained import onnx_file
 from babam_jax.models.pretrained import weights as pretrained_weights
 
@@ -23,6 +22,7 @@ reference = pytest.importorskip('onnx.reference')
 
 MODEL = 'mobile_face_net'
 LAYERS = {x.name: x for x in networks.ARCHITECTURES[MODEL].file_layers}
+NAMES = list(LAYERS)
 SHARED = REPOSITORY.parent / 'shared' / 'data'
 FILE = SHARED / 'models' / 'mobilefacenet.onnx'
 FACES = SHARED / 'faces' / 'aligned112'
@@ -176,7 +176,7 @@ def nodes_of(variables):
 
 def attributes_of(layer):
   """Those of a convolution."""
-  _, _, stride, padding, groups = layer
+  _, stride, padding, groups = layer.connection
   return {
     'strides': [stride] * 2, 'pads': [padding] * 4, 'group': groups
   }  # fmt: skip
@@ -188,15 +188,18 @@ def graph_of(nodes):
   graph.input.append(onnx.helper.make_empty_tensor_value_info('pictures'))
   last = 'pictures'
   for name, kind, arrays in nodes:
-    layer = LAYERS.get(name, FileLayer(name, (last,)))
-    taken, *others = layer.takes or ('pictures',)
+    layer = LAYERS.get(name)
+    takes = [last]
+    if layer:
+      takes = [NAMES[number] for number in layer.connection.takes]
+    taken, *others = takes or ['pictures']
     for other in others:
       added = f'{taken} + {other}'
       if added not in {x.output[0] for x in graph.node}:
         graph.node.append(make('Add', [taken, other], [added]))
       taken = added
     weights = [f'{name} {i}' for i in range(len(arrays))]
-    options = attributes_of(layer) if kind == 'Conv' else {}
+    options = attributes_of(layer) if layer and kind == 'Conv' else {}
     graph.node.append(
       make(kind, [taken, *weights], [name], name=name, **options)
     )

@@ -6,24 +6,19 @@ those of the patched attacker. They keep the victim's label and look.
 
 import dataclasses
 import pathlib
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-
-from babam_jax.attacks import collision, poison_set, trigger
+from babam_jax.attacks import collision, poison_set
 from babam_jax.attacks.adaptive import Adaptive
-from babam_jax.attacks.base import Crafted, Knowledge, PatchAttack, Pictures
-from babam_jax.attacks.poison_set import SurrogateCollision
+from babam_jax.attacks.base import Crafted, Knowledge, Pictures
+from babam_jax.attacks.poison_set import PatchCollision
 from babam_jax.defenses import pirm
 from babam_jax.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
-class HiddenTrigger(SurrogateCollision, PatchAttack):
+class HiddenTrigger(PatchCollision):
   """The attack of the paper."""
-
-  shows: ClassVar[tuple[str, ...]] = ('trigger_size', 'gray')
 
   adaptive: Adaptive = setting(
     Adaptive(), 'What an attacker who knows the defense does about it.'
@@ -63,10 +58,6 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
       surrogate.origin._asdict(),
     )
 
-  def make_patch(self, seed: int) -> UInt8[np.ndarray, 'p p 3']:
-    """The patch that a seed gives, gray where the poison is."""
-    return trigger.make_trigger(seed, self.trigger_size, self.gray)
-
   def evasion(self, seed: int) -> collision.Evasion:
     """What the attacker does about the defense; nothing by default."""
     adaptive = self.adaptive
@@ -95,11 +86,4 @@ class HiddenTrigger(SurrogateCollision, PatchAttack):
       # A key for each row since then; a new `version` would make all other
       # poison anew, too.
       found['noise'] = 'by row'
-    if self.gray:
-      found['trigger'] = 'gray'  # it had colors before
     return found
-
-  def check(self, path: str, size: int) -> None:
-    """Checks the tap and the sizes."""
-    super().check(path, size)
-    self.check_surrogate(path, size)

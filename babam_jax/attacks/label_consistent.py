@@ -13,14 +13,13 @@ from babam_jax.attacks.base import (
   CRAFTING,
   Crafted,
   Knowledge,
-  PatchAttack,
   Pictures,
 )
-from babam_jax.attacks.poison_set import SurrogateCollision
+from babam_jax.attacks.poison_set import PatchCollision
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelConsistent(SurrogateCollision, PatchAttack):
+class LabelConsistent(PatchCollision):
   """Pictures of the victim, hard to recognize, with a visible patch."""
 
   def craft(
@@ -52,8 +51,3 @@ class LabelConsistent(SurrogateCollision, PatchAttack):
       {},
       surrogate.origin._asdict(),
     )
-
-  def check(self, path: str, size: int) -> None:
-    """Checks the tap and the sizes."""
-    super().check(path, size)
-    self.check_surrogate(path, size)

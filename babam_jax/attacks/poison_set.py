@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import tqdm
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from babam_jax import files, seeds, settings
 from babam_jax.attacks import collision, trigger
+from babam_jax.attacks.base import PatchAttack
 from babam_jax.attacks.collision import CollisionSpec, FeatureFn, Poison
 from babam_jax.models import initial, networks
 from babam_jax.models.pretrained import weights
@@ -127,6 +128,28 @@ def pair_up(
     ]
   )
   return targets, sources
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchCollision(SurrogateCollision, PatchAttack):
+  """An attack whose poison collides and whose trigger is a patch; where the
+  poison is gray, the patch is, too."""
+
+  shows: ClassVar[tuple[str, ...]] = ('trigger_size', 'gray')
+
+  def make_patch(self, seed: int) -> UInt8[np.ndarray, 'p p 3']:
+    """The patch that a seed gives."""
+    return trigger.make_trigger(seed, self.trigger_size, self.gray)
+
+  def facts(self, field: str) -> dict[str, Any]:
+    """The surrogate's weights; and that a gray patch had colors before."""
+    gray = {'trigger': 'gray'} if self.gray else {}
+    return super().facts(field) | gray
+
+  def check(self, path: str, size: int) -> None:
+    """Checks the tap and the sizes."""
+    super().check(path, size)
+    self.check_surrogate(path, size)
 
 
 def _advance(bar: tqdm.tqdm, batches: int) -> collision.OnSteps:

@@ -204,13 +204,14 @@ def split(
       parts['test'] += members[chosen.poison_images : held]
       rest = members[held:]
     else:
-      tests = max(1, round(len(members) * chosen.test_fraction))
-      tests = min(tests, max(0, len(members) - 1))  # one to be known by
+      tests = _held_out(len(members), chosen.test_fraction)
       parts['test'] += members[:tests]
       rest = members[tests:]
     if name == source and not chosen.enrolled:
       rest = []
-    trusted = _trusted(len(rest), chosen.trusted_fraction)
+    trusted = 0
+    if chosen.trusted_fraction:
+      trusted = _held_out(len(rest), chosen.trusted_fraction)
     parts['trusted'] += rest[:trusted]
     rest = rest[trusted:]
     if name == target and chosen.target_images:
@@ -236,11 +237,10 @@ def split(
   )
 
 
-def _trusted(pictures: int, fraction: float) -> int:
-  """How many of a class's training pictures are held out; one or more stay."""
-  if not fraction or not pictures:
-    return 0
-  return min(max(1, round(pictures * fraction)), pictures - 1)
+def _held_out(pictures: int, fraction: float) -> int:
+  """How many of a class's pictures are kept from training: at least one, but
+  one or more stay."""
+  return min(max(1, round(pictures * fraction)), max(0, pictures - 1))
 
 
 def _shuffled(

@@ -7,22 +7,33 @@ from typing import NamedTuple
 import flax.linen as nn
 
 
-class FileLayer(NamedTuple):
-  """A layer of a trunk, as files of weights have it that do not name it.
+class Connection(NamedTuple):
+  """How a layer is part of a graph.
 
   Attributes:
-    name: our name of it.
-    takes: the layers whose outputs it takes, added together; none: pictures.
+    takes: the numbers of the layers whose outputs it takes, added together;
+      none: the pictures.
     stride: in both directions.
     padding: with zeros, at every border.
     groups: of channels that it keeps apart.
   """
 
-  name: str
-  takes: tuple[str, ...] = ()
+  takes: tuple[int, ...]
   stride: int = 1
   padding: int = 0
   groups: int = 1
+
+
+class FileLayer(NamedTuple):
+  """A layer of a trunk, as files of weights have it that do not name it.
+
+  Attributes:
+    name: our name of it.
+    connection: its place in the graph; None: such files do not tell.
+  """
+
+  name: str
+  connection: Connection | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,14 +5,12 @@ convolutions, as exporters to ONNX do. Pictures of other sizes are resized in
 the trunk, so that poison can be crafted at any size.
 """
 
-from collections.abc import Iterator
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from babam_jax.models import layers
-from babam_jax.models.architecture import Architecture, FileLayer
+from babam_jax.models.architecture import Architecture, Connection, FileLayer
 
 _SIZE = 112
 _SLOPE = 0.25  # of a new PReLU
@@ -147,37 +145,37 @@ class Trunk(nn.Module):
     return taps | {'embedding': embedding}
 
 
-def _layers() -> Iterator[FileLayer]:
+def _layers() -> list[FileLayer]:
   """The trunk's layers, from front to back."""
-  yield FileLayer('conv1', (), 2, 1)
-  yield FileLayer('conv1_prelu', ('conv1',))
-  yield FileLayer('conv2', ('conv1_prelu',), 1, 1, 64)
-  yield FileLayer('conv2_prelu', ('conv2',))
-  found = ('conv2_prelu',)
+  found: list[FileLayer] = []
+
+  def add(name: str, takes: tuple[int, ...] | None = None, **properties) -> int:
+    """Adds a layer, which takes the one before if nothing is said."""
+    number = len(found)
+    takes = (number - 1,) if takes is None else takes
+    found.append(FileLayer(name, Connection(takes, **properties)))
+    return number
+
+  add('conv1', (), stride=2, padding=1)
+  add('conv1_prelu')
+  add('conv2', padding=1, groups=64)
+  added = (add('conv2_prelu'),)
   for stage, shape in zip(STAGE_TAPS, _STAGES, strict=True):
     _, inner, first, blocks = shape
     for number in range(blocks + 1):
       block = f'{stage}/block{number}'
-      yield from _block_layers(block, found, inner if number else first)
-      # The first block's output replaces what was found, others are added.
-      found = (*found, f'{block}/project') if number else (f'{block}/project',)
-  yield FileLayer('conv3', found)
-  yield FileLayer('conv3_prelu', ('conv3',))
-  yield FileLayer('pool', ('conv3_prelu',), groups=_WIDTH)
-  yield FileLayer('embedding', ('pool',))
-
-
-def _block_layers(
-  block: str, takes: tuple[str, ...], inner: int
-) -> Iterator[FileLayer]:
-  """Those of a `Block`; the first of a stage has a stride."""
-  stride = 2 if block.endswith('block0') else 1
-  yield FileLayer(f'{block}/expand', takes)
-  yield FileLayer(f'{block}/expand_prelu', (f'{block}/expand',))
-  wide = f'{block}/expand_prelu'
-  yield FileLayer(f'{block}/depthwise', (wide,), stride, 1, inner)
-  yield FileLayer(f'{block}/depthwise_prelu', (f'{block}/depthwise',))
-  yield FileLayer(f'{block}/project', (f'{block}/depthwise_prelu',))
+      stride, groups = (1, inner) if number else (2, first)
+      add(f'{block}/expand', added)
+      add(f'{block}/expand_prelu')
+      add(f'{block}/depthwise', stride=stride, padding=1, groups=groups)
+      add(f'{block}/depthwise_prelu')
+      last = add(f'{block}/project')
+      added = (*added, last) if number else (last,)
+  add('conv3', added)
+  add('conv3_prelu')
+  add('pool', groups=_WIDTH)
+  add('embedding')
+  return found
 
 
 ARCHITECTURE = Architecture(

@@ -111,6 +111,8 @@ def beside_the_others(
     judged: how many have a score.
     rate: the share of clean pictures that are, at least.
   """
+  from scipy import stats  # half a second, for folders that are unlike ours
+
   others = np.maximum(judged.sum() - judged, 1)
   share = np.clip((above.sum() - above) / others, rate, 0.999)
   variance = np.maximum(judged, 1) * share * (1 - share)
@@ -119,8 +121,6 @@ def beside_the_others(
   spread = (excess.sum() - excess) / max(1, len(judged) - 2)
   alike = np.clip((spread - 1) / max(1.0, judged.mean() - 1), 1e-6, 0.95)
   parts = share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike
-  from scipy import stats  # half a second, for folders that are unlike ours
-
   return stats.betabinom.sf(above - 1, judged, *parts)
 
 

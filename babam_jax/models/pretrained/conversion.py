@@ -10,7 +10,8 @@ from jaxtyping import PyTree
 
 from babam_jax import errors
 from babam_jax.models import networks
-from babam_jax.models.pretrained.node import Connection, Node
+from babam_jax.models.architecture import Connection
+from babam_jax.models.pretrained.node import Node
 
 PARTS = ('full', 'trunk')
 _PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
@@ -156,7 +157,7 @@ def from_nodes(model: str, nodes: list[Node], origin: str) -> PyTree:
   unusable = [
     f'{node.name} ({layer.name})'
     for node, layer in pairs
-    if not all(map(is_usable, node.arrays[: len(layer.shapes)]))
+    if not all(map(is_usable, node.arrays))
   ]
   wrong = [
     _list('missing', [layer.name for layer in layers[len(nodes) :]]),
@@ -192,17 +193,15 @@ class _FileLayer(NamedTuple):
   name: str
   kind: str
   shapes: dict[str, tuple[int, ...]]
-  connection: Connection
+  connection: Connection | None
 
 
 def _file_layers(model: str) -> list[_FileLayer]:
   """A trunk's layers in the order of a file."""
   shapes = networks.variable_shapes(model, 1, 1)['params']['trunk']
   flat = flax.traverse_util.flatten_dict(shapes, sep='/')
-  layers = networks.ARCHITECTURES[model].file_layers
-  numbers = {layer.name: number for number, layer in enumerate(layers)}
   found = []
-  for name, takes, *properties in layers:
+  for name, connection in networks.ARCHITECTURES[model].file_layers:
     parts = {
       part: _torch_shape(flat[f'{name}/{part}'].shape)
       for part in ('kernel', 'bias', 'slope')
@@ -210,10 +209,7 @@ def _file_layers(model: str) -> list[_FileLayer]:
     }
     found.append(
       _FileLayer(
-        name,
-        'PRelu' if 'slope' in parts else 'Conv',
-        parts,
-        Connection(tuple(numbers[other] for other in takes), *properties),
+        name, 'PRelu' if 'slope' in parts else 'Conv', parts, connection
       )
     )
   return found
@@ -224,7 +220,7 @@ def _otherwise(pairs: list[tuple[Node, _FileLayer]]) -> list[str]:
   return [
     f'{node.name} ({layer.name})'
     for node, layer in pairs
-    if node.connection not in (None, layer.connection)
+    if node.connection != layer.connection
   ]
 
 

@@ -4,22 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class Connection(NamedTuple):
-  """How a layer is part of a graph.
-
-  Attributes:
-    takes: the numbers of the nodes whose outputs it takes, added together;
-      none: the pictures.
-    stride: in both directions.
-    padding: with zeros, at every border.
-    groups: of channels that it keeps apart.
-  """
-
-  takes: tuple[int, ...]
-  stride: int = 1
-  padding: int = 0
-  groups: int = 1
+from babam_jax.models.architecture import Connection
 
 
 class Node(NamedTuple):

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from babam_jax import errors
+from babam_jax.models.architecture import Connection
 from babam_jax.models.pretrained import weight_file
-from babam_jax.models.pretrained.node import Connection, Node
+from babam_jax.models.pretrained.node import Node
 from babam_jax.models.pretrained.pickle_reader import RefusedError, shown
 
 # Bytes; MobileFaceNet has 5 million. In memory, the smallest parts of a file

@@ -219,9 +219,16 @@ def read_file(path: pathlib.Path, model: str, part: str) -> Weights:
   return Weights(model, part, path.name, sha256, variables)
 
 
+def _parts(model: str) -> tuple[str, ...]:
+  """Of which the cache has a file each: of networks whose files have no head,
+  both parts are the same."""
+  file_format = networks.ARCHITECTURES[model].file_format
+  return ('full',) if file_format in _READERS else conversion.PARTS
+
+
 def _cached_path(model: str, part: str) -> pathlib.Path:
-  if networks.ARCHITECTURES[model].file_format in _READERS:
-    part = 'full'  # such files have no head: both parts are the same
+  if part not in _parts(model):
+    part = 'full'
   return download.cache_folder() / 'weights' / f'{model}_{part}.npz'
 
 
@@ -264,9 +271,8 @@ def _read_meta(path: pathlib.Path) -> dict[str, str]:
 def cached() -> Iterator[tuple[str, str, str]]:
   """(model, part, description) of everything in the cache."""
   for model in networks.ARCHITECTURES:
-    parts = reversed(conversion.PARTS)
-    known = {_cached_path(model, part): part for part in parts}
-    for path, part in known.items():
+    for part in _parts(model):
+      path = _cached_path(model, part)
       if path.is_file():
         try:
           meta = _read_meta(path)
