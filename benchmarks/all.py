@@ -29,6 +29,7 @@ _NAMES = (
   'resnet_step',
   'noise',
   'defense_cost',
+  'experiment_growth',
   'sanitizing',
   'startup',
   'settings',
