@@ -15,6 +15,7 @@ The others have three seeds.
 
 from babam_jax.config.rows import Row
 from configs import bench_lfw, lfw_faces, lfw_multiclass, paper
+from configs.defenses import filtered_inputs
 from configs.paper import headline
 
 _LEFT = (5, 10, 20, 0)
@@ -31,6 +32,7 @@ _TREATMENTS = {
   'Algorithm 1': _by('noise'),
   'filtered, alone': _by('filtered', everywhere=False),
   'filtered, all': _by('filtered'),
+  'behind filters': filtered_inputs.FIELDS,
 }
 _MEANS, _JPEG = {'non_local_means': 15.0}, {'jpeg': 20.0}
 _FILTERS = {
@@ -66,7 +68,8 @@ _COLUMNS = (
 _NOTE = (
   "The protected model. Victim recognized: the share of the victim's test "
   'pictures that are taken for the victim. ASR: that of the patched attacker. '
-  '"Never poisoned": with a change of one gray level in place of poison.'
+  '"Behind filters": the test pictures are filtered, too. "Never poisoned": '
+  'with a change of one gray level in place of poison.'
 )
 
 

@@ -97,6 +97,7 @@ def test_every_defense_runs(run, name):
     'rap_training': (2, 0),
     'rab': (0, 1),
     'smoothing': (0, 2),
+    'filtered_inputs': (0, 0),
     'dp_instahide': (0, 0),
     'fine_pruning': (0, 0),
     'neural_cleanse': (0, 0),

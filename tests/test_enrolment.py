@@ -363,6 +363,16 @@ def test_what_trains_is_refused_with_means(field, value):
     rules.check(config)
 
 
+def test_filtered_inputs_suit_means():
+  config = common.get_config()
+  config.update_from_flattened_dict(SMALL_RUN)
+  changes = {
+    'recognizer.head': 'nearest_mean',
+    'defense.trainer': 'filtered_inputs',
+  }
+  rules.check(overrides.vary(config, changes, 'a test'))
+
+
 def test_refused_inputs_are_accepted_by_nobody(faces, tmp_path):
   config = common.get_config()
   config.update_from_flattened_dict(SMALL_RUN | {'data.root': str(faces)})

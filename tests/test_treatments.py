@@ -4,13 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from conftest import make_examples
 
 from babam_jax import errors
 from babam_jax.data import examples
-from babam_jax.defenses import filtered
+from babam_jax.defenses import base, filters
 from babam_jax.defenses.filtered import Filtered
+from babam_jax.defenses.filtered_inputs import FilteredInputs
+from babam_jax.defenses.filters import Filters
+from babam_jax.defenses.plain import Plain
 from babam_jax.defenses.suspect import Verdict
-from babam_jax.training.recognition import RecognitionSettings
+from babam_jax.training.recognition import Recognition, RecognitionSettings
 
 STEPS = (
   {'smaller': 2.0},
@@ -43,7 +47,7 @@ def changed(before, after):
 
 
 def test_all_steps_are_tried_here():
-  assert [name for step in STEPS for name in step] == list(filtered.FILTERS)
+  assert [name for step in STEPS for name in step] == list(filters.FILTERS)
 
 
 def test_all_pictures_are_filtered_as_soon_as_one_is_flagged(rng):
@@ -65,7 +69,7 @@ def test_all_pictures_are_filtered_as_soon_as_one_is_flagged(rng):
 def test_grain_goes_and_the_picture_stays(rng, step, side):
   before = smooth(rng, side=side)
   poisoned = grainy(before, rng)
-  after = Filtered((step,)).change(poisoned, np.arange(4).astype(str), 0)
+  after = Filters((step,)).change(poisoned, np.arange(4).astype(str), 0)
   assert after.shape == before.shape and after.dtype == np.uint8
   was, left = (np.abs(x.astype(int) - before).mean() for x in (poisoned, after))
   assert left < 0.75 * was
@@ -84,7 +88,7 @@ def test_grain_goes_and_the_picture_stays(rng, step, side):
 def test_what_the_number_of_a_step_means(rng, name, weak, strong):
   pictures = grainy(smooth(rng), rng)
   changes = [
-    Filtered(({name: amount},))
+    Filters(({name: amount},))
     .change(pictures, np.arange(4).astype(str), 0)
     .astype(int)
     - pictures
@@ -95,15 +99,15 @@ def test_what_the_number_of_a_step_means(rng, name, weak, strong):
 
 def test_steps_follow_each_other(rng):
   pictures, ids = grainy(smooth(rng), rng), np.arange(4).astype(str)
-  both = Filtered(({'smaller': 2.0}, {'jpeg': 30.0}))
-  first, second = (Filtered((step,)) for step in both.steps)
+  both = Filters(({'smaller': 2.0}, {'jpeg': 30.0}))
+  first, second = (Filters((step,)) for step in both.steps)
   expected = second.change(first.change(pictures, ids, 0), ids, 0)
   np.testing.assert_array_equal(both.change(pictures, ids, 0), expected)
 
 
 def test_noise_has_its_scale_and_hangs_on_the_id(rng):
   pictures = np.full((2, 64, 64, 3), 128, np.uint8)
-  treatment, names = Filtered(({'noise': 9.0},)), np.array(['a', 'b'])
+  treatment, names = Filters(({'noise': 9.0},)), np.array(['a', 'b'])
   found = treatment.change(pictures, names, 1)
   assert np.abs(found.astype(int) - 128).mean() == pytest.approx(9, rel=0.1)
   again = treatment.change(pictures, names[::-1], 1)
@@ -122,13 +126,49 @@ def test_noise_has_its_scale_and_hangs_on_the_id(rng):
   ],
 )
 def test_steps_that_do_not_exist_are_told(step):
-  treatment = dataclasses.replace(Filtered(), steps=({'jpeg': 30.0}, step))
+  treatment = dataclasses.replace(Filters(), steps=({'jpeg': 30.0}, step))
   with pytest.raises(errors.UserError, match=r'config.path.steps: found {'):
     treatment.check('path', RecognitionSettings())
 
 
 @pytest.mark.parametrize('step', [{}, {'jpeg': 30.0, 'median': 1.0}])
 def test_a_step_is_one_filter(step):
-  treatment = Filtered(steps=(step,))
+  treatment = Filters(steps=(step,))
   with pytest.raises(errors.UserError, match='expected one filter a step'):
     treatment.check('path', RecognitionSettings())
+
+
+def means_of_faces(stored=lambda pictures: None):
+  """A network of which nothing trains."""
+  chosen = RecognitionSettings(
+    model='mobile_face_net', pretrained='none', head='nearest_mean'
+  )
+  return Recognition(chosen, 0, 4, stored)
+
+
+def context(recognition, folder):
+  trusted = make_examples(1, size=64)
+  return base.Context(0, recognition, folder, 0, base.Meter(), trusted)
+
+
+def test_a_network_behind_filters_sees_no_picture_as_it_is(tmp_path):
+  """Neither in training nor at test time, nor what was stored of it."""
+  with_stored = means_of_faces(lambda pictures: np.zeros((len(pictures), 128)))
+  known, asked = (make_examples(4, 2, 64, seed) for seed in (1, 2))
+  behind = FilteredInputs(({'smaller': 4.0}, {'noise': 3.0}))
+  found = behind.fit(context(with_stored, tmp_path), known).predict(asked)
+  plain = Plain().fit(
+    context(means_of_faces(), tmp_path), behind.applied(known, 0)
+  )
+  np.testing.assert_array_equal(found, plain.predict(behind.applied(asked, 0)))
+  assert not np.allclose(found, plain.predict(asked))
+
+
+def test_a_network_behind_filters_keeps_them_on_disk(tmp_path):
+  recognition = means_of_faces()
+  known, asked = (make_examples(4, 2, 64, seed) for seed in (1, 2))
+  behind = FilteredInputs(({'jpeg': 20.0},))
+  made = behind.fit(context(recognition, tmp_path), known)
+  made.save(tmp_path)
+  again = behind.load(recognition, tmp_path, 2)
+  np.testing.assert_array_equal(again.predict(asked), made.predict(asked))

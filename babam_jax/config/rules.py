@@ -54,9 +54,13 @@ def _check_defense(experiment: Experiment) -> None:
         'pictures',
       )
   if experiment.recognizer.head == heads.NEAREST_MEAN:
-    for role, plain in (('trainer', 'plain'), ('repair', 'none')):
+    may = {
+      'trainer': ('plain', defense.trainer.only_feeds),
+      'repair': ('none', defense.names.repair == 'none'),
+    }
+    for role, (plain, is_well) in may.items():
       found = getattr(defense.names, role)
-      if found != plain:
+      if not is_well:
         refuse(
           f'defense.{role}',
           found,

@@ -211,6 +211,9 @@ class Trainer(Part, abc.ABC):
 
   # Whether the result is one network, which repairs and input checks need.
   gives_network: ClassVar[bool] = True
+  # Whether it does no more than feed the recognizer: then it suits heads of
+  # which nothing trains.
+  only_feeds: ClassVar[bool] = False
 
   @abc.abstractmethod
   def fit(self, context: Context, examples: Examples) -> Classifier:

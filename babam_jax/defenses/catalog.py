@@ -17,6 +17,7 @@ from babam_jax.defenses.deep_knn import DeepKnn
 from babam_jax.defenses.dp_instahide import DpInstaHide
 from babam_jax.defenses.drop import Drop
 from babam_jax.defenses.filtered import Filtered
+from babam_jax.defenses.filtered_inputs import FilteredInputs
 from babam_jax.defenses.fine_pruning import FinePruning
 from babam_jax.defenses.flare import Flare
 from babam_jax.defenses.neural_cleanse import NeuralCleanse
@@ -58,6 +59,7 @@ TREATMENTS: dict[str, type[Treatment]] = {
 TRAINERS: dict[str, type[Trainer]] = {
   'plain': Plain,
   'dp_instahide': DpInstaHide,
+  'filtered_inputs': FilteredInputs,
   'rab': Rab,
   'smoothing': Smoothing,
 }

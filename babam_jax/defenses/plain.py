@@ -1,6 +1,7 @@
 """Plain training: no defense of its own."""
 
 import dataclasses
+from typing import ClassVar
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Trainer
@@ -12,6 +13,8 @@ from babam_jax.training.classifier import NetworkClassifier
 @dataclasses.dataclass(frozen=True)
 class Plain(Trainer):
   """Trains as the recognizer's settings say (paper 3.2)."""
+
+  only_feeds: ClassVar[bool] = True
 
   def fit(self, context: Context, examples: Examples) -> NetworkClassifier:
     """Trains one network."""

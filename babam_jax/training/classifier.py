@@ -72,7 +72,7 @@ class NetworkClassifier:
 
   def predict(self, pictures: Examples) -> Logits:
     """The logits of pictures."""
-    return self.predict_inputs(self._inputs(pictures))
+    return self.predict_inputs(self.inputs(pictures))
 
   def predict_inputs(self, inputs: np.ndarray) -> Logits:
     """The logits of inputs that `Recognition.inputs` made."""
@@ -83,10 +83,11 @@ class NetworkClassifier:
   def activations(self, pictures: Examples) -> Float[np.ndarray, 'n d']:
     """The activations of the last hidden layer."""
     return self.recognition.predict(
-      self.recognizer.activations, self.variables, self._inputs(pictures)
+      self.recognizer.activations, self.variables, self.inputs(pictures)
     )
 
-  def _inputs(self, pictures: Examples) -> np.ndarray:
+  def inputs(self, pictures: Examples) -> np.ndarray:
+    """What the network takes of pictures."""
     inputs = self.recognition.inputs(pictures)
     return inputs if self.mask is None else masked(inputs, self.mask)
 
