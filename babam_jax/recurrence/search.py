@@ -118,4 +118,6 @@ def _correlations(
   pixels: UInt8[np.ndarray, 'h w *c'], pattern: UInt8[np.ndarray, 'i j *c']
 ) -> Float[np.ndarray, 'k l']:
   found = cv2.matchTemplate(pixels, pattern, cv2.TM_CCOEFF_NORMED)
+  if np.isfinite(found.sum()):  # nearly always
+    return found
   return np.nan_to_num(found, copy=False, posinf=0, neginf=0)
