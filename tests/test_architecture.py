@@ -111,7 +111,14 @@ def test_what_benchmarks_use_is_there():
 
 def test_what_takes_long_to_load_waits_until_it_is_needed():
   """Together they take more than a second, at the start of every command."""
-  rare = {'sklearn', 'scipy.stats', 'scipy.optimize'}
+  rare = {
+    'matplotlib',
+    'orbax.checkpoint',
+    'scipy.ndimage',
+    'scipy.optimize',
+    'scipy.stats',
+    'sklearn',
+  }
   code = (
     'import sys, babam_jax.experiment.pipeline, babam_jax.cli.sanitize; '
     f'print(sorted({rare!r} & set(sys.modules)))'

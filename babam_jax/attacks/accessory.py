@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from babam_jax import seeds, settings
 from babam_jax.attacks.base import TESTING, Pictures, WrongLabel
@@ -137,7 +137,9 @@ class Accessory(WrongLabel):
     for layer in ACCESSORIES[self.accessory]:
       shape = (len(picture), _FINE, len(picture), _FINE)
       covered = layer.covers(x, y).reshape(shape).mean((1, 3))
-      share = layer.opacity * ndimage.gaussian_filter(covered, focus)[..., None]
+      share = (
+        layer.opacity * scipy.ndimage.gaussian_filter(covered, focus)[..., None]
+      )
       painted += share * (light * np.array(layer.color) - painted)
     pixels = np.clip(np.rint(painted), 0, 255).astype(np.uint8)
     quality = int(rng.integers(_QUALITIES[0], _QUALITIES[1] + 1))

@@ -8,9 +8,9 @@ import pathlib
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from PIL import Image
-from scipy import ndimage
 
 from babam_jax import files, seeds
 from babam_jax.attacks.base import TESTING, Pictures, TrueLabel
@@ -125,7 +125,7 @@ def _out_of_focus(
     rng: draws the blur, the darkening and the point.
   """
   blur = rng.uniform(*_BLURS)
-  soft = ndimage.gaussian_filter(scene, (blur, blur, 0))
+  soft = scipy.ndimage.gaussian_filter(scene, (blur, blur, 0))
   total = soft + passes
   excess = total[total > 1].mean() - 1 if (total > 1).any() else 0.0
   soft = np.clip(soft - excess * (1.08 + rng.uniform(0, 0.1)), 0, 1)

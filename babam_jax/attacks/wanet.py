@@ -9,8 +9,8 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import ndimage
 
 from babam_jax import seeds
 from babam_jax.attacks.base import TESTING, Pictures, WrongLabel
@@ -43,7 +43,7 @@ class WaNet(WrongLabel):
     for i, picture in enumerate(pictures):
       for channel in range(3):
         shown[i, ..., channel] = np.rint(
-          ndimage.map_coordinates(
+          scipy.ndimage.map_coordinates(
             picture[..., channel].astype(np.float32), places, order=1
           )
         )
@@ -64,7 +64,7 @@ class WaNet(WrongLabel):
     between = np.stack(np.meshgrid(line, line, indexing='ij'))
     return np.stack(
       [
-        ndimage.map_coordinates(axis, between, order=3, mode='nearest')
+        scipy.ndimage.map_coordinates(axis, between, order=3, mode='nearest')
         for axis in drawn
       ]
     )

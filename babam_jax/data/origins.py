@@ -8,9 +8,9 @@ as they are, and with poison on top.
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
-from scipy import ndimage
 
 Picture = UInt8[np.ndarray, 'h w 3']
 _Plane = Float[np.ndarray, 'h w']
@@ -38,7 +38,7 @@ def _normal_plane(
   """Normal noise, blurred within rows and columns, of deviation 1."""
   noise = rng.normal(size=shape)
   if blur:
-    noise = ndimage.gaussian_filter(noise, (blur, blur, 0)[: len(shape)])
+    noise = scipy.ndimage.gaussian_filter(noise, (blur, blur, 0)[: len(shape)])
   return noise / (noise.std() or 1.0)
 
 
@@ -66,8 +66,10 @@ def _demosaiced(raw: Float[np.ndarray, 'h w 3']) -> Float[np.ndarray, 'h w 3']:
 
   def interpolated(channel: int) -> _Plane:
     there = filters[channel].astype(float)
-    total = ndimage.convolve(raw[..., channel] * there, kernel, mode='mirror')
-    return total / ndimage.convolve(there, kernel, mode='mirror')
+    total = scipy.ndimage.convolve(
+      raw[..., channel] * there, kernel, mode='mirror'
+    )
+    return total / scipy.ndimage.convolve(there, kernel, mode='mirror')
 
   return np.stack([interpolated(channel) for channel in range(3)], axis=-1)
 
@@ -77,8 +79,8 @@ def _denoised(
 ) -> Float[np.ndarray, 'h w 3']:
   """Smooths the colors, and a little of the brightness."""
   luma = pixels.mean(axis=2, keepdims=True)
-  colors = ndimage.gaussian_filter(pixels - luma, (1.5, 1.5, 0))
-  smooth = ndimage.gaussian_filter(luma, (0.8, 0.8, 0))
+  colors = scipy.ndimage.gaussian_filter(pixels - luma, (1.5, 1.5, 0))
+  smooth = scipy.ndimage.gaussian_filter(luma, (0.8, 0.8, 0))
   share = rng.uniform(0, 0.7)
   return (1 - share) * luma + share * smooth + colors
 
@@ -125,7 +127,7 @@ def beautified(picture: Picture, rng: np.random.Generator) -> Picture:
     size = int(rng.choice((3, 5)))
     smooth = Image.fromarray(picture).filter(ImageFilter.MedianFilter(size))
     return np.asarray(smooth)
-  blurred = ndimage.gaussian_filter(picture.astype(float), (2, 2, 0))
+  blurred = scipy.ndimage.gaussian_filter(picture.astype(float), (2, 2, 0))
   change = picture - blurred
   keep = 1 - np.exp(-((change / rng.uniform(6, 25)) ** 2))
   return _as_bytes(blurred + keep * change)
@@ -134,7 +136,9 @@ def beautified(picture: Picture, rng: np.random.Generator) -> Picture:
 def high_dynamic_range(picture: Picture, rng: np.random.Generator) -> Picture:
   """Local contrast, as tone mapping exaggerates it."""
   radius = rng.uniform(3, 20)
-  blurred = ndimage.gaussian_filter(picture.astype(float), (radius, radius, 0))
+  blurred = scipy.ndimage.gaussian_filter(
+    picture.astype(float), (radius, radius, 0)
+  )
   detail = rng.uniform(0.5, 2.5) * (picture - blurred)
   return _as_bytes(128 + rng.uniform(0.5, 1) * (blurred - 128) + detail)
 
@@ -213,7 +217,7 @@ def halftone(picture: Picture, rng: np.random.Generator) -> Picture:
   printed = 255 / (1 + np.exp(-(picture / 255 - grid) / softness * 4))
   share = rng.uniform(0.1, 1)
   mixed = share * printed + (1 - share) * picture
-  return _as_bytes(ndimage.gaussian_filter(mixed, (0.5, 0.5, 0)))
+  return _as_bytes(scipy.ndimage.gaussian_filter(mixed, (0.5, 0.5, 0)))
 
 
 def _dots(shape: tuple[int, ...], period: float, angle: float) -> _Plane:
@@ -248,7 +252,7 @@ def photographed_again(picture: Picture, rng: np.random.Generator) -> Picture:
 
 def canvas(picture: Picture, rng: np.random.Generator) -> Picture:
   """A painting: strokes of a brush, and the weave that they lie on."""
-  strokes = ndimage.gaussian_filter(
+  strokes = scipy.ndimage.gaussian_filter(
     rng.normal(size=picture.shape[:2]), rng.permutation((0.6, 3.0))
   )
   weave = _weave(picture.shape, rng)

@@ -15,8 +15,8 @@ from typing import ClassVar
 import cv2
 import jax
 import numpy as np
+import scipy
 from jaxtyping import Float, UInt8
-from scipy import ndimage
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Context, Detector, Need
@@ -36,7 +36,7 @@ Pictures = UInt8[np.ndarray, 'n h w 3']
 
 def denoised(pictures: Pictures) -> tuple[Pictures, Pictures]:
   """Pictures after a median filter, and after non-local means."""
-  medians = ndimage.median_filter(pictures, (1, _MEDIAN, _MEDIAN, 1))
+  medians = scipy.ndimage.median_filter(pictures, (1, _MEDIAN, _MEDIAN, 1))
   means = np.empty_like(pictures)
   for i, picture in enumerate(pictures):
     reversed_colors = np.ascontiguousarray(picture[..., ::-1])

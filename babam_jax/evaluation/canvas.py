@@ -1,8 +1,12 @@
 """Figures that no screen shows, and that leave matplotlib's settings alone."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes as Axes
+  from matplotlib.figure import Figure as Figure
+else:  # matplotlib takes half a second to load: it waits for the first figure
+  Axes = Figure = Any
 
 
 def subplots(
@@ -21,5 +25,7 @@ def subplots(
     figsize: width and height, in inches.
     **options: further ones of `Figure.subplots`.
   """
-  figure = Figure(figsize=figsize, layout='constrained')
+  from matplotlib import figure as figures
+
+  figure = figures.Figure(figsize=figsize, layout='constrained')
   return figure, figure.subplots(rows, columns, **options)

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from babam_jax.evaluation.canvas import subplots
+from babam_jax.evaluation.canvas import Figure, subplots
 from babam_jax.evaluation.statistics import roc_curve
 
 _COLORS = {
@@ -276,6 +274,8 @@ def twins(
     rows: for each thing a title, and pictures, each with left, top, right and
       bottom of a box, as shares of the picture.
   """
+  from matplotlib import patches  # loaded with the first figure
+
   columns = max(len(pictures) for _, pictures in rows)
   figure, axes = subplots(
     len(rows),
@@ -294,7 +294,7 @@ def twins(
       ax.imshow(picture)
       corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
       ax.add_patch(
-        Rectangle(corner, *size, fill=False, color=_COLORS['malicious'])
+        patches.Rectangle(corner, *size, fill=False, color=_COLORS['malicious'])
       )
   return figure
 

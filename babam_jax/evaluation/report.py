@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jinja2
-from matplotlib.figure import Figure
 
 from babam_jax import files
 from babam_jax.evaluation import table
+from babam_jax.evaluation.canvas import Figure
 
 
 def write(

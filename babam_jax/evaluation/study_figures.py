@@ -4,15 +4,18 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from babam_jax.evaluation.canvas import subplots
+from babam_jax.evaluation.canvas import Axes, Figure, subplots
 from babam_jax.evaluation.study_table import Entry, Line
 
 _MARKERS = 'osD^vPX*<>'
+_COLORS = [
+  f'tab:{name}'
+  for name in (
+    'blue orange green red purple brown pink gray olive cyan'.split()
+  )
+]
 _PANELS_ACROSS = 4  # in a figure
 
 
@@ -170,8 +173,8 @@ def _point(ax: Axes, name: str, number: int, x: Entry, y: Entry) -> None:
     100 * y.mean,
     xerr=100 * x.deviation,
     yerr=100 * y.deviation,
-    color=matplotlib.colormaps['tab10'](number % 10),
-    marker=_MARKERS[(number + number // 10) % len(_MARKERS)],
+    color=_COLORS[number % len(_COLORS)],
+    marker=_MARKERS[(number + number // len(_COLORS)) % len(_MARKERS)],
     markersize=7,
     linestyle='none',
     elinewidth=0.7,

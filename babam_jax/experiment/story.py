@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
-from matplotlib.figure import Figure
 
 from babam_jax import seeds
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
 from babam_jax.defenses.suspect import Verdict
 from babam_jax.evaluation import figures
+from babam_jax.evaluation.canvas import Figure
 from babam_jax.experiment.defending import Defended, Detection
 from babam_jax.experiment.face_data import FaceData
 from babam_jax.store.lab import Dataset, Lab

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from babam_jax import errors, files
 from babam_jax.config import rules
 from babam_jax.config.rows import Row
 from babam_jax.evaluation import report, study_figures, study_table
+from babam_jax.evaluation.canvas import Figure
 from babam_jax.evaluation.study_table import Entry, Line
 from babam_jax.runs import metrics_file, plan, study_form
 from babam_jax.runs.plan import Run

@@ -6,11 +6,11 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.figure import Figure
 
 from babam_jax import errors, invocation
 from babam_jax.defenses.pirm import SHIPPED
 from babam_jax.evaluation import figures, report
+from babam_jax.evaluation.canvas import Figure
 from babam_jax.sanitizer import class_verdict, picture
 from babam_jax.sanitizer.findings import Findings, Thing, why_rate_fails
 from babam_jax.sanitizer.names import path_of, printable

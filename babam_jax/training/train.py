@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Int, Int32, PyTree, Shaped
 from babam_jax import errors, seeds
 from babam_jax.progress import progress_bar
 from babam_jax.training import batches, optimizer, parallel
-from babam_jax.training.checkpoint import Checkpoint, Checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +232,9 @@ def fit(
   Raises:
     TrainingDivergedError: the loss is not finite.
   """
+  # Orbax takes a quarter of a second to load, which few commands need.
+  from babam_jax.training.checkpoint import Checkpoint, Checkpoints
+
   if units is None:
     units = np.arange(len(labels))[:, None]
   steps = batches.num_batches(units.size, spec.batch_size)
