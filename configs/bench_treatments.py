@@ -5,12 +5,14 @@
   python -m launch.main --config=configs/bench_treatments.py:faces ...
   python -m launch.main --config=configs/bench_treatments.py:filters ...
   python -m launch.main --config=configs/bench_treatments.py:pairs ...
+  python -m launch.main --config=configs/bench_treatments.py:attackers ...
 
 93 pictures of the victim are poisoned; 5, 10, 20 or all clean ones are
 left beside them, on a frozen AlexNet (the default), or on dlib's face network,
 attacked by a stranger (`faces`). `filters`: which filters, with 10 clean ones
 left; one seed. `pairs`: the headline's five pairs of people, with its poison.
-The others have three seeds.
+`attackers`: those who know that there will be noise or filters, and a visible
+trigger that no PIRM is to find. The others have three seeds.
 """
 
 from babam_jax.config.rows import Row
@@ -49,6 +51,12 @@ _FILTERS = {
 _OF_PAIRS = _TREATMENTS | {
   'Algorithm 1, epsilon 0.005': _by('noise', epsilon=0.005),
   'constant noise': _by('noise', distance='constant'),
+}
+_ATTACKERS = {
+  'knows nothing': {},
+  'collides under noise': {'attack.adaptive.noise_scale': 30.0},
+  'smooth change': {'attack.adaptive.smoothness': 2.0},
+  'blended': {'attack.kind': 'blended'},
 }
 # A change of one gray level in one step: what the pictures are without poison.
 _NEVER_POISONED = {
@@ -96,11 +104,18 @@ def _by_pair():
       yield Row(label, sets | treated, panel=panel)
 
 
+def _by_attacker():
+  for panel, attack in _ATTACKERS.items():
+    for label, treated in _TREATMENTS.items():
+      yield Row(label, attack | treated, panel=panel)
+
+
 _VARIANTS = {
   'alexnet': (bench_lfw.base, _by_treatment),
   'faces': (lfw_faces.get_config, _by_treatment),
   'filters': (bench_lfw.base, _by_filter),
   'pairs': (lfw_multiclass.get_config, _by_pair),
+  'attackers': (bench_lfw.base, _by_attacker),
 }
 
 
