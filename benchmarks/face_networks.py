@@ -143,7 +143,8 @@ class Head:
     metrics = None
     for epoch in range(count):
       order = batches.epoch_batches(units, _LEARNED, _LEARNED, 0, epoch, calls)
-      examples = (self._inputs, self._labels)
+      counts = np.ones(_ENROLLED, np.float32)
+      examples = (self._inputs, self._labels, counts)
       self._state, metrics = train.run_epoch(
         self._update, self._state, self._shared, examples, order
       )

@@ -44,6 +44,7 @@ _QUICK = (
   ('constant noise', 'constant_noise', None),
   ('filtered, all', 'filtered', None),
   ('behind filters', 'filtered_inputs', None),
+  ('fresh noise', 'fresh_noise', None),
   ('noise on whole class', 'whole_class_noise', None),
   ('known poison left out', 'drop_known_poison', None),
   ('Activation Clustering', 'activation_clustering', None),

@@ -17,7 +17,7 @@ trigger that no PIRM is to find. The others have three seeds.
 
 from babam_jax.config.rows import Row
 from configs import bench_lfw, lfw_faces, lfw_multiclass, paper
-from configs.defenses import filtered_inputs
+from configs.defenses import filtered_inputs, fresh_noise
 from configs.paper import headline
 
 _LEFT = (5, 10, 20, 0)
@@ -28,6 +28,8 @@ def _by(treatment, **sets):
   return {'defense.treatment': treatment} | chosen
 
 
+_FAINT = fresh_noise.FIELDS | {'defense.fresh_noise.weight': 0.1}
+
 _TREATMENTS = {
   'no defense': {'defense.detector': 'none'},
   'left out': _by('drop'),
@@ -35,6 +37,8 @@ _TREATMENTS = {
   'filtered, alone': _by('filtered', everywhere=False),
   'filtered, all': _by('filtered'),
   'behind filters': filtered_inputs.FIELDS,
+  'fresh noise': fresh_noise.FIELDS,
+  'fresh noise, weight 0.1': _FAINT,
 }
 _MEANS, _JPEG = {'non_local_means': 15.0}, {'jpeg': 20.0}
 _FILTERS = {

@@ -16,6 +16,8 @@ from babam_jax.attacks.catalog import ATTACKS
 from babam_jax.config import overrides, rules
 from babam_jax.defenses import neural_cleanse, pirm
 from babam_jax.defenses.catalog import PARTS
+from babam_jax.defenses.fresh_noise import FreshNoise
+from babam_jax.defenses.plain import Plain
 from babam_jax.evaluation import metrics, study_figures, study_table
 from babam_jax.experiment import pipeline
 from babam_jax.runs import plan
@@ -111,6 +113,22 @@ def test_every_defense_runs(run, name):
     cost['evaluations_per_training_picture'],
     cost['evaluations_per_input'],
   )
+
+
+@pytest.mark.parametrize('treatment', ['none', 'drop'])
+def test_a_trainer_is_told_what_was_flagged(run, monkeypatch, treatment):
+  told = []
+
+  def fit(self, context, examples):
+    told.append((context.flags, examples.poisoned))
+    return Plain().fit(context, examples)
+
+  monkeypatch.setattr(FreshNoise, 'fit', fit)
+  chosen = {'defense.trainer': 'fresh_noise', 'defense.treatment': treatment}
+  run('told', chosen)  # by the oracle, who flags poison and nothing else
+  ((flags, poisoned),) = told
+  assert flags.tolist() == poisoned.tolist()
+  assert flags.any() == (treatment == 'none')
 
 
 def test_a_defense_without_action_leaves_the_model_as_it_was(run):

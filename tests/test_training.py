@@ -119,6 +119,32 @@ def test_a_ragged_batch_weighs_its_rows_only(tmp_path):
   assert trained.history[0]['loss'] == pytest.approx(np.log(3))
 
 
+def test_rows_count_by_their_weights(tmp_path):
+  """The gradient of one step is the weighted mean of those of the rows."""
+  inputs, labels = separable(32)
+  counts = np.linspace(0.1, 1, 32)
+
+  def apply(params, stats, frozen, inputs, keys, weights):
+    return (inputs @ params['w'],), stats
+
+  network = linear_network()._replace(apply=apply)
+  spec = train.TrainSpec('sgd', 0.1, 1, 32, 1)
+  trained = train.fit(
+    network,
+    inputs,
+    labels,
+    spec,
+    seed=0,
+    folder=tmp_path,
+    title='test',
+    row_weights=counts,
+  )
+  errors_ = np.full((32, 3), 1 / 3)
+  errors_[np.arange(32), labels] -= 1
+  expected = -0.1 * inputs.T @ (counts[:, None] * errors_) / counts.sum()
+  np.testing.assert_allclose(trained.params['w'], expected, atol=1e-6)
+
+
 def test_a_loss_that_is_not_finite_stops(tmp_path):
   network = linear_network()._replace(frozen={'scale': jnp.array(np.nan)})
   with pytest.raises(errors.TrainingDivergedError, match='Lower the learning'):

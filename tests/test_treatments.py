@@ -2,13 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import make_examples
 
 from babam_jax import errors
 from babam_jax.data import examples
-from babam_jax.defenses import base, filters
+from babam_jax.defenses import base, filters, fresh_noise
 from babam_jax.defenses.filtered import Filtered
 from babam_jax.defenses.filtered_inputs import FilteredInputs
 from babam_jax.defenses.filters import Filters
@@ -172,3 +174,15 @@ def test_a_network_behind_filters_keeps_them_on_disk(tmp_path):
   made.save(tmp_path)
   again = behind.load(recognition, tmp_path, 2)
   np.testing.assert_array_equal(again.predict(asked), made.predict(asked))
+
+
+def test_fresh_noise_is_on_flagged_pictures_alone_and_new_in_each_step():
+  images = np.full((4, 32, 32, 3), 128, np.uint8)
+  inputs = jnp.asarray(fresh_noise.marked(images, FLAGS) / np.float32(255))
+  keys = [jax.random.split(jax.random.key(step), 4) for step in range(2)]
+  seen = [255 * np.asarray(fresh_noise.noised(inputs, k, 9.0)) for k in keys]
+  assert seen[0].shape == images.shape
+  for step in seen:
+    np.testing.assert_allclose(step[~FLAGS], 128, atol=1e-3)
+    assert np.abs(step[FLAGS] - 128).mean() == pytest.approx(9, rel=0.1)
+  assert np.abs(seen[0] - seen[1])[FLAGS].mean() > 9

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Bool
 
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.pirm import Pirm
@@ -34,6 +35,7 @@ class Need(enum.Enum):
   MODEL = 'a model that was trained on all training pictures'
   TRUSTED = 'clean pictures of all classes'
   PIRMS = 'poison image recognition models'
+  FLAGS = 'which training pictures the detector has flagged'
 
 
 @dataclasses.dataclass
@@ -88,6 +90,7 @@ class Context:
     trusted: clean pictures, for defenses that need them (`Need.TRUSTED`).
     model: a model trained on all training pictures (`Need.MODEL`).
     pirms: the PIRMs that the detector uses (`Need.PIRMS`).
+    flags: for each training picture, for trainers (`Need.FLAGS`).
     on_epoch: receives each epoch's metrics, where one network is trained.
   """
 
@@ -99,6 +102,7 @@ class Context:
   trusted: Examples
   model: NetworkClassifier | None = None
   pirms: tuple[Pirm, ...] = ()
+  flags: Bool[np.ndarray, ' n'] | None = None
   on_epoch: Callable[[train.EpochRecord], None] = lambda record: None
 
   @property

@@ -20,6 +20,7 @@ from babam_jax.defenses.filtered import Filtered
 from babam_jax.defenses.filtered_inputs import FilteredInputs
 from babam_jax.defenses.fine_pruning import FinePruning
 from babam_jax.defenses.flare import Flare
+from babam_jax.defenses.fresh_noise import FreshNoise
 from babam_jax.defenses.neural_cleanse import NeuralCleanse
 from babam_jax.defenses.none import NoDetector, NoRepair, NoTreatment
 from babam_jax.defenses.oracle import Oracle
@@ -60,6 +61,7 @@ TRAINERS: dict[str, type[Trainer]] = {
   'plain': Plain,
   'dp_instahide': DpInstaHide,
   'filtered_inputs': FilteredInputs,
+  'fresh_noise': FreshNoise,
   'rab': Rab,
   'smoothing': Smoothing,
 }

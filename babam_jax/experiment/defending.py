@@ -163,8 +163,10 @@ def defend(
   defense = lab.experiment.defense
   model = models.get('malicious')
   if model is None or treated is not untrusted or not defense.is_plain:
+    flagged = untrusted.examples.ids[detection.train.flags]
+    flags = np.isin(treated.examples.ids, flagged)
     model = recognizing.train(
-      lab, stored, PROTECTED, treated, data, defense.trainer
+      lab, stored, PROTECTED, treated, data, defense.trainer, flags
     )
   if defense.names.repair == 'none':
     return Defended(detection, treated, model, {})

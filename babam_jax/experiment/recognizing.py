@@ -3,6 +3,9 @@
 import pathlib
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Bool
+
 from babam_jax import files
 from babam_jax.config.schema import Experiment
 from babam_jax.defenses.base import Context, Meter, Need, Trainer
@@ -104,6 +107,7 @@ def train(
   dataset: Dataset,
   data: FaceData,
   trainer: Trainer | None = None,
+  flags: Bool[np.ndarray, ' n'] | None = None,
 ) -> Model:
   """Stage: train face recognition on a data set, whatever is in it.
 
@@ -114,6 +118,7 @@ def train(
     dataset: the training set.
     data: has the victim and the trusted pictures.
     trainer: how to train; None: plainly.
+    flags: which of the pictures were flagged, if any were judged.
   """
   trainer = trainer or Plain()
   examples = dataset.examples
@@ -132,7 +137,9 @@ def train(
         history.append(record)
         log.add(record)
 
-      context = context_of(experiment, stored, data, scratch, on_epoch=on_epoch)
+      context = context_of(
+        experiment, stored, data, scratch, on_epoch=on_epoch, flags=flags
+      )
       trainer.fit(context, examples).save(output)
     files.write_json(output / 'origin.json', origin._asdict())
     files.write_json(output / 'history.json', history)
@@ -143,6 +150,8 @@ def train(
     'trainer': [type(trainer).__name__, trainer.version],
     'files': trainer.facts('config.defense.trainer'),
   }
+  if Need.FLAGS in trainer.needs and flags is not None:
+    facts['flagged'] = flags.tolist()
   inputs = [*dataset.inputs]
   if Need.TRUSTED in trainer.needs:
     inputs += data.trusted.inputs

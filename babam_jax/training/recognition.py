@@ -219,6 +219,7 @@ class Recognition:
     seed: int,
     scratch: pathlib.Path,
     title: str,
+    row_weights: Float[np.ndarray, ' n'] | None = None,
     on_epoch: Callable[[train.EpochRecord], None] = lambda record: None,
     **changes: Any,
   ) -> tuple[PyTree, list[train.EpochRecord]]:
@@ -231,6 +232,7 @@ class Recognition:
       seed: the seed of order, augmentation and dropout.
       scratch: checkpoints go below it.
       title: for the progress bar.
+      row_weights: how much each row counts in the loss; None: all alike.
       on_epoch: receives each epoch's metrics.
       **changes: fields of `train.TrainSpec` that differ from the settings.
 
@@ -245,6 +247,7 @@ class Recognition:
       seed=seed,
       folder=scratch / 'checkpoints',
       title=title,
+      row_weights=row_weights,
       on_epoch=on_epoch,
     )
     variables = recognizer.trained_variables(

@@ -20,8 +20,8 @@ _AUXILIARY_WEIGHT = 0.4  # of Inception's second loss (Szegedy et al. 2016)
 
 
 def to_unit(
-  images: UInt8[Array, 'n h w 3'] | Float[Array, 'n h w 3'],
-) -> Float[Array, 'n h w 3']:
+  images: UInt8[Array, 'n h w c'] | Float[Array, 'n h w c'],
+) -> Float[Array, 'n h w c']:
   """Scales gray levels 0..255 to [0, 1]; floats are in [0, 1] already."""
   if jnp.issubdtype(images.dtype, jnp.floating):
     return images

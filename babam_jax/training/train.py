@@ -178,7 +178,7 @@ def run_epoch(
   update: Callable,
   state: PyTree,
   shared: tuple[PyTree, PyTree],
-  examples: tuple[np.ndarray, np.ndarray],
+  examples: tuple[np.ndarray, np.ndarray, np.ndarray],
   order: Iterable[batches.Batches],
   on_steps: Callable[[int], object] = lambda count: None,
 ) -> tuple[PyTree, list[dict[str, Any]]]:
@@ -188,14 +188,14 @@ def run_epoch(
     update: as `make_update` made it; it reuses the memory of the state.
     state: the state before.
     shared: what does not train, and the key, on all devices.
-    examples: inputs and labels.
+    examples: inputs, labels, and how much each row counts.
     order: the rows of the steps of each call.
     on_steps: called with how many steps were begun.
   """
-  inputs, labels = examples
+  inputs, labels, counts = examples
   metrics = []
   for rows, weights in order:
-    batch = (inputs[rows], labels[rows], weights)
+    batch = (inputs[rows], labels[rows], weights * counts[rows])
     state, found = update(state, *shared, parallel.shard(batch, axis=1))
     metrics.append(found)
     on_steps(len(rows))
@@ -212,6 +212,7 @@ def fit(
   folder: pathlib.Path,
   title: str,
   units: Int[np.ndarray, 'u k'] | None = None,
+  row_weights: Float[np.ndarray, ' n'] | None = None,
   on_epoch: Callable[[EpochRecord], None] = lambda record: None,
 ) -> Trained:
   """Trains a classifier; continues from the checkpoints in `folder`.
@@ -226,6 +227,7 @@ def fit(
     title: for the progress bar.
     units: rows that stay together and are augmented alike; the batch size is a
       multiple of k. None: each row is a unit.
+    row_weights: how much each row counts in the loss; None: all alike.
     on_epoch: receives each epoch's metrics, those of epochs before a restart
       included.
 
@@ -237,6 +239,8 @@ def fit(
 
   if units is None:
     units = np.arange(len(labels))[:, None]
+  counts = np.ones(len(labels)) if row_weights is None else row_weights
+  rows = (inputs, labels, counts.astype(np.float32))
   steps = batches.num_batches(units.size, spec.batch_size)
   calls = batches.num_calls(inputs, steps, spec.batch_size)
   padded_size = parallel.round_up(min(spec.batch_size, units.size))
@@ -262,9 +266,7 @@ def fit(
       order = batches.epoch_batches(
         units, spec.batch_size, padded_size, seed, epoch, calls
       )
-      state, metrics = run_epoch(
-        update, state, shared, (inputs, labels), order, bar.update
-      )
+      state, metrics = run_epoch(update, state, shared, rows, order, bar.update)
       history.append(_epoch_record(metrics, (epoch + 1) * steps))
       on_epoch(history[-1])
       if (epoch + 1) % spec.checkpoint_every == 0 and epoch + 1 < spec.epochs:
