@@ -298,7 +298,9 @@ def _treat(lab: Lab, untrusted: Dataset, detection: Detection) -> Dataset:
     if kept.all():
       return untrusted
     return Dataset(examples.take(kept), untrusted.sources)
-  treated = _with_changed(examples, changed).take(kept)
+  treated = _with_changed(examples, changed)
+  if not kept.all():  # a copy of all pictures
+    treated = treated.take(kept)
   return Dataset(treated, (*untrusted.sources, source))
 
 
