@@ -586,6 +586,39 @@ def residual():
   return pirm.Pirm('residual', variables, {})
 
 
+def test_a_residual_pirm_with_other_filters_comes_back_as_it_was(tmp_path, rng):
+  network = pirm.small_network('residual', 3, filters=8)
+  variables = {'params': network.params, 'batch_stats': network.stats}
+  assert pirm.filters_of('residual', network.params) == 8
+  made = pirm.Pirm('residual', variables, {})
+  pirm.save(made, tmp_path / 'few.npz')
+  again = pirm.load(tmp_path / 'few.npz')
+  images = rng.integers(0, 256, (2, 70, 90, 3), np.uint8)
+  np.testing.assert_array_equal(
+    again.judge(images).scores, made.judge(images).scores
+  )
+
+
+def test_a_pirm_begins_with_the_layers_of_another_of_any_width():
+  network = pirm.small_network('residual', 3, filters=8)
+  variables = {'params': network.params, 'batch_stats': network.stats}
+  begun = pirm.begun_from(pirm.Pirm('residual', variables, {}), 4)
+  new, old = begun.params, network.params
+  assert new['conv1']['kernel'] is old['conv1']['kernel']
+  assert new['high_pass']['kernel'].shape == old['high_pass']['kernel'].shape
+  assert not np.allclose(new['high_pass']['kernel'], old['high_pass']['kernel'])
+
+
+@pytest.mark.parametrize('shape', [(), (7,), (3, 3, 12, 0), (3, 3, 12, 9)])
+def test_a_residual_pirm_with_odd_filters_is_refused(residual, tmp_path, shape):
+  pirm.save(residual, tmp_path / 'x.npz')
+  arrays = files.read_arrays(tmp_path / 'x.npz')
+  arrays['params/high_pass/kernel'] = np.zeros(shape, np.float32)
+  files.write_arrays(tmp_path / 'x.npz', arrays)
+  with pytest.raises(errors.UserError, match='cannot be read'):
+    pirm.load(tmp_path / 'x.npz')
+
+
 def test_the_residual_variant_sees_no_plain_color(residual, rng):
   images = rng.integers(60, 180, (4, 64, 64, 3), np.uint8)
   shifted = images + np.array([40, -35, 12])

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
+import flax.linen
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -95,9 +96,28 @@ class Pirm(NamedTuple):
     return judging.judge(self, images, threshold, fpr)
 
 
-def small_network(variant: str, seed: int) -> train.Network:
-  """One of the small networks, to be trained on random crops."""
-  model = SMALL[variant]()
+def _small(variant: str, filters: int) -> flax.linen.Module:
+  if variant == 'residual':
+    return residual_pirm.ResidualPirm(filters)
+  return SMALL[variant]()
+
+
+def filters_of(variant: str, params: PyTree) -> int:
+  """The filters of the first layer of one of the small networks."""
+  return int(params[FIRST_LAYERS[variant]]['kernel'].shape[-1])
+
+
+def small_network(
+  variant: str, seed: int, filters: int = residual_pirm.FILTERS
+) -> train.Network:
+  """One of the small networks, to be trained on random crops.
+
+  Args:
+    variant: one of `SMALL`.
+    seed: the seed of the initial parameters.
+    filters: of the first layer of 'residual'.
+  """
+  model = _small(variant, filters)
   variables = model.init(
     seeds.jax_key(seed, 'pirm init'), jnp.zeros((1, CROP, CROP, 3))
   )
@@ -117,11 +137,14 @@ def small_network(variant: str, seed: int) -> train.Network:
   return train.Network(apply, variables['params'], variables['batch_stats'], {})
 
 
-def begun_from(network: train.Network, known: Pirm) -> train.Network:
+def begun_from(known: Pirm, seed: int) -> train.Network:
   """A small network whose layers, but for the first, are those of a PIRM."""
+  params, stats = known.variables['params'], known.variables['batch_stats']
+  network = small_network(
+    known.variant, seed, filters_of(known.variant, params)
+  )
   first = FIRST_LAYERS[known.variant]
-  params = dict(known.variables['params']) | {first: network.params[first]}
-  stats = known.variables['batch_stats']
+  params = dict(params) | {first: network.params[first]}
   return network._replace(params=params, stats=stats)
 
 
@@ -183,14 +206,15 @@ def _logits_fn(variant: str) -> Callable[..., Float[Array, 'n 2']]:
     return lambda variables, images: cast(
       Array, paper.apply(variables, _vgg_input(images))
     )
-  small = SMALL[variant]()
   if variant == 'compact':  # averages over the whole picture itself
+    small = SMALL[variant]()
     return lambda variables, images: cast(
       Array, small.apply(variables, to_unit(images))
     )
 
   def logits(variables, images):
     """The mean over tiles as large as those that it was trained on."""
+    small = _small(variant, filters_of(variant, variables['params']))
     parts = tiling.tiles(to_unit(images), CROP)
     count, each = parts.shape[:2]
     found = small.apply(variables, parts.reshape(-1, CROP, CROP, 3))
@@ -312,11 +336,15 @@ def save(pirm: Pirm, path: pathlib.Path) -> None:
   files.write_arrays(path, arrays)
 
 
-def _array_shapes(variant: str) -> dict[str, tuple[int, ...]]:
-  paper = (vgg.PaperPirm, VGG_INPUT)
-  small = {name: (found, (CROP, CROP)) for name, found in SMALL.items()}
-  kind, size = (small | {'vgg16': paper})[variant]
-  model = kind()
+def _array_shapes(variant: str, params: PyTree) -> dict[str, tuple[int, ...]]:
+  """The shapes that it has with as many filters as these parameters have."""
+  if variant == 'vgg16':
+    model, size = vgg.PaperPirm(), VGG_INPUT
+  else:
+    filters = filters_of(variant, params)
+    if not filters:
+      raise ValueError('its first layer has no filters')
+    model, size = _small(variant, filters), (CROP, CROP)
   variables = jax.eval_shape(
     lambda key: model.init(key, jnp.zeros((1, *size, 3))), jax.random.key(0)
   )
@@ -378,7 +406,8 @@ def load(
     variables = flax.traverse_util.unflatten_dict(arrays, sep='/')
     found = {name: array.shape for name, array in arrays.items()}
     kinds = {array.dtype for array in arrays.values()}
-    if found != _array_shapes(variant) or kinds != {np.dtype(np.float32)}:
+    expected = _array_shapes(variant, variables['params'])
+    if found != expected or kinds != {np.dtype(np.float32)}:
       raise ValueError(f'its arrays are not those of a {variant} PIRM')
   except (
     OSError,
@@ -386,6 +415,7 @@ def load(
     KeyError,
     TypeError,
     AttributeError,
+    IndexError,
   ) as error:
     raise errors.UserError(
       f'{field}: {path} cannot be read ({error}); expected a PIRM that '

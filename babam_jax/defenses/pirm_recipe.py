@@ -7,6 +7,7 @@ from typing import Any
 from babam_jax import errors, settings
 from babam_jax.attacks.hidden_trigger import HiddenTrigger
 from babam_jax.defenses import pirm
+from babam_jax.models import residual_pirm
 from babam_jax.models.pretrained import weights
 from babam_jax.settings import setting
 from babam_jax.training import optimizer
@@ -26,6 +27,14 @@ class PirmSettings:
     '',
     'Begin with the layers of this PIRM, but for the first: a name or a file; '
     "'': with random ones.",
+  )
+  filters: int = setting(
+    residual_pirm.FILTERS,
+    'residual: filters of the first layer; the others have as many, or twice '
+    'as many. The time per picture grows with their square. With start_from '
+    'as many as there.',
+    at_least=1,
+    at_most=512,
   )
   trainable_convs: int = setting(
     6,

@@ -16,12 +16,12 @@ from jaxtyping import Array, Float
 from babam_jax.models import layers
 from babam_jax.models.compact_pirm import fold_blocks
 
-_WIDTHS = (32, 64, 64, 64, 64)
+FILTERS = 32  # of the first layer
+_WIDTHS = (1, 2, 2, 2, 2)  # times these
 _STRIDES = (2, 1, 2, 1, 1)
-_FILTERS = 32
 _COLORS = 3
 _LIMIT = 12.0  # gray levels: poison rarely changes more
-_HIDDEN = 64
+_HIDDEN = 2  # times the filters
 _FAINT = 1e-4  # added to variances: a root has no slope at 0
 
 
@@ -29,14 +29,16 @@ class HighPass(nn.Module):
   """Convolution of folded blocks whose filters ignore constant pictures, each
   color by itself; its output is limited."""
 
+  filters: int
+
   @nn.compact
   def __call__(
     self, blocks: Float[Array, 'n i j d']
   ) -> Float[Array, 'n i-2 j-2 f']:
-    shape = (3, 3, blocks.shape[-1], _FILTERS)
+    shape = (3, 3, blocks.shape[-1], self.filters)
     kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
     # Channels are (row, column, color) of a block.
-    by_color = kernel.reshape(3, 3, -1, _COLORS, _FILTERS)
+    by_color = kernel.reshape(3, 3, -1, _COLORS, self.filters)
     by_color -= by_color.mean((0, 1, 2), keepdims=True)
     found = lax.conv_general_dilated(
       blocks,
@@ -49,7 +51,13 @@ class HighPass(nn.Module):
 
 
 class ResidualPirm(nn.Module):
-  """High-pass filters, five 3x3 convolutions, statistics of the features."""
+  """High-pass filters, five 3x3 convolutions, statistics of the features.
+
+  Attributes:
+    filters: of the first layer; the others have as many, or twice as many.
+  """
+
+  filters: int = FILTERS
 
   @nn.compact
   def __call__(
@@ -58,14 +66,19 @@ class ResidualPirm(nn.Module):
     training: layers.Training | None = None,
   ) -> Float[Array, 'n 2']:
     """Logits of (clean, poison), for pixels in [0, 1]."""
-    x = HighPass(name='high_pass')(fold_blocks(images * 255))
+    x = HighPass(self.filters, name='high_pass')(fold_blocks(images * 255))
     for i, (width, stride) in enumerate(zip(_WIDTHS, _STRIDES, strict=True), 1):
       x = nn.Conv(
-        width, (3, 3), stride, padding=1, use_bias=False, name=f'conv{i}'
+        width * self.filters,
+        (3, 3),
+        stride,
+        padding=1,
+        use_bias=False,
+        name=f'conv{i}',
       )(x)
       x = nn.relu(layers.BatchNorm(name=f'norm{i}')(x, training))
     mean = jnp.mean(x, (1, 2))
     spread = jnp.sqrt(jnp.var(x, (1, 2)) + _FAINT)
     told = jnp.concatenate([mean, spread, jnp.max(x, (1, 2))], axis=-1)
-    hidden = nn.relu(nn.Dense(_HIDDEN, name='hidden')(told))
+    hidden = nn.relu(nn.Dense(_HIDDEN * self.filters, name='hidden')(told))
     return nn.Dense(2, name='logits')(hidden)

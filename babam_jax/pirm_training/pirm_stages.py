@@ -33,6 +33,7 @@ TRAINING = Stage(
   6,
   (
     'pirm.variant',
+    'pirm.filters',
     'pirm.trainable_convs',
     'pirm.start_from',
     'pirm.paired',
@@ -69,14 +70,13 @@ def _train(lab: Lab, data: Artifact) -> Artifact:
   ) -> None:
     config, seed = experiment.pirm, experiment.seed
     examples = training_data.read(data, 'train')
-    network = (
-      pirm.vgg16_network(seed, config.trainable_convs)
-      if config.variant == 'vgg16'
-      else pirm.small_network(config.variant, seed)
-    )
     if config.start_from:
       known = pirm.load(pirm.path_of(config.start_from))
-      network = pirm.begun_from(network, known)
+      network = pirm.begun_from(known, seed)
+    elif config.variant == 'vgg16':
+      network = pirm.vgg16_network(seed, config.trainable_convs)
+    else:
+      network = pirm.small_network(config.variant, seed, config.filters)
     with MetricLog(lab.workdir / 'training', 'pirm') as log:
       trained = train.fit(
         network,
