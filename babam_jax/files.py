@@ -25,6 +25,24 @@ def named(path: str | os.PathLike[str]) -> pathlib.Path:
   return pathlib.Path(os.path.expanduser(path))
 
 
+def check_folder(path: pathlib.Path, field: str) -> None:
+  """Checks that a folder is there, or can be made.
+
+  Args:
+    path: the folder.
+    field: the setting that named it, for the error message.
+
+  Raises:
+    UserError: it, or what it is to be made in, is a file.
+  """
+  there = next((one for one in (path, *path.parents) if one.exists()), path)
+  if there.exists() and not there.is_dir():
+    raise errors.UserError(
+      f'{field}: {there} is a file; expected a folder, or a path where one can '
+      'be made. Choose another path.'
+    )
+
+
 def sync_folder(folder: pathlib.Path) -> None:
   """Makes the renames inside `folder` survive a power cut."""
   descriptor = os.open(folder, os.O_RDONLY)

@@ -29,6 +29,12 @@ def progress(items: Iterable[T], title: str) -> Iterable[T]:
       bar.update()
 
 
+def harmless(text: str) -> str:
+  """A text without what a terminal obeys: what names and files hold may be
+  hostile."""
+  return ''.join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def say(text: str) -> None:
   """Prints a line to standard error without disturbing a bar."""
-  tqdm.tqdm.write(text, file=sys.stderr)
+  tqdm.tqdm.write(harmless(text), file=sys.stderr)

@@ -9,6 +9,29 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt32
 
+from babam_jax import errors
+
+LIMIT = 2**32  # JAX's seeds have 32 bits
+
+
+def checked(seed: object, field: str = 'seed') -> int:
+  """A seed as a plain number.
+
+  Args:
+    seed: what a user gave.
+    field: what named it, for the error message.
+
+  Raises:
+    UserError: it is no whole number, or out of its range.
+  """
+  is_whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+  if not is_whole or not 0 <= seed < LIMIT:
+    raise errors.UserError(
+      f'{field}: found {seed!r}, expected a whole number, 0 or more, below '
+      f'{LIMIT}.'
+    )
+  return int(seed)
+
 
 def name_hash(name: str) -> int:
   """A 32-bit hash of `name` that is the same on every machine and run."""
@@ -17,12 +40,12 @@ def name_hash(name: str) -> int:
 
 def jax_key(seed: int, name: str) -> Key[Array, '']:
   """The JAX key of the stream `name`."""
-  return jax.random.fold_in(jax.random.key(seed), name_hash(name))
+  return jax.random.fold_in(jax.random.key(checked(seed)), name_hash(name))
 
 
 def numpy_rng(seed: int, name: str) -> np.random.Generator:
   """The NumPy generator of the stream `name`."""
-  return np.random.default_rng([seed, name_hash(name)])
+  return np.random.default_rng([checked(seed), name_hash(name)])
 
 
 def child_seed(seed: int, name: str) -> int:

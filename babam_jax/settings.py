@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from babam_jax import errors
+import numpy as np
+
+from babam_jax import errors, seeds
 
 _KEY = 'setting'
-WHOLE_LIMIT = 2**32  # the size of whole numbers: JAX's seeds have 32 bits
+WHOLE_LIMIT = seeds.LIMIT  # the size of whole numbers
 
 
 class Setting(NamedTuple):
@@ -151,9 +153,38 @@ def check(node: Any, path: str) -> None:
     here = f'{path}.{field.name}' if path else field.name
     if dataclasses.is_dataclass(value):
       check(value, here)
+    elif not _is_like(value, field.default):
+      refuse(here, value, _in_words(type(field.default)))
     elif not known.allows(value):
       limit = '' if _all_fit(value) else f', below {WHOLE_LIMIT}'
       refuse(here, value, f'{known.expected()}{limit}')
+
+
+_WORDS = {
+  float: 'a number',
+  int: 'a whole number',
+  bool: 'True or False',
+  str: 'a text',
+  tuple: 'a list',
+  Mapping: "fields with their values, {'name': 1}",
+}
+
+
+def _in_words(kind: type) -> str:
+  return _WORDS.get(kind, kind.__name__)
+
+
+def _is_like(value: Any, default: Any) -> bool:
+  """Whether a value has the type of its default; of NumPy's numbers, too."""
+  if isinstance(default, bool) or isinstance(value, bool):
+    return type(value) is type(default)
+  if isinstance(default, float):
+    return isinstance(value, int | float | np.number)
+  if isinstance(default, int):
+    return isinstance(value, int | np.integer)
+  if isinstance(default, tuple):
+    return isinstance(value, tuple | list)
+  return isinstance(value, type(default))
 
 
 def build(kind: type, values: Mapping[str, Any], path: str = '') -> Any:
@@ -205,7 +236,7 @@ def _as_tuple(value: Sequence[Any], path: str, known: Setting) -> tuple:
   """A tuple whose elements are of the kind that the setting holds."""
   for element in value:
     if known.each is not None and not isinstance(element, known.each):
-      names = ' or '.join(kind.__name__ for kind in known.each)
+      names = ' or '.join(map(_in_words, known.each))
       raise TypeError(f'{path}: found {element!r} in it, expected {names}')
   return tuple(value)
 

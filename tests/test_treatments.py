@@ -136,7 +136,9 @@ def test_steps_that_do_not_exist_are_told(step):
 @pytest.mark.parametrize('step', [{}, {'jpeg': 30.0, 'median': 1.0}])
 def test_a_step_is_one_filter(step):
   treatment = Filters(steps=(step,))
-  with pytest.raises(errors.UserError, match='expected one filter a step'):
+  with pytest.raises(
+    errors.UserError, match='expected a list of single filters'
+  ):
     treatment.check('path', RecognitionSettings())
 
 

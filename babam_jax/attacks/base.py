@@ -130,6 +130,11 @@ class Attack(abc.ABC):
       UserError: other pictures are expected, or other settings.
     """
     for name, pictures in (('targets', targets), ('sources', sources)):
+      if not isinstance(pictures, np.ndarray):
+        raise errors.UserError(
+          f'{name}: found {type(pictures).__name__}, expected a NumPy array, '
+          'uint8 [n, size, size, 3]. Convert it with np.stack.'
+        )
       shape, kind = np.shape(pictures), np.asarray(pictures).dtype
       square = len(shape) == 4 and shape[0] and shape[1] == shape[2]
       if not square or shape[3] != 3 or kind != np.uint8:

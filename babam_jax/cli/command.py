@@ -21,6 +21,7 @@ from babam_jax import errors, files
 from babam_jax.cli import help
 from babam_jax.config import renamed, schema
 from babam_jax.data import download
+from babam_jax.progress import harmless
 from babam_jax.runs.alone import alone_in
 from babam_jax.training import parallel
 
@@ -84,9 +85,7 @@ def _stop(message: str) -> None:
 
 
 def _print_error(message: str) -> None:
-  # What a hostile file holds is not sent to the terminal.
-  shown = ''.join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-  print(f'error: {shown}', file=sys.stderr)
+  print(f'error: {harmless(message)}', file=sys.stderr)
 
 
 def define_options(
@@ -229,12 +228,18 @@ def given_fields() -> set[str]:
 
 def artifacts_folder() -> pathlib.Path:
   """Where stage results are kept and found."""
-  return files.named(_ARTIFACTS.value)
+  return _folder(_ARTIFACTS)
 
 
 def workdir() -> pathlib.Path | None:
   """Where results go, if the command line says so."""
-  return files.named(_WORKDIR.value) if _WORKDIR.value else None
+  return _folder(_WORKDIR) if _WORKDIR.value else None
+
+
+def _folder(flag: flags.FlagHolder) -> pathlib.Path:
+  path = files.named(flag.value)
+  files.check_folder(path, f'--{flag.name}')
+  return path
 
 
 def _default_workdir() -> pathlib.Path:

@@ -33,6 +33,7 @@ from absl import flags
 from babam_jax import errors, files, invocation
 from babam_jax.cli import command
 from babam_jax.defenses import by_kind, calibration
+from babam_jax.progress import harmless
 from babam_jax.runs import parts, slurm
 from babam_jax.sanitizer import (
   findings,
@@ -49,7 +50,7 @@ _INPUT = flags.DEFINE_string('input', None, 'A folder of class folders.')
 _OUTPUT = flags.DEFINE_string('output', None, 'A new or empty folder.')
 _PIRM = flags.DEFINE_string(
   'pirm',
-  'general',
+  order.DEFAULT_PIRM,
   "'general' (knows many kinds of poison), 'shipped' (one kind), 'hardened', "
   'or a file that `babam pirm` wrote.',
 )
@@ -212,7 +213,7 @@ def _order() -> order.Order:
     action=_ACTION.value,
     threshold=_THRESHOLD.value,
     fpr=_FPR.value,
-    calibrate=None if calibrate is None else files.named(calibrate),
+    calibrate=files.named(calibrate) if calibrate else calibrate,
     epsilon=_EPSILON.value,
     link=_LINK.value,
     seed=_SEED.value,
@@ -305,19 +306,19 @@ def _tell(found: whole_folder.SanitizedFolder) -> None:
       file=sys.stderr,
     )
   print(f'{found.flagged} flagged; report: {found.report}')
-  if found.why_rate_fails:
-    print(found.why_rate_fails, file=sys.stderr)
+  for why in (found.why_not_visible, found.why_rate_fails):
+    if why:
+      print(why, file=sys.stderr)
   if found.suspicious_classes:
     names = ', '.join(found.suspicious_classes[:_NAMED])
     more = len(found.suspicious_classes) - _NAMED
-    print(
-      'classes whose scores stand out: '
-      f'{names}{f" and {more} more" if more > 0 else ""}'
-    )
+    more_of_them = f' and {more} more' if more > 0 else ''
+    told = f'classes whose scores stand out: {names}{more_of_them}'
+    print(harmless(told))
   for name in list(dict.fromkeys(one.class_name for one in found.recurring))[
     :_NAMED
   ]:
-    print(_told_of(name, found.recurring))
+    print(harmless(_told_of(name, found.recurring)))
   if found.unjudged:
     print(
       f'not judged, and not in the output: {len(found.unjudged)} of '

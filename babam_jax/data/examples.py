@@ -117,6 +117,12 @@ def examples(
   labels = _checked(labels)
   if class_names is None:
     class_names = _class_names(labels)
+  different = len(set(class_names))
+  if different != len(class_names):
+    raise errors.UserError(
+      f'class_names: found {len(class_names)} names, {different} of them '
+      'different; expected one for each class. Leave repeated ones out.'
+    )
   numbers = _numbers(labels, tuple(class_names))
   names = np.arange(len(images)) if ids is None else ids
   names = np.asarray(names, np.str_)
@@ -150,7 +156,7 @@ def _checked(labels: Shaped[np.ndarray, ' n']) -> Shaped[np.ndarray, ' n']:
 def _class_names(labels: Shaped[np.ndarray, ' n']) -> list[str]:
   if labels.dtype.kind == 'U':
     return np.unique(labels).tolist()
-  return [str(n) for n in range(int(labels.max(initial=-1)) + 1)]
+  return [str(n) for n in range(max(labels.tolist(), default=-1) + 1)]
 
 
 def _numbers(

@@ -52,7 +52,7 @@ def in_file(path: pathlib.Path, picture_id: str, class_name: str) -> Picture:
 def natural_order(name: str) -> list[tuple[int, str]]:
   """A sort key by which `s2` comes before `s10`."""
   pieces = re.split(r'(\d+)', name)
-  return [(int(p), '') if p.isdigit() else (-1, p) for p in pieces]
+  return [(int(p), '') if p.isdecimal() else (-1, p) for p in pieces]
 
 
 def find_images(root: pathlib.Path, field: str) -> list[str]:
@@ -125,7 +125,8 @@ def fingerprint(pictures: Iterable[Picture]) -> str:
   total = hashlib.sha256()
   for picture in pictures:
     content = hashlib.sha256(picture.read()).hexdigest()
-    total.update(f'{picture.id}\0{picture.class_name}\0{content}\n'.encode())
+    line = f'{picture.id}\0{picture.class_name}\0{content}\n'
+    total.update(line.encode(errors='surrogateescape'))
   return total.hexdigest()
 
 

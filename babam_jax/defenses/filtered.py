@@ -7,6 +7,7 @@ import numpy as np
 from babam_jax.data.examples import Examples
 from babam_jax.defenses.base import Treatment, Verdict
 from babam_jax.defenses.filters import Filters
+from babam_jax.defenses.suspect import check_judged
 from babam_jax.settings import setting
 
 
@@ -25,7 +26,13 @@ class Filtered(Filters, Treatment):
   )
 
   def treat(self, examples: Examples, verdict: Verdict, seed: int) -> Examples:
-    """Filters; order, ids and labels are kept."""
+    """Filters; order, ids and labels are kept.
+
+    Raises:
+      UserError: the verdict is on other pictures, or there are no such steps.
+    """
+    check_judged(examples, verdict)
+    self.check_steps('steps')
     if not verdict.flags.any():
       return examples
     rows = np.full(len(examples), self.everywhere) | verdict.flags

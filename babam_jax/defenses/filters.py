@@ -4,7 +4,7 @@ squeezing")."""
 import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -46,15 +46,31 @@ def _non_local_means(picture: Picture, strength: float) -> Picture:
   )
 
 
+class Filter(NamedTuple):
+  """A filter with a number.
+
+  Attributes:
+    apply: `(picture, number) -> picture`.
+    least: the least number.
+    most: the largest.
+  """
+
+  apply: Callable[[Picture, float], Picture]
+  least: float
+  most: float
+
+
 # By what the number of each means: times smaller, the quality, pixels on each
 # side, OpenCV's h.
-FILTERS: dict[str, Callable[[Picture, float], Picture]] = {
-  'smaller': _smaller,
-  'jpeg': _jpeg,
-  'median': _median,
-  'non_local_means': _non_local_means,
+FILTERS: dict[str, Filter] = {
+  'smaller': Filter(_smaller, 1, 100),
+  'jpeg': Filter(_jpeg, 1, 100),
+  'median': Filter(_median, 1, 100),
+  'non_local_means': Filter(_non_local_means, 0.1, 1000),
 }
 NOISE = 'noise'  # Laplacian, of this scale in gray levels
+_LIMITS = {name: (one.least, one.most) for name, one in FILTERS.items()}
+_LIMITS[NOISE] = (0.1, 1000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +95,12 @@ class Filters:
   def change(
     self, images: Pictures, ids: Shaped[np.ndarray, ' n'], seed: int
   ) -> Pictures:
-    """Pictures, at least one, after all steps; each by itself."""
+    """Pictures, at least one, after all steps; each by itself.
+
+    Raises:
+      UserError: there are no such steps.
+    """
+    self.check_steps('steps')
     for number, (name, amount) in enumerate(self._named_steps()):
       if name == NOISE:
         images = noise.perturb(
@@ -90,7 +111,7 @@ class Filters:
           seed=seeds.child_seed(seed, f'noise of step {number}'),
         )
       else:
-        images = _each(FILTERS[name], images, amount)
+        images = _each(FILTERS[name].apply, images, amount)
     return images
 
   def _named_steps(self) -> list[tuple[str, Any]]:
@@ -100,18 +121,29 @@ class Filters:
     """Checks that there are such filters, and their numbers.
 
     Raises:
-      UserError: a step names no filter, or its number is not above 0.
+      UserError: a step names no filter, or its number is out of its range.
     """
     del recognizer
-    names = (*FILTERS, NOISE)
-    if any(len(step) != 1 for step in self.steps):
-      refuse(f'{path}.steps', self.steps, "one filter a step, {'jpeg': 30}")
-    for name, amount in self._named_steps():
+    self.check_steps(f'{path}.steps')
+
+  def check_steps(self, path: str) -> None:
+    """Does what `check` describes, for steps that are named so."""
+    steps: Any = self.steps
+    is_list = isinstance(steps, tuple | list) and len(steps) > 0
+    if not is_list or not all(
+      isinstance(step, Mapping) and len(step) == 1 for step in steps
+    ):
+      refuse(path, steps, "a list of single filters, [{'jpeg': 30}]")
+    for step in steps:
+      ((name, amount),) = step.items()
+      if name not in _LIMITS:
+        expected = f'one of {", ".join(_LIMITS)}, with a number'
+        refuse(path, dict(step), f"{expected}, {{'jpeg': 30}}")
+      least, most = _LIMITS[name]
       is_number = isinstance(amount, int | float) and amount is not True
-      most = 100 if name == 'jpeg' else 1000
-      if name not in names or not is_number or not 0 < amount <= most:
-        expected = f'one of {", ".join(names)} with a number above 0'
-        refuse(f'{path}.steps', {name: amount}, f"{expected}, {{'jpeg': 30}}")
+      if not is_number or not least <= amount <= most:
+        expected = f'a number from {least:g} to {most:g} for {name!r}'
+        refuse(path, dict(step), expected)
 
 
 def _each(

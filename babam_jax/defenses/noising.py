@@ -2,16 +2,10 @@
 
 import numpy as np
 
-from babam_jax import errors
 from babam_jax.data.examples import Examples
 from babam_jax.defenses import noise
 from babam_jax.defenses.calibrated_noise import CalibratedNoise
-from babam_jax.defenses.suspect import Verdict
-
-_MADE_BY = {
-  Examples: 'babam_jax.examples(images, labels)',
-  Verdict: 'babam_jax.load_pirm().judge(images)',
-}
+from babam_jax.defenses.suspect import Verdict, check_judged
 
 
 def sanitize(
@@ -38,20 +32,7 @@ def sanitize(
     UserError: the verdict is on another number of pictures, or epsilon is not
       above 0.
   """
-  for name, value, kind in (
-    ('untrusted', untrusted, Examples),
-    ('verdict', verdict, Verdict),
-  ):
-    if not isinstance(value, kind):
-      raise errors.UserError(
-        f'{name}: found {type(value).__name__}, expected {kind.__name__}. Make '
-        f'one with {_MADE_BY[kind]}.'
-      )
-  if np.shape(verdict.flags) != (len(untrusted),):
-    raise errors.UserError(
-      f'verdict: found flags of {np.size(verdict.flags)} pictures, expected '
-      f'those of these {len(untrusted)}. Judge the same pictures.'
-    )
+  check_judged(untrusted, verdict)
   noise.check_epsilon(epsilon, 'epsilon')
   treatment = CalibratedNoise(epsilon)
   flags = np.asarray(verdict.flags, bool)

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
+from babam_jax import errors
+from babam_jax.data.examples import Examples
+
 LayersFn = Callable[
   [PyTree, Float[Array, 'n h w 3']], list[Shaped[Array, ' n *d']]
 ]
@@ -48,3 +51,32 @@ class Verdict(NamedTuple):
     if self.places is None:
       return np.zeros_like(self.flags)
     return self.flags & self.places.any(1)
+
+
+_MADE_BY = {
+  Examples: 'babam_jax.examples(images, labels)',
+  Verdict: 'babam_jax.load_pirm().judge(images)',
+}
+
+
+def check_judged(untrusted: object, verdict: object) -> None:
+  """Checks what a library's user gives: pictures, and a verdict on them.
+
+  Raises:
+    UserError: they are something else, or do not belong together.
+  """
+  for name, value, kind in (
+    ('untrusted', untrusted, Examples),
+    ('verdict', verdict, Verdict),
+  ):
+    if not isinstance(value, kind):
+      raise errors.UserError(
+        f'{name}: found {type(value).__name__}, expected {kind.__name__}. Make '
+        f'one with {_MADE_BY[kind]}.'
+      )
+  assert isinstance(untrusted, Examples) and isinstance(verdict, Verdict)
+  if np.shape(verdict.flags) != (len(untrusted),):
+    raise errors.UserError(
+      f'verdict: found flags of {np.size(verdict.flags)} pictures, expected '
+      f'those of these {len(untrusted)}. Judge the same pictures.'
+    )

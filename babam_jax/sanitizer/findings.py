@@ -39,6 +39,10 @@ _RATE_FAILS = (
   'measured (noise, texture, size): {why}. Look at the flagged pictures before '
   'you use the output, and give clean pictures like these with --calibrate=DIR.'
 )
+_ONE_CLASS = (
+  'Visible triggers were not looked for: a class is compared with others, and '
+  'this folder has one. Give a folder that holds one folder for each person.'
+)
 _SPREAD = (
   'flags are spread over many classes, as no attack on one victim spreads them'
 )
@@ -289,6 +293,17 @@ def earlier_summary(
   if not isinstance(found, dict) or found.keys() != like_ours.keys():
     return None
   return found if asked.items() <= found.items() else None
+
+
+def why_not_visible(found: dict[str, Any]) -> str:
+  """Why visible triggers were not looked for, in one line; '' if they were, or
+  if nobody asked for it.
+
+  Args:
+    found: the `summary`.
+  """
+  asked = 'visible' in found['settings']['detectors']
+  return _ONE_CLASS if asked and found['classes'] < 2 else ''
 
 
 def why_rate_fails(found: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from babam_jax import errors
+from babam_jax import errors, files, seeds
 from babam_jax.defenses import by_kind, calibration, noise
 from babam_jax.defenses import pirm as pirms
 from babam_jax.sanitizer import folder, folder_verdict, one_class, sanitize
@@ -19,10 +19,10 @@ from babam_jax.sanitizer.folder_scores import FolderScores
 from babam_jax.sanitizer.folder_verdict import FolderVerdict
 from babam_jax.sanitizer.names import printable
 from babam_jax.sanitizer.record import PERTURBATION
-from babam_jax.settings import WHOLE_LIMIT
 
 Path = str | os.PathLike[str]
 DEFAULT_EPSILON = 0.01
+DEFAULT_PIRM = 'general'
 _OF_PIRM = ('pirm', 'pirm_sha256', 'calibrated_on')
 
 
@@ -78,6 +78,12 @@ class Order:
         f'--input: no file in {self.source}; expected a folder of class '
         'folders with pictures. Choose another one.'
       )
+    if self.detectors == (sanitize.VISIBLE,) and len(found.fingerprints) < 2:
+      raise errors.UserError(
+        f'--detectors: found {sanitize.VISIBLE!r} alone for a folder with one '
+        'class; expected two classes or more, as each is compared with the '
+        'others. Give a folder that holds one folder for each person.'
+      )
     return found
 
   def paths(self) -> Iterator[Iterator[pathlib.PurePosixPath]]:
@@ -111,10 +117,23 @@ def order(
     raise errors.UserError(
       f'--input: no folder {str(source)!r}; expected a folder of class folders.'
     )
-  known = _check_detectors(detectors, threshold, fpr, calibrate)
-  _check(action, visible, epsilon, seed)
+  files.check_folder(root, '--output')
+  given: dict[str, Any] = {
+    'threshold': None if threshold is None else _number('threshold', threshold),
+    'fpr': None if fpr is None else _number('fpr', fpr),
+    'calibrate': calibrate,
+  }
+  epsilon = float(_number('epsilon', epsilon))
+  seed = seeds.checked(seed, '--seed')
+  known = _check_detectors(detectors, given | {'pirm': _unless_default(pirm)})
+  _check(action, visible, epsilon, known)
+  if link and action == 'report':
+    raise errors.UserError(
+      "--link: found with --action='report', which writes no pictures; "
+      'expected none. Leave it out, or choose another action.'
+    )
   if PERTURBATION in known:
-    judge = _judge(pirm, threshold, fpr, calibrate)
+    judge = _judge(pirm, **given)
   else:
     judge = Judge(None, None, {'fpr': None} | dict.fromkeys(_OF_PIRM))
   settings = one_class.Settings(
@@ -133,6 +152,11 @@ def _judge(
   calibrate: Path | None,
 ) -> Judge:
   """A PIRM with its threshold."""
+  for name, path in (('pirm', pirm), ('calibrate', calibrate)):
+    if path is not None and not os.fspath(path):
+      raise errors.UserError(
+        f'--{name}: is empty; expected a file or folder, or no --{name}.'
+      )
   checkpoint = pirms.path_of(os.fspath(pirm))
   model = pirms.load(checkpoint, '--pirm')
   trusted = None
@@ -150,14 +174,32 @@ def _judge(
   return Judge(model, chosen.value, told)
 
 
+def _number(name: str, found: Any) -> float:
+  """A plain number, also of one of NumPy's."""
+  if isinstance(found, bool) or not isinstance(found, int | float | np.number):
+    raise errors.UserError(f'--{name}: found {found!r}, expected a number.')
+  return found.item() if isinstance(found, np.number) else found
+
+
+def _unless_default(pirm: Path) -> Path | None:
+  return None if pirm == DEFAULT_PIRM else pirm
+
+
 def _check_detectors(
-  detectors: Sequence[str],
-  threshold: float | None,
-  fpr: float | None,
-  calibrate: Path | None,
+  detectors: Sequence[str], given: dict[str, Any]
 ) -> tuple[str, ...]:
-  """The detectors, in one order, each once."""
+  """The detectors, in one order, each once.
+
+  Args:
+    detectors: those that are asked for.
+    given: options that belong to the PIRM, by name; None: not given.
+  """
   known = ', '.join(sanitize.DETECTORS)
+  if isinstance(detectors, str):
+    raise errors.UserError(
+      f'--detectors: found the text {detectors!r}, expected a list of one or '
+      f'more of {known}. Write [{detectors!r}].'
+    )
   for name in detectors:
     if name not in sanitize.DETECTORS:
       raise errors.UserError(
@@ -167,7 +209,6 @@ def _check_detectors(
     raise errors.UserError(
       f'--detectors: is empty; expected one or more of {known}.'
     )
-  given = {'threshold': threshold, 'fpr': fpr, 'calibrate': calibrate}
   for name, value in given.items():
     if value is not None and PERTURBATION not in detectors:
       raise errors.UserError(
@@ -178,7 +219,9 @@ def _check_detectors(
   return tuple(name for name in sanitize.DETECTORS if name in detectors)
 
 
-def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
+def _check(
+  action: str, visible: str, epsilon: float, detectors: tuple[str, ...]
+) -> None:
   if action not in sanitize.ACTIONS:
     raise errors.UserError(
       f'--action: found {action!r}, expected one of '
@@ -195,13 +238,15 @@ def _check(action: str, visible: str, epsilon: float, seed: int) -> None:
       f'{by_kind.DROP!r}, as it is for pictures that are kept. Add '
       '--action=perturb.'
     )
+  if visible != by_kind.DROP and sanitize.VISIBLE not in detectors:
+    raise errors.UserError(
+      f'--visible: found {visible!r} without the detector '
+      f'{sanitize.VISIBLE!r}, expected it among --detectors. Leave out '
+      '--visible, or add it.'
+    )
   noise.check_epsilon(epsilon, '--epsilon')
   if epsilon != DEFAULT_EPSILON and action != 'perturb':
     raise errors.UserError(
       f'--epsilon: found {epsilon:g} with --action={action!r}, expected none, '
       'as no picture gets noise. Add --action=perturb.'
-    )
-  if not 0 <= seed < WHOLE_LIMIT:
-    raise errors.UserError(
-      f'--seed: found {seed}, expected 0 or more, below {WHOLE_LIMIT}.'
     )

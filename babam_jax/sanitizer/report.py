@@ -12,7 +12,12 @@ from babam_jax.defenses.pirm import SHIPPED
 from babam_jax.evaluation import figures, report
 from babam_jax.evaluation.canvas import Figure
 from babam_jax.sanitizer import class_verdict, picture
-from babam_jax.sanitizer.findings import Findings, Thing, why_rate_fails
+from babam_jax.sanitizer.findings import (
+  Findings,
+  Thing,
+  why_not_visible,
+  why_rate_fails,
+)
 from babam_jax.sanitizer.names import path_of, printable
 
 _CLASSES_SHOWN = 100
@@ -160,6 +165,8 @@ def verdict(found: dict[str, Any]) -> str:
     said.append(f'{found_in} {", ".join(names[:_NAMED])}{more}.')
   elif flagged:
     said.append('They stand out in no class: a few flags may be false.')
+  if why_not_visible(found):
+    said.append('Visible triggers were not looked for.')
   if found['rate_holds'] is False:
     said.append('The stated rate of false flags does not hold here.')
   if found['not_judged']:
@@ -173,6 +180,9 @@ def _class_sections(found: dict[str, Any]) -> list[report.Section]:
   """What is said of classes before all else: that some hold poison, or that
   the rate does not hold."""
   suspects, sections = found['suspicious_classes'], []
+  if why := why_not_visible(found):
+    title = 'Visible triggers were not looked for'
+    sections.append(report.Section(title, (), [], {}, why))
   if why := why_rate_fails(found):
     sections.append(report.Section('The rate does not hold', (), [], {}, why))
   if suspects:

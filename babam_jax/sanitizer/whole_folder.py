@@ -14,7 +14,13 @@ from babam_jax.sanitizer import output as output_folder
 from babam_jax.sanitizer.folder_scores import FolderScores
 from babam_jax.sanitizer.folder_verdict import FolderVerdict
 from babam_jax.sanitizer.names import path_of, printable
-from babam_jax.sanitizer.order import DEFAULT_EPSILON, Order, Path, order
+from babam_jax.sanitizer.order import (
+  DEFAULT_EPSILON,
+  DEFAULT_PIRM,
+  Order,
+  Path,
+  order,
+)
 from babam_jax.sanitizer.record import Record
 
 
@@ -34,6 +40,8 @@ class SanitizedFolder(NamedTuple):
       over the classes, say that the rate is not that of these pictures; None if
       none is known.
     why_rate_fails: why not, in one line; or ''.
+    why_not_visible: why visible triggers were not looked for, in one line; or
+      ''.
     look_first: the classes to look at first: suspicious ones, and those in
       which something recurs.
     suspicious_classes: those with more flags than chance explains, or with
@@ -51,6 +59,7 @@ class SanitizedFolder(NamedTuple):
   fpr: float | None
   rate_holds: bool | None
   why_rate_fails: str
+  why_not_visible: str
   look_first: list[str]
   suspicious_classes: list[str]
   recurring: list[findings.Thing]
@@ -64,7 +73,7 @@ def sanitize_folder(
   output: Path,
   *,
   detectors: Sequence[str] = sanitize.DETECTORS,
-  pirm: Path = 'general',
+  pirm: Path = DEFAULT_PIRM,
   action: str = 'drop',
   visible: str = by_kind.DROP,
   threshold: float | None = None,
@@ -280,6 +289,7 @@ def _result(root: pathlib.Path, found: dict[str, Any]) -> SanitizedFolder:
     found['settings']['fpr'],
     found['rate_holds'],
     findings.why_rate_fails(found),
+    findings.why_not_visible(found),
     found['look_first'],
     [one['class'] for one in found['suspicious_classes']],
     findings.things_of(found),

@@ -126,6 +126,8 @@ def _keys(folder: pathlib.Path) -> list[str]:
         path, '--runs', f'Remove {folder}, or run it anew.'
       ):
         record = files.read_json(path)
+        if 'rows' in record:  # a study: its runs are folders of their own
+          return []
         stages = record['stages'] if name == 'metrics.json' else record
         return [_key(stage) for stage in stages.values()]
   raise errors.UserError(
