@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -96,6 +97,16 @@ def test_natural_order(tmp_path):
     red().save(tmp_path / name / '1.png')
   pictures = image_folder.class_folders(tmp_path, 'config.data.root')
   assert [p.class_name for p in pictures] == ['s1', 's2', 's10']
+
+
+def test_names_that_are_odd(tmp_path):
+  """Digits that are no decimals, and bytes that are no UTF-8."""
+  for name in ('s10\u00b25', 's2', os.fsdecode(b'lat\xe9n')):
+    (tmp_path / name).mkdir()
+    red().save(tmp_path / name / '1.png')
+  pictures = image_folder.class_folders(tmp_path, 'config.data.root')
+  assert len({p.class_name for p in pictures}) == 3
+  assert image_folder.fingerprint(pictures)
 
 
 def test_fingerprint_sees_contents_and_names(tmp_path):

@@ -254,6 +254,10 @@ def test_examples_from_pictures_and_labels():
   assert not numbered.poisoned.any()
   column = np.array(['bob', 'ann', 'bob'], object)  # as pandas has names
   assert bb.examples(images, column).labels.tolist() == [1, 0, 1]
+  for kind in (np.uint8, np.uint64, np.int8):
+    numbers = bb.examples(images, np.array([2, 0, 1], kind))
+    assert numbers.labels.tolist() == [2, 0, 1]
+    assert numbers.class_names == ('0', '1', '2')
 
 
 @pytest.mark.usefixtures('as_users_call')
@@ -273,6 +277,7 @@ def test_examples_from_pictures_and_labels():
     ({'labels': ['a', None, 'c']}, 'labels: found object'),
     ({'labels': [0, 1, 3_000_000_000]}, 'labels: found 3000000000'),
     ({'ids': ['x', 'x', 'y']}, 'ids: found 2 different'),
+    ({'class_names': ['a', 'b', 'b']}, 'class_names: found 3 names, 2 of'),
   ],
 )
 def test_examples_that_do_not_fit_are_told(change, told):
@@ -400,6 +405,49 @@ def test_what_no_attack_can_use_is_told(attack, shape, kind, told):
   pictures = np.zeros(shape, kind)
   with pytest.raises(bb.UserError, match=told):
     attack.craft(pictures, pictures, seed=0)
+
+
+@pytest.mark.usefixtures('as_users_call')
+@pytest.mark.parametrize(
+  'sets,seed,told',
+  [
+    ({'eps': 'a'}, 0, 'attack.eps: found .a., expected a number'),
+    ({'iterations': 1.5}, 0, 'attack.iterations: found 1.5, expected a whole'),
+    ({'iterations': 1}, -1, 'seed: found -1'),
+    ({'iterations': 1}, 'x', "seed: found 'x'"),
+  ],
+)
+def test_wrong_settings_and_seeds_are_told(sets, seed, told):
+  pictures = np.zeros((2, 64, 64, 3), np.uint8)
+  with pytest.raises(bb.UserError, match=told):
+    bb.HiddenTrigger(**sets).craft(pictures, pictures, seed=seed)
+
+
+@pytest.mark.usefixtures('as_users_call')
+def test_pictures_in_a_list_are_told():
+  pictures = [np.zeros((64, 64, 3), np.uint8)]
+  with pytest.raises(bb.UserError, match=r'targets: found list.*np\.stack'):
+    bb.BadNets().craft(pictures, pictures)
+
+
+@pytest.mark.usefixtures('as_users_call')
+@pytest.mark.parametrize(
+  'steps,flags,told',
+  [
+    (({'jpg': 3},), 2, 'expected one of smaller, jpeg'),
+    ({'jpeg': 30}, 2, 'expected a list of single filters'),
+    ((), 2, 'expected a list of single filters'),
+    (({'median': float('nan')},), 2, 'expected a number from 1 to 100'),
+    (({'median': 500},), 2, 'expected a number from 1 to 100'),
+    (({'smaller': 0.001},), 2, 'expected a number from 1 to 100'),
+    (({'jpeg': 30},), 3, 'verdict: found flags of 3 pictures'),
+  ],
+)
+def test_filters_that_do_not_fit_are_told(steps, flags, told):
+  untrusted = bb.examples(np.zeros((2, 32, 32, 3), np.uint8), [0, 1])
+  verdict = bb.Verdict(np.ones(flags), np.ones(flags, bool))
+  with pytest.raises(bb.UserError, match=told):
+    bb.Filtered(steps=steps).treat(untrusted, verdict, seed=0)
 
 
 def test_poison_as_a_library_makes_it(rng):

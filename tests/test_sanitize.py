@@ -6,6 +6,7 @@ import filecmp
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,7 @@ def tree(root):
 
 
 REPORTS = {'scores.csv', 'summary.json', 'report.html'}
+ONE_CLASS = {'settings': {'detectors': ['visible']}, 'classes': 1}
 
 
 @pytest.fixture(scope='module')
@@ -374,7 +376,26 @@ def test_kill_and_continue_gives_the_same_bytes(tmp_path):
     ),
     (['--input={in}', '--output=out', '--devices=0'], '--devices'),
     (['--input={in}', '--output=out', '--action=pray'], '--action'),
-    (['--input={in}', '--output={file}/x'], 'Not a directory'),
+    (['--input={in}', '--output={file}/x'], 'x is a file; expected a folder'),
+    (['--input={in}', '--output={file}'], 'x is a file; expected a folder'),
+    (['--input={in}', '--output=o', '--calibrate='], '--calibrate: is empty'),
+    (['--input={in}', '--output=o', '--pirm='], '--pirm: is empty'),
+    (['--input={in}', '--output=o', '--detectors=visible'], 'with one class'),
+    (
+      ['--input={in}', '--output=o', '--detectors=visible', '--pirm=hardened'],
+      '--pirm: found hardened without',
+    ),
+    (['--input={in}', '--output=o', '--action=report', '--link'], '--link'),
+    (
+      [
+        '--input={in}',
+        '--output=o',
+        '--action=perturb',
+        '--visible=inpaint',
+        '--detectors=perturbation',
+      ],
+      "without the detector 'visible'",
+    ),
     (['--input={in}', '--output=o', '--pirm={file}'], 'cannot be read'),
   ],
 )
@@ -650,6 +671,76 @@ def test_a_platform_that_is_not_there(tmp_path, name):
   assert not (tmp_path / 'out').exists()
 
 
+def test_a_folder_with_one_class_says_what_was_not_looked_for(tmp_path):
+  """A trigger recurs in a part of one class, and not in others: there are
+  none. Whoever names a folder too high, or too low, must hear of it."""
+  faces(tmp_path / 'in' / 'ann', 6)
+  done = run(tmp_path / 'in', tmp_path / 'one')
+  told = findings.why_not_visible(ONE_CLASS)
+  assert done.returncode == 0 and told in done.stderr
+  assert told in (tmp_path / 'one' / 'report.html').read_text()
+  faces(tmp_path / 'in' / 'bob', 6, seed=1)
+  done = run(tmp_path / 'in', tmp_path / 'two')
+  assert done.returncode == 0 and told not in done.stderr
+
+
+TELLING = """
+from babam_jax import progress
+from babam_jax.cli import sanitize
+from babam_jax.sanitizer import findings, whole_folder
+
+name = 'Al\\x1b[31m\\x1b]0;HACKED\\x07\\nerror: all is well'
+thing = findings.Thing(name, 1, 'pattern', 5, 9, [])
+fields = dict.fromkeys(whole_folder.SanitizedFolder._fields)
+fields |= {'unjudged': [], 'suspicious_classes': [name], 'recurring': [thing]}
+sanitize._tell(whole_folder.SanitizedFolder(**fields | {'fpr': 0.01}))
+progress.say(f'{name} stands out')
+"""
+
+
+def test_names_of_classes_do_nothing_to_the_terminal():
+  done = subprocess.run(
+    [sys.executable, '-c', TELLING],
+    cwd=REPOSITORY,
+    capture_output=True,
+    text=True,
+  )
+  lines = done.stdout.splitlines() + done.stderr.splitlines()
+  assert len(lines) == 4, lines
+  assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.usefixtures('as_users_call')
+def test_numbers_of_numpy(tmp_path):
+  faces(tmp_path / 'in' / 'ann', 1)
+  found = whole_folder.sanitize_folder(
+    tmp_path / 'in',
+    tmp_path / 'out',
+    threshold=np.float32(0.5),
+    seed=np.int64(1),
+  )
+  assert found.threshold == 0.5
+
+
+@pytest.mark.usefixtures('as_users_call')
+@pytest.mark.parametrize(
+  'choice,told',
+  [
+    ({'seed': 'a'}, "--seed: found 'a'"),
+    ({'seed': -1}, '--seed: found -1'),
+    ({'fpr': 'low'}, "--fpr: found 'low', expected a number"),
+    ({'epsilon': None}, '--epsilon: found None'),
+    ({'detectors': 'visible'}, "--detectors: found the text 'visible'"),
+    ({'calibrate': ''}, '--calibrate: is empty'),
+  ],
+)
+def test_wrong_arguments_leave_nothing_behind(tmp_path, choice, told):
+  faces(tmp_path / 'in' / 'ann', 1)
+  with pytest.raises(errors.UserError, match=re.escape(told)):
+    whole_folder.sanitize_folder(tmp_path / 'in', tmp_path / 'out', **choice)
+  assert not (tmp_path / 'out').exists()
+
+
 def test_a_home_that_cannot_be_written_to_is_not_spoken_of(tmp_path):
   faces(tmp_path / 'in' / 'ann', 2)
   environment = {
@@ -665,8 +756,9 @@ def test_a_home_that_cannot_be_written_to_is_not_spoken_of(tmp_path):
     env=environment | {'HOME': '/proc'},  # not even root can write there
   )
   assert done.returncode == 0
+  expected = ('sanitizing', findings.why_not_visible(ONE_CLASS))
   for line in done.stderr.splitlines():
-    assert line.startswith('sanitizing') or not line.strip(), line
+    assert line.startswith(expected) or not line.strip(), line
 
 
 def test_nothing_flagged_passes_as_it_is(tmp_path):
@@ -780,6 +872,11 @@ def test_a_class_that_changes_while_it_is_judged(tmp_path, monkeypatch):
       'of false flags does not hold here. 1 file could not be judged.',
     ),
     (
+      {'classes': 1},
+      'None of 9 pictures looks poisoned by itself. Visible triggers were not '
+      'looked for.',
+    ),
+    (
       {'look_first': list('abcde')},
       'None of 9 pictures looks poisoned by itself. But look, as a whole, at '
       'a, b, c and 2 more.',
@@ -794,6 +891,8 @@ def test_the_verdict_on_top_of_the_page(found, expected):
     'look_first': [],
     'rate_holds': True,
     'not_judged': [],
+    'settings': {'detectors': ['perturbation', 'visible']},
+    'classes': 2,
   }
   assert report.verdict(empty | found) == expected
 

@@ -94,6 +94,17 @@ def test_only_what_no_run_needs_is_removed(store, tmp_path):
   assert names(store) == ['model', 'poison']
 
 
+def test_a_study_needs_what_its_runs_need(store, tmp_path):
+  """Beside its runs it has a config and metrics of its own."""
+  study = tmp_path / 'runs' / 'study'
+  files.write_json(study / 'config.json', {})
+  files.write_json(study / 'metrics.json', {'title': 'x', 'rows': []})
+  (tmp_path / 'runs' / 'one').rename(study / 'one')
+  done = run(store, f'--runs={tmp_path / "runs"}', '--delete', 'gc')
+  assert done.returncode == 0, done.stderr
+  assert names(store) == ['model', 'poison']
+
+
 def test_unfinished_runs_keep_everything(store, tmp_path):
   files.write_json(tmp_path / 'runs' / 'two' / 'config.json', {})
   done = run(store, f'--runs={tmp_path / "runs"}', '--delete', 'gc')
