@@ -35,7 +35,7 @@ def checked(seed: object, field: str = 'seed') -> int:
 
 def name_hash(name: str) -> int:
   """A 32-bit hash of `name` that is the same on every machine and run."""
-  return zlib.crc32(name.encode('utf-8'))
+  return zlib.crc32(name.encode('utf-8', 'surrogateescape'))
 
 
 def jax_key(seed: int, name: str) -> Key[Array, '']:

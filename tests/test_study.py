@@ -150,6 +150,7 @@ def test_names_with_blanks_tuples_and_none_can_be_set():
     ),
     ('columns', (), 'config.study.columns'),
     ('columns', (('ASR',),), 'config.study.columns'),
+    ('columns', (('ASR', 'models.nope.asr'),), 'expected a model that is'),
     ('repeats', (), 'config.study.repeats'),
     ('repeats', (1,), 'config.study.repeats'),
     ('repeats', ('seed=1',), 'config.study.repeats'),

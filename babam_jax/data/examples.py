@@ -59,7 +59,8 @@ class Examples:
   def fingerprint(self) -> str:
     """SHA-256 of pictures and ids; labels make no difference."""
     total = hashlib.sha256(np.ascontiguousarray(self.images).data)
-    total.update('\0'.join(map(str, self.ids)).encode())
+    names = '\0'.join(map(str, self.ids))
+    total.update(names.encode(errors='surrogateescape'))
     return total.hexdigest()
 
 

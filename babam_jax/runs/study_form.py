@@ -29,6 +29,7 @@ def read_rows(config: ConfigDict) -> list[Row]:
     lambda one: rows.read(one, headings),
     "records like Row('label', {'seed': 1})",
   )
+  _check_models(config, columns, found)
   if study.x:
     value_of(config, study.x)
   if study.tradeoff and not (
@@ -39,6 +40,24 @@ def read_rows(config: ConfigDict) -> list[Row]:
       f'headings in config.study.columns: {", ".join(headings)}.'
     )
   return found
+
+
+def _check_models(
+  config: ConfigDict, columns: list[tuple[str, str]], found: list[Row]
+) -> None:
+  """Columns are read when all runs are done: a model that none of them trains
+  is told before."""
+  trained = set(config.models)
+  trained.update(*(row.sets.get('models', ()) for row in found))
+  for _, field in columns:
+    kind, _, rest = field.partition('.')
+    name = rest.partition('.')[0]
+    if kind == 'models' and name not in trained:
+      raise errors.UserError(
+        f'config.study.columns: found {field!r}; expected a model that is '
+        f'trained: {", ".join(sorted(trained))}. Add it to config.models, or '
+        'name another.'
+      )
 
 
 def _column(found: Any) -> tuple[str, str]:
