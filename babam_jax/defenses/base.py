@@ -90,7 +90,8 @@ class Context:
     trusted: clean pictures, for defenses that need them (`Need.TRUSTED`).
     model: a model trained on all training pictures (`Need.MODEL`).
     pirms: the PIRMs that the detector uses (`Need.PIRMS`).
-    flags: for each training picture, for trainers (`Need.FLAGS`).
+    flags: whether each training picture was flagged, for trainers
+      (`Need.FLAGS`).
     on_epoch: receives each epoch's metrics, where one network is trained.
   """
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from babam_jax.evaluation.canvas import Figure, subplots
 from babam_jax.evaluation.statistics import roc_curve
+from babam_jax.progress import harmless
 
 _COLORS = {
   'clean': '#4477aa',
@@ -284,7 +285,7 @@ def twins(
     squeeze=False,
   )
   for line, (title, pictures) in zip(axes, rows, strict=True):
-    shortened = textwrap.shorten(title, 60, placeholder=' ...')
+    shortened = textwrap.shorten(harmless(title), 60, placeholder=' ...')
     line[0].set_title(shortened, fontsize=8, loc='left', parse_math=False)
     for ax in line:
       ax.set_axis_off()
