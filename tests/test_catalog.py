@@ -90,10 +90,13 @@ def test_what_is_shown_depends_on_what_the_attack_declares(name, rng):
     assert (after.show(images, seed=0) == before).all(), field.name
 
 
-@pytest.mark.parametrize('role', ['trainer', 'repair'])
-def test_trainers_and_repairs_get_trusted_pictures_at_most(role):
+@pytest.mark.parametrize(
+  'role,given',
+  [('trainer', {Need.TRUSTED, Need.FLAGS}), ('repair', {Need.TRUSTED})],
+)
+def test_trainers_and_repairs_need_no_more_than_they_get(role, given):
   for kind in PARTS[role].values():
-    assert kind.needs <= {Need.TRUSTED}
+    assert kind.needs <= given
 
 
 def test_what_is_decided_later_is_decided():
