@@ -135,17 +135,17 @@ class Attack(abc.ABC):
           f'{name}: found {type(pictures).__name__}, expected a NumPy array, '
           'uint8 [n, size, size, 3]. Convert it with np.stack.'
         )
-      shape, kind = np.shape(pictures), np.asarray(pictures).dtype
+      shape, kind = pictures.shape, pictures.dtype
       square = len(shape) == 4 and shape[0] and shape[1] == shape[2]
       if not square or shape[3] != 3 or kind != np.uint8:
         raise errors.UserError(
           f'{name}: found {kind} {list(shape)}, expected uint8 '
           '[n, size, size, 3], gray levels of square pictures.'
         )
-    if np.shape(targets) != np.shape(sources):
+    if targets.shape != sources.shape:
       raise errors.UserError(
-        f'sources: found {list(np.shape(sources))}, expected as many and as '
-        f'large as the targets, {list(np.shape(targets))}.'
+        f'sources: found {list(sources.shape)}, expected as many and as '
+        f'large as the targets, {list(targets.shape)}.'
       )
     settings.check(self, 'attack')
     self.check('attack', targets.shape[1])

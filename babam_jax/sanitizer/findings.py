@@ -14,7 +14,12 @@ import numpy as np
 from babam_jax import files
 from babam_jax.sanitizer.folder_verdict import NOTHING, FolderVerdict
 from babam_jax.sanitizer.output import is_complete
-from babam_jax.sanitizer.record import NOT_JUDGED, PERTURBATION, Record
+from babam_jax.sanitizer.record import (
+  NOT_JUDGED,
+  PERTURBATION,
+  VISIBLE,
+  Record,
+)
 
 TWINS = 6  # pictures of a thing that are named
 _WORST = 8  # pictures that are shown, the worst offenders
@@ -302,7 +307,7 @@ def why_not_visible(found: dict[str, Any]) -> str:
   Args:
     found: the `summary`.
   """
-  asked = 'visible' in found['settings']['detectors']
+  asked = VISIBLE in found['settings']['detectors']
   return _ONE_CLASS if asked and found['classes'] < 2 else ''
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 NOT_JUDGED = 'not judged'
 PERTURBATION = 'perturbation'  # what a PIRM flags
+VISIBLE = 'visible'  # the other detector
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,10 +30,9 @@ from babam_jax.sanitizer.one_class import (
   reading,
 )
 from babam_jax.sanitizer.output import Output
-from babam_jax.sanitizer.record import PERTURBATION, Record
+from babam_jax.sanitizer.record import PERTURBATION, VISIBLE, Record
 
 ACTIONS = ('drop', 'perturb', 'report')
-VISIBLE = 'visible'
 DETECTORS = (PERTURBATION, VISIBLE)
 VISIBLE_ACTIONS = (by_kind.DROP, *by_kind.CHANGES)
 
